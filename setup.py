@@ -1,0 +1,45 @@
+"""Package metadata; the requirement ranges live in ``requirements/``."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def requirements(name: str) -> list[str]:
+    """Read ``requirements/<name>.txt`` without comments and blank lines."""
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [line for line in map(str.strip, lines) if line and not line.startswith('#')]
+
+
+def version() -> str:
+    """Read the version without importing the package."""
+    for line in (ROOT / 'swinv2_mm' / '__init__.py').read_text().splitlines():
+        if line.startswith('__version__'):
+            return line.split("'")[1]
+    raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
+
+
+EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'test')}
+
+setup(
+    name='swinv2_mm',
+    version=version(),
+    description='Swin Transformer V2 for OpenMMLab: detection, segmentation, classification',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
+    install_requires=requirements('core'),
+    extras_require={
+        **EXTRAS,
+        'all': EXTRAS['openmmlab'] + EXTRAS['demo'],
+    },
+    classifiers=[
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+    ],
+)

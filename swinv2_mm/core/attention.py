@@ -1,0 +1,248 @@
+"""Scaled cosine attention in windows (paper equation 2) and its backends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .position_bias import (
+    PositionBias,
+    central_table,
+    cpb_table,
+    pairwise_bias,
+    relative_coords,
+    resized_table,
+)
+from .windows import Size, WindowGrid, attention_mask, from_windows, to_windows
+
+Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
+
+# Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
+MAX_LOGIT_SCALE = math.log(100.0)
+_CPB_HIDDEN_DIM = 512
+# Bias tables kept in eval, per block: one per shape that a clipped window takes.
+_MAX_CACHED_TABLES = 8
+
+
+def _attend(
+    qkv: Tensor,
+    grid: WindowGrid,
+    logit_scale: Tensor,
+    bias: Tensor,
+    *,
+    kernel: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Run ``kernel`` on all windows, those that need the same mask at once.
+
+    Only the last windows along an axis can hold a seam or padding, so a map has at most nine
+    kinds of window, and the mask of all interior ones is empty.
+    """
+    num_heads = logit_scale.numel()
+    dtype = torch.promote_types(qkv.dtype, torch.float32)
+    bias = pairwise_bias(bias.to(dtype), window=grid.window)
+    scale = logit_scale.to(dtype).clamp(max=MAX_LOGIT_SCALE).exp().reshape(num_heads, 1, 1)
+    windows = to_windows(qkv, grid=grid)
+
+    def attend_to(x: Tensor, mask: Tensor | None) -> Tensor:
+        b, nh, mh, nw, mw, _ = x.shape
+        x = x.unflatten(-1, (3, num_heads, -1)).permute(5, 0, 1, 3, 6, 2, 4, 7)
+        q, k, v = x.reshape(3, b * nh * nw, num_heads, mh * mw, -1).to(dtype).unbind()
+        q = F.normalize(q, dim=-1) * scale
+        k = F.normalize(k, dim=-1)
+        out = kernel(q, k, v, bias if mask is None else bias + mask)
+        out = out.to(qkv.dtype).reshape(b, nh, nw, num_heads, mh, mw, -1)
+        return out.permute(0, 1, 4, 2, 5, 3, 6).flatten(-2)
+
+    rows = []
+    for row in grid.axis_runs(0):
+        row_windows = windows[:, row.start : row.stop]
+        parts = []
+        for column in grid.axis_runs(1):
+            mask = attention_mask(
+                row.origins, columns=column.origins, device=qkv.device, dtype=dtype
+            )
+            parts.append(attend_to(row_windows[:, :, :, column.start : column.stop], mask))
+        rows.append(torch.cat(parts, dim=3) if len(parts) > 1 else parts[0])
+    out = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
+    return from_windows(out, grid=grid)
+
+
+def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """The readable definition: logits, softmax and the weighted sum one after another.
+
+    Args:
+        qkv: Queries, keys and values of the map.
+        grid: The window geometry.
+        logit_scale: Logarithm of the scale of each head, before it is bounded.
+        bias: Position bias per head and offset.
+
+    Shapes:
+        qkv (B, H, W, 3C), logit_scale (heads, 1, 1), bias (heads, (2Mh - 1) * (2Mw - 1))
+        -> (B, H, W, C)
+    """
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        return torch.softmax(q @ k.transpose(-2, -1) + bias, dim=-1) @ v
+
+    return _attend(qkv, grid, logit_scale, bias, kernel=kernel)
+
+
+def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """``eager`` through torch's fused attention, with the scale folded into the queries."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=1.0)
+
+    return _attend(qkv, grid, logit_scale, bias, kernel=kernel)
+
+
+BACKENDS: dict[str, Backend] = {'eager': eager, 'sdpa': sdpa}
+
+
+def resolve_backend(name: str) -> Backend:
+    """Return a backend by name; ``auto`` is the fastest one there is.
+
+    Raises:
+        ValueError: If there is no such backend.
+    """
+    if name == 'auto':
+        return sdpa
+    if name not in BACKENDS:
+        raise ValueError(f"unknown attention '{name}' (known: auto, {', '.join(BACKENDS)})")
+    return BACKENDS[name]
+
+
+class WindowAttention(nn.Module):
+    """Multi-head cosine attention in windows, with a relative position bias.
+
+    Args:
+        dim: Channels C.
+        num_heads: Attention heads; they divide ``dim``.
+        position_bias: ``log_cpb``, ``linear_cpb`` or ``table`` (paper table 1).
+        reference_window: Window that the bias is, or was, trained at.
+        backend: See ``resolve_backend``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        position_bias: PositionBias,
+        reference_window: Size,
+        backend: Backend,
+    ) -> None:
+        super().__init__()
+        self.position_bias = position_bias
+        self.reference_window = reference_window
+        self.backend = backend
+        self._tables: dict[tuple, Tensor] = {}
+
+        self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.q_bias = nn.Parameter(torch.empty(dim))
+        self.v_bias = nn.Parameter(torch.empty(dim))
+        if position_bias == 'table':
+            shape = self._table_shape(reference_window, num_heads)
+            self.relative_position_bias_table = nn.Parameter(torch.empty(shape))
+        else:
+            self.cpb_mlp = nn.Sequential(
+                nn.Linear(2, _CPB_HIDDEN_DIM),
+                nn.ReLU(inplace=True),
+                nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
+            )
+        self.proj = nn.Linear(dim, dim)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw what is neither Linear nor LayerNorm as the official code does."""
+        nn.init.constant_(self.logit_scale, math.log(10.0))
+        nn.init.zeros_(self.q_bias)
+        nn.init.zeros_(self.v_bias)
+        if self.position_bias == 'table':
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    @staticmethod
+    def _table_shape(window: Size, num_heads: int) -> tuple[int, int]:
+        return (2 * window[0] - 1) * (2 * window[1] - 1), num_heads
+
+    def set_reference_window(self, window: Size) -> None:
+        """Declare the window that the weights about to be loaded were trained at.
+
+        A learnt table takes the shape that goes with it; its values are then undefined.
+        """
+        if window == self.reference_window:
+            return
+        self.reference_window = window
+        self._tables.clear()
+        if self.position_bias == 'table':
+            table = self.relative_position_bias_table
+            # In place: an optimiser that holds the parameter keeps it.
+            table.data = table.data.new_zeros(self._table_shape(window, table.shape[1]))
+
+    def train(self, mode: bool = True) -> WindowAttention:
+        """Set the mode and drop the kept bias tables, in case weights were exchanged."""
+        self._tables.clear()
+        return super().train(mode)
+
+    def bias_table(self, grid: WindowGrid) -> Tensor:
+        """Return the bias of every offset in the grid's window.
+
+        In eval, without gradients, it is computed once and kept until a parameter changes.
+
+        Shapes:
+            -> (heads, (2Mh - 1) * (2Mw - 1)), at least float32
+        """
+        if self.position_bias == 'table':
+            parameters = [self.relative_position_bias_table]
+        else:
+            parameters = list(self.cpb_mlp.parameters())
+        needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        if self.training or needs_graph or torch.compiler.is_compiling():
+            return self._compute_bias_table(grid)
+        # Tensors made in inference mode carry no version and must not leave it.
+        inference = torch.is_inference_mode_enabled()
+        versions = tuple(
+            (p.data_ptr(), p.dtype, p.device, None if p.is_inference() else p._version)
+            for p in parameters
+        )
+        key = (grid.window, grid.nominal_window, inference, versions)
+        if key not in self._tables:
+            if len(self._tables) >= _MAX_CACHED_TABLES:
+                self._tables.clear()
+            self._tables[key] = self._compute_bias_table(grid).detach()
+        return self._tables[key]
+
+    def _compute_bias_table(self, grid: WindowGrid) -> Tensor:
+        if self.position_bias == 'table':
+            table = self.relative_position_bias_table
+            table = table.to(torch.promote_types(table.dtype, torch.float32))
+            source, target = self.reference_window, grid.nominal_window
+            table = resized_table(table, source=source, target=target)
+            return central_table(table, window=target, clipped=grid.window)
+        weight = self.cpb_mlp[0].weight
+        coords = relative_coords(
+            grid.window,
+            reference_window=self.reference_window,
+            kind=self.position_bias,
+            device=weight.device,
+            dtype=torch.promote_types(weight.dtype, torch.float32),
+        )
+        return cpb_table(coords, mlp=self.cpb_mlp)
+
+    def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
+        """Attend within the windows of ``grid``.
+
+        Shapes:
+            (B, H, W, C) -> (B, H, W, C)
+        """
+        qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+        qkv = F.linear(x, self.qkv.weight, qkv_bias)
+        # Logits reach 100: half precision there, and in the bias network, costs accuracy.
+        with torch.autocast(x.device.type, enabled=False):
+            out = self.backend(qkv, grid, self.logit_scale, self.bias_table(grid))
+        return self.proj(out)

@@ -1,0 +1,276 @@
+"""The Swin Transformer V2 backbone (arXiv 2111.09883)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .architectures import Architecture, resolve_architecture
+from .attention import resolve_backend
+from .blocks import PatchEmbed, Stage
+from .position_bias import POSITION_BIASES, PositionBias
+from .windows import Size, Tiling
+
+WindowSize = int | Sequence[int | Sequence[int]]
+T = TypeVar('T')
+
+_INIT_STD = 0.02
+
+
+class SwinTransformerV2(nn.Module):
+    """Swin Transformer V2 as a backbone: an image in, one map per chosen stage out.
+
+    Args:
+        arch: ``tiny``, ``small``, ``base``, ``large``, ``huge``, ``giant``, or a dict with
+            ``embed_dim``, ``depths``, ``num_heads`` and, if wanted, ``extra_norm_every``.
+        window_size: Side of a window in tokens: an int, or one entry per stage, each an int or
+            (height, width).
+        pretrained_window_sizes: Window that the position bias was trained at, in the same
+            forms. ``None``: that of the checkpoint that is loaded; without one, ``window_size``.
+        position_bias: ``log_cpb`` (the paper's choice), ``linear_cpb`` or ``table``.
+        tiling: ``fixed``, or ``balanced``: equal windows of at most ``window_size`` with the
+            least padding.
+        drop_path_rate: Stochastic depth of the last block, in [0, 1); rises linearly from 0.
+        out_indices: Stages whose normalised maps are returned.
+        frozen_stages: The stem and the stages 0 to this one are not trained (their mergings
+            too, but for the last, which leads to the first trained stage). -1: none.
+        norm_eval: Keep batch statistics fixed in training. SwinV2 itself has only LayerNorms.
+        with_cp: Recompute blocks in the backward pass to save memory: a bool, or one per stage.
+        attention: Backend: ``auto``, ``eager`` or ``sdpa``.
+        in_channels: Channels of the image.
+        patch_size_px: Side of a patch.
+
+    Raises:
+        ValueError: If a value does not fit.
+    """
+
+    def __init__(
+        self,
+        arch: str | Mapping | Architecture = 'tiny',
+        *,
+        window_size: WindowSize = 8,
+        pretrained_window_sizes: WindowSize | None = None,
+        position_bias: PositionBias = 'log_cpb',
+        tiling: Tiling = 'fixed',
+        drop_path_rate: float = 0.2,
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool | Sequence[bool] = False,
+        attention: str = 'auto',
+        in_channels: int = 3,
+        patch_size_px: int = 4,
+    ) -> None:
+        super().__init__()
+        self.arch = resolve_architecture(arch)
+        num_stages = len(self.arch.depths)
+        windows = _window_per_stage(window_size, num_stages, name='window_size')
+        references = windows
+        if pretrained_window_sizes is not None:
+            references = _window_per_stage(
+                pretrained_window_sizes, num_stages, name='pretrained_window_sizes'
+            )
+        if position_bias not in POSITION_BIASES:
+            known = ', '.join(POSITION_BIASES)
+            raise ValueError(f"unknown position_bias '{position_bias}' (known: {known})")
+        if tiling not in ('fixed', 'balanced'):
+            raise ValueError(f"tiling must be 'fixed' or 'balanced', got '{tiling}'")
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
+        self.out_indices = tuple(out_indices)
+        if not self.out_indices or not set(self.out_indices) <= set(range(num_stages)):
+            raise ValueError(
+                f'out_indices must name stages from 0 to {num_stages - 1}, got {out_indices}'
+            )
+        if not -1 <= frozen_stages < num_stages:
+            raise ValueError(
+                f'frozen_stages must be from -1 (none) to {num_stages - 1}, got {frozen_stages}'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        self._reference_is_given = pretrained_window_sizes is not None
+
+        self.patch_embed = PatchEmbed(
+            in_channels, dim=self.arch.embed_dim, patch_size_px=patch_size_px
+        )
+        # Plain arithmetic: on the meta device a tensor has no values to read.
+        num_blocks = sum(self.arch.depths)
+        rates = [drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+        self.layers = nn.ModuleList()
+        for i, depth in enumerate(self.arch.depths):
+            stage = Stage(
+                self.arch.dims[i],
+                num_heads=self.arch.num_heads[i],
+                window=windows[i],
+                reference_window=references[i],
+                position_bias=position_bias,
+                tiling=tiling,
+                drop_path_rates=rates[sum(self.arch.depths[:i]) :][:depth],
+                extra_norm_every=self.arch.extra_norm_every,
+                with_downsample=i < num_stages - 1,
+                with_cp=_per_stage(with_cp, num_stages, name='with_cp')[i],
+                backend=resolve_backend(attention),
+            )
+            self.layers.append(stage)
+        for i in self.out_indices:
+            self.add_module(f'norm{i}', nn.LayerNorm(self.arch.dims[i]))
+        # Part of the weights: a bias network is meaningless without the window it was trained at.
+        self.register_buffer('pretrained_window_sizes', torch.tensor(references))
+        self.reset_parameters()
+        self._freeze()
+
+    @property
+    def out_channels(self) -> tuple[int, ...]:
+        """Channels of each returned map."""
+        return tuple(self.arch.dims[i] for i in self.out_indices)
+
+    @property
+    def out_strides(self) -> tuple[int, ...]:
+        """Pixels per token of each returned map."""
+        return tuple(self.patch_embed.proj.stride[0] * 2**i for i in self.out_indices)
+
+    @property
+    def window_sizes(self) -> tuple[Size, ...]:
+        """Window of each stage, in tokens."""
+        return tuple(stage.window for stage in self.layers)
+
+    @property
+    def reference_windows(self) -> tuple[Size, ...]:
+        """Window of each stage that its position bias is, or was, trained at."""
+        return tuple(stage.blocks[0].attn.reference_window for stage in self.layers)
+
+    def set_window_size(self, window_size: WindowSize) -> None:
+        """Change the windows, before or after loading weights; no parameter is touched.
+
+        Raises:
+            ValueError: If ``window_size`` is not one positive window per stage.
+        """
+        windows = _window_per_stage(window_size, len(self.layers), name='window_size')
+        for stage, window in zip(self.layers, windows, strict=True):
+            stage.window = window
+
+    def set_reference_windows(self, pretrained_window_sizes: WindowSize) -> None:
+        """Declare the windows that the weights about to be loaded were trained at.
+
+        Raises:
+            ValueError: If ``pretrained_window_sizes`` is not one positive window per stage.
+        """
+        references = _window_per_stage(
+            pretrained_window_sizes, len(self.layers), name='pretrained_window_sizes'
+        )
+        for stage, reference in zip(self.layers, references, strict=True):
+            for block in stage.blocks:
+                block.attn.set_reference_window(reference)
+        self.pretrained_window_sizes.copy_(torch.tensor(references))
+
+    def reset_parameters(self) -> None:
+        """Draw weights as the official code does: a block starts as the identity."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=_INIT_STD)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, (nn.LayerNorm, nn.Conv2d)):
+                module.reset_parameters()
+        for stage in self.layers:
+            for block in stage.blocks:
+                for norm in (block.norm1, block.norm2):
+                    nn.init.zeros_(norm.weight)
+                    nn.init.zeros_(norm.bias)
+                block.attn.reset_parameters()
+        # Not only at construction: a model built on the meta device has no values before this.
+        self.pretrained_window_sizes.copy_(torch.tensor(self.reference_windows))
+
+    def train(self, mode: bool = True) -> SwinTransformerV2:
+        """Set the mode; frozen parts stay in eval."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Return the normalised map of each stage in ``out_indices``.
+
+        Shapes:
+            (B, in_channels, H_px, W_px) -> tuple of (B, C_i, ceil(H_px / s_i), ceil(W_px / s_i))
+        """
+        x = self.patch_embed(x)
+        outs = []
+        for i, stage in enumerate(self.layers):
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(self.get_submodule(f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())
+            if i == max(self.out_indices):
+                break
+            x = stage.downsample(x)
+        return tuple(outs)
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        modules: list[nn.Module] = []
+        if self.frozen_stages >= 0:
+            modules.append(self.patch_embed)
+        for i, stage in enumerate(self.layers[: self.frozen_stages + 1]):
+            modules.append(stage.blocks)
+            if i < self.frozen_stages:
+                modules.append(stage.downsample)
+            if i in self.out_indices:
+                modules.append(self.get_submodule(f'norm{i}'))
+        return modules
+
+    def _freeze(self) -> None:
+        last = max(self.out_indices)
+        # What comes after the last returned map gets no gradient: a distributed wrapper would
+        # wait for it.
+        unused = [*self.layers[last + 1 :], *filter(None, [self.layers[last].downsample])]
+        for module in (*self._frozen_modules(), *unused):
+            module.requires_grad_(False)
+        self.train(self.training)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:  # noqa: ANN002
+        # Runs before the children load, so that a learnt table has its final shape by then.
+        sizes = state_dict.get(f'{prefix}pretrained_window_sizes')
+        if sizes is not None and sizes.shape == self.pretrained_window_sizes.shape:
+            loaded = tuple(tuple(size) for size in sizes.tolist())
+            if self._reference_is_given and loaded != self.reference_windows:
+                error_msgs = args[-1]
+                error_msgs.append(
+                    f'the weights say that their position bias was trained at windows {loaded}, '
+                    f'pretrained_window_sizes says {self.reference_windows}; leave the setting out'
+                )
+                return
+            self.set_reference_windows(loaded)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _per_stage(value: T | Sequence[T], num_stages: int, *, name: str) -> tuple[T, ...]:
+    """Repeat a single value for every stage.
+
+    Raises:
+        ValueError: If ``value`` is a sequence of another length.
+    """
+    if not isinstance(value, Sequence):
+        return (value,) * num_stages
+    if len(value) != num_stages:
+        raise ValueError(f'{name} needs one value or {num_stages}, one per stage, got {value}')
+    return tuple(value)
+
+
+def _window_per_stage(value: WindowSize, num_stages: int, *, name: str) -> tuple[Size, ...]:
+    sizes = []
+    for entry in _per_stage(value, num_stages, name=name):
+        pair = tuple(entry) if isinstance(entry, Sequence) else (entry, entry)
+        positive = all(type(side) is int and side > 0 for side in pair)
+        if len(pair) != 2 or not positive:
+            raise ValueError(
+                f'{name} must be positive whole numbers of tokens, or (height, width) pairs of '
+                f'them, got {value}'
+            )
+        sizes.append(pair)
+    return tuple(sizes)

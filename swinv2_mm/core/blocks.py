@@ -1,0 +1,191 @@
+"""Blocks, stages and the layers between them (paper figure 1, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import Backend, WindowAttention
+from .position_bias import PositionBias
+from .windows import Size, Tiling, WindowGrid, window_grid
+
+_MLP_RATIO = 4
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for whole images at random (stochastic depth).
+
+    Args:
+        drop_rate: Probability of dropping, in [0, 1).
+    """
+
+    def __init__(self, drop_rate: float) -> None:
+        super().__init__()
+        self.drop_rate = drop_rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape; kept images are scaled so that the expectation is unchanged."""
+        if not self.training or self.drop_rate == 0:
+            return x
+        keep_rate = 1 - self.drop_rate
+        kept = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep_rate)
+        return x * (kept / keep_rate)
+
+
+class Mlp(nn.Module):
+    """The feed-forward branch: Linear, GELU, Linear."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
+        self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class SwinBlock(nn.Module):
+    """Window attention and MLP, each normalised before it joins the main branch.
+
+    Args:
+        attention: The attention branch.
+        dim: Channels C.
+        shifted: Whether the windows are shifted by half a window.
+        drop_path_rate: Probability of dropping a branch.
+        with_extra_norm: Whether a LayerNorm on the main branch closes the block (paper 3.6).
+    """
+
+    def __init__(
+        self,
+        attention: WindowAttention,
+        *,
+        dim: int,
+        shifted: bool,
+        drop_path_rate: float,
+        with_extra_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.shifted = shifted
+        self.attn = attention
+        self.norm1 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.norm3 = nn.LayerNorm(dim) if with_extra_norm else nn.Identity()
+        self.drop_path = DropPath(drop_path_rate)
+
+    def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x = x + self.drop_path(self.norm1(self.attn(x, grid)))
+        x = x + self.drop_path(self.norm2(self.mlp(x)))
+        return self.norm3(x)
+
+
+class PatchEmbed(nn.Module):
+    """Cut an image into patches and embed them.
+
+    Args:
+        in_channels: Channels of the image.
+        dim: Channels C of a token.
+        patch_size_px: Side of a patch.
+    """
+
+    def __init__(self, in_channels: int, *, dim: int, patch_size_px: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size_px, stride=patch_size_px)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad the image at the bottom and right to whole patches, and embed it.
+
+        Shapes:
+            (B, in_channels, H_px, W_px) -> (B, ceil(H_px / p), ceil(W_px / p), C)
+        """
+        p = self.proj.stride[0]
+        x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+class PatchMerging(nn.Module):
+    """Halve the resolution: concatenate 2x2 tokens, Linear(4C, 2C), LayerNorm (V2 order)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm = nn.LayerNorm(2 * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
+        b, h, w, c = x.shape
+        x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
+        # Official order of the four: top left, bottom left, top right, bottom right.
+        x = x.reshape(b, (h + 1) // 2, 2, (w + 1) // 2, 2, c).permute(0, 1, 3, 4, 2, 5)
+        return self.norm(self.reduction(x.flatten(3)))
+
+
+class Stage(nn.Module):
+    """Blocks of one resolution and the merging that leads to the next one.
+
+    Args:
+        dim: Channels C.
+        num_heads: Attention heads.
+        window: Sides of a window, in tokens.
+        reference_window: Window that the position bias is, or was, trained at.
+        drop_path_rates: One per block; their number is the depth.
+        extra_norm_every: See ``Architecture``.
+        with_downsample: Whether a ``PatchMerging`` follows.
+        with_cp: Whether blocks are recomputed in the backward pass to save memory.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_heads: int,
+        window: Size,
+        reference_window: Size,
+        position_bias: PositionBias,
+        tiling: Tiling,
+        drop_path_rates: Sequence[float],
+        extra_norm_every: int | None,
+        with_downsample: bool,
+        with_cp: bool,
+        backend: Backend,
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.tiling = tiling
+        self.with_cp = with_cp
+        self.blocks = nn.ModuleList()
+        for i, drop_path_rate in enumerate(drop_path_rates):
+            attention = WindowAttention(
+                dim,
+                num_heads=num_heads,
+                position_bias=position_bias,
+                reference_window=reference_window,
+                backend=backend,
+            )
+            block = SwinBlock(
+                attention,
+                dim=dim,
+                shifted=i % 2 == 1,
+                drop_path_rate=drop_path_rate,
+                with_extra_norm=extra_norm_every is not None and (i + 1) % extra_norm_every == 0,
+            )
+            self.blocks.append(block)
+        self.downsample = PatchMerging(dim) if with_downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the blocks, without the merging: (B, H, W, C) -> (B, H, W, C)."""
+        size = (x.shape[1], x.shape[2])
+        for block in self.blocks:
+            grid = window_grid(size, window=self.window, shifted=block.shifted, tiling=self.tiling)
+            if self.with_cp and torch.is_grad_enabled():
+                x = checkpoint(block, x, grid, use_reentrant=False)
+            else:
+                x = block(x, grid)
+        return x

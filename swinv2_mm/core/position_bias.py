@@ -1,0 +1,120 @@
+"""The three relative position biases of the paper's table 1, as stateless functions.
+
+A bias table holds one number per head and offset. Offsets run over (2Mh - 1) x (2Mw - 1) in
+row-major order, from -(M - 1) to M - 1, query minus key.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .tensor_cache import CONSTANTS
+from .windows import Size
+
+PositionBias = Literal['log_cpb', 'linear_cpb', 'table']
+POSITION_BIASES = ('log_cpb', 'linear_cpb', 'table')
+
+# Official scale of the log-spaced coordinates: an offset of W_ref - 1 has the coordinate 1.
+_LOG_SCALE = 8.0
+# The bias after the sigmoid is at most this (official code).
+_BIAS_RANGE = 16.0
+
+
+def relative_coords(
+    window: Size,
+    *,
+    reference_window: Size,
+    kind: Literal['log_cpb', 'linear_cpb'],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return the input of the bias network for every offset in a window (paper equation 4).
+
+    Log-spaced: sign(u) * log2(1 + |u|) / 3 with u = 8 * offset / (W_ref - 1). Linear-spaced:
+    offset / (W_ref - 1). An axis whose reference window is one token wide divides by 1.
+
+    Args:
+        window: Sides of the window, in tokens.
+        reference_window: Sides of the window that the bias network was trained at.
+
+    Shapes:
+        -> ((2Mh - 1) * (2Mw - 1), 2), vertical coordinate first
+    """
+
+    def axis(side: int, reference: int) -> Tensor:
+        unit = torch.arange(1 - side, side, dtype=torch.float64) / max(reference - 1, 1)
+        if kind == 'linear_cpb':
+            return unit
+        unit = unit * _LOG_SCALE
+        return unit.sign() * unit.abs().add(1).log2() / math.log2(_LOG_SCALE)
+
+    def build() -> Tensor:
+        vertical, horizontal = (axis(*pair) for pair in zip(window, reference_window, strict=True))
+        grid = torch.meshgrid(vertical, horizontal, indexing='ij')
+        return torch.stack(grid, dim=-1).flatten(0, 1).to(device=device, dtype=dtype)
+
+    return CONSTANTS.get(('coords', window, reference_window, kind, device, dtype), build)
+
+
+def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:
+    """Evaluate the continuous position bias network (paper section 3.3).
+
+    Runs in the type of ``coords``, whatever autocast or the weights' own type.
+
+    Args:
+        coords: From ``relative_coords``.
+        mlp: Linear(2, 512), ReLU, Linear(512, heads, no bias).
+
+    Shapes:
+        (n, 2) -> (heads, n)
+    """
+    dtype = coords.dtype
+    hidden = F.linear(coords, mlp[0].weight.to(dtype), mlp[0].bias.to(dtype)).relu()
+    return _BIAS_RANGE * torch.sigmoid(F.linear(hidden, mlp[2].weight.to(dtype)).t())
+
+
+def resized_table(table: Tensor, *, source: Size, target: Size) -> Tensor:
+    """Fit a learnt table (Swin V1) to another window by bicubic interpolation.
+
+    Shapes:
+        ((2Mh - 1) * (2Mw - 1) of source, heads) -> (heads, (2Mh - 1) * (2Mw - 1) of target)
+    """
+    if source == target:
+        return table.t()
+    grid = table.t().unflatten(1, (2 * source[0] - 1, 2 * source[1] - 1))[None]
+    size = (2 * target[0] - 1, 2 * target[1] - 1)
+    return F.interpolate(grid, size=size, mode='bicubic', align_corners=False)[0].flatten(1)
+
+
+def central_table(table: Tensor, *, window: Size, clipped: Size) -> Tensor:
+    """Keep the offsets that a smaller window holds.
+
+    Shapes:
+        (heads, (2Mh - 1) * (2Mw - 1) of window) -> the same of clipped
+    """
+    if clipped == window:
+        return table
+    grid = table.unflatten(1, (2 * window[0] - 1, 2 * window[1] - 1))
+    dh, dw = (full - part for full, part in zip(window, clipped, strict=True))
+    return grid[:, dh : grid.shape[1] - dh, dw : grid.shape[2] - dw].flatten(1)
+
+
+def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
+    """Spread a bias table over all pairs of tokens of a window.
+
+    Works on strided views: no integer index of N x N is needed.
+
+    Shapes:
+        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, N, N), query by key
+    """
+    mh, mw = window
+    # With both axes reversed, the offsets that a query sees are a window of the table: its
+    # keys in order. unfold gives all such windows; the first query sees the last of them.
+    reversed_table = table.flip(1).unflatten(1, (2 * mh - 1, 2 * mw - 1))
+    seen = reversed_table.unfold(1, mh, 1).unfold(2, mw, 1)
+    return seen.flip(1, 2).reshape(table.shape[0], mh * mw, mh * mw)

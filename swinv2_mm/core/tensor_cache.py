@@ -1,0 +1,48 @@
+"""A bounded store for tensors that follow from shapes alone (masks, coordinates)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+
+class TensorCache:
+    """Least-recently-used cache with a budget in bytes.
+
+    Shared by all blocks of all models of a process, so that a constant exists once.
+
+    Args:
+        max_bytes: Oldest entries go when the sum of all entries exceeds this.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.num_bytes = 0
+        self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    def get(self, key: Hashable, build: Callable[[], Tensor]) -> Tensor:
+        """Return the tensor stored under ``key``, calling ``build`` for it the first time."""
+        if torch.compiler.is_compiling():
+            # A traced tensor is not a real one: it must not outlive its trace. The compiler
+            # folds these constants by itself.
+            return build()
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+            return entry
+        # An inference-mode tensor could not be used by a later training step.
+        with torch.inference_mode(False), torch.no_grad():
+            entry = build()
+        self._entries[key] = entry
+        self.num_bytes += entry.nbytes
+        while self.num_bytes > self.max_bytes and len(self._entries) > 1:
+            _, oldest = self._entries.popitem(last=False)
+            self.num_bytes -= oldest.nbytes
+        return entry
+
+
+# A mask of window 32 has 4 MB; 256 MB hold those of every padding a detection batch meets.
+CONSTANTS = TensorCache(max_bytes=256 * 2**20)

@@ -1,0 +1,201 @@
+"""How a map is cut into windows: sizes, shift, padding, segments, masks.
+
+Shape letters of this package:
+    B images, H W map in tokens (Hp Wp with padding), M window side (Mh Mw), N = Mh * Mw,
+    nH nW windows per column and row, C channels, d channels of a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .tensor_cache import CONSTANTS
+
+Size = tuple[int, int]
+Tiling = Literal['fixed', 'balanced']
+
+# Added to the logit of a pair from two sides of the seam of a shifted window. Finite, because
+# the released weights were trained with this value.
+SEAM_PENALTY = -100.0
+
+# Where a token along one axis of the shifted, padded map comes from.
+_INSIDE, _WRAPPED, _PADDED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class AxisRun:
+    """Consecutive windows along one axis whose tokens have the same origins.
+
+    Attributes:
+        start: Index of the first window.
+        stop: Index after the last window.
+        origins: Origin of each of the M tokens of such a window: inside, wrapped or padded.
+    """
+
+    start: int
+    stop: int
+    origins: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """The window geometry of one block on one map. All sizes in tokens.
+
+    Attributes:
+        size: Height and width of the map, without padding.
+        window: Sides of a window, clipped to the map.
+        shift: Cyclic shift towards the top left; 0 along an axis without one.
+        nominal_window: Sides of the window before it was clipped or balanced.
+    """
+
+    size: Size
+    window: Size
+    shift: Size
+    nominal_window: Size
+
+    @property
+    def num_windows(self) -> Size:
+        """Windows per column and per row."""
+        (h, w), (mh, mw) = self.size, self.window
+        return -(-h // mh), -(-w // mw)
+
+    @property
+    def padded_size(self) -> Size:
+        """Height and width after padding at the bottom and right."""
+        (nh, nw), (mh, mw) = self.num_windows, self.window
+        return nh * mh, nw * mw
+
+    def axis_runs(self, axis: int) -> tuple[AxisRun, ...]:
+        """Group the windows along an axis (0 vertical, 1 horizontal) by the mask they need."""
+        return _axis_runs(self.size[axis], self.window[axis], self.shift[axis])
+
+    def segment_ids(self) -> Tensor:
+        """Number the parts of the shifted map that belong together; -1 is padding.
+
+        Shapes:
+            -> (Hp, Wp), int8
+        """
+        vertical, horizontal = (
+            torch.tensor([o for run in self.axis_runs(axis)
+                          for _ in range(run.start, run.stop) for o in run.origins])
+            for axis in (0, 1)
+        )  # fmt: skip
+        return _segments(vertical, horizontal)
+
+
+@lru_cache(maxsize=4096)
+def window_grid(size: Size, *, window: Size, shifted: bool, tiling: Tiling) -> WindowGrid:
+    """Lay windows over a map.
+
+    Along each axis a window that covers the map is clipped to it and does not shift (the
+    official rule). ``balanced`` tiling takes as many windows as ``fixed`` does, but of equal
+    size and with the least padding.
+
+    Raises:
+        ValueError: If ``tiling`` is unknown.
+    """
+    sides, shifts = [], []
+    for length, side in zip(size, window, strict=True):
+        if length <= side:
+            sides.append(length)
+            shifts.append(0)
+            continue
+        if tiling == 'balanced':
+            side = -(-length // -(-length // side))
+        elif tiling != 'fixed':
+            raise ValueError(f"tiling must be 'fixed' or 'balanced', got '{tiling}'")
+        sides.append(side)
+        shifts.append(side // 2 if shifted else 0)
+    return WindowGrid(tuple(size), tuple(sides), tuple(shifts), tuple(window))
+
+
+@lru_cache(maxsize=4096)
+def _axis_runs(length: int, side: int, shift: int) -> tuple[AxisRun, ...]:
+    padded = -(-length // side) * side
+
+    def origin(position: int) -> int:
+        source = (position + shift) % padded
+        if source >= length:
+            return _PADDED
+        return _WRAPPED if source < shift else _INSIDE
+
+    windows = [tuple(origin(start + i) for i in range(side)) for start in range(0, padded, side)]
+    runs, start = [], 0
+    for origins, members in groupby(windows):
+        stop = start + len(list(members))
+        runs.append(AxisRun(start, stop, origins))
+        start = stop
+    return tuple(runs)
+
+
+def _segments(vertical: Tensor, horizontal: Tensor) -> Tensor:
+    """Combine the origins of rows (h,) and columns (w,) into segment ids (h, w)."""
+    rows, columns = vertical[:, None], horizontal[None, :]
+    ids = 2 * (rows == _WRAPPED) + (columns == _WRAPPED).int()
+    return torch.where((rows == _PADDED) | (columns == _PADDED), -1, ids).to(torch.int8)
+
+
+def attention_mask(
+    rows: Sequence[int], *, columns: Sequence[int], device: torch.device, dtype: torch.dtype
+) -> Tensor | None:
+    """Return what is added to the logits of a window, or ``None`` where that is nothing.
+
+    Real queries never see a padded key (-inf); pairs from two sides of a seam get
+    ``SEAM_PENALTY``. Padded queries see something, else their softmax would be NaN; their
+    output is cropped.
+
+    Args:
+        rows: Origins of the window's Mh rows (``AxisRun.origins``).
+        columns: Origins of its Mw columns.
+
+    Shapes:
+        -> (N, N), query by key
+    """
+    if not any(rows) and not any(columns):
+        return None
+
+    def build() -> Tensor:
+        ids = _segments(torch.tensor(rows), torch.tensor(columns)).flatten()
+        query, key = ids[:, None], ids[None, :]
+        mask = torch.zeros(len(ids), len(ids), dtype=dtype)
+        mask[query != key] = SEAM_PENALTY
+        mask[(query != -1) & (key == -1)] = -torch.inf
+        return mask.to(device)
+
+    return CONSTANTS.get(('mask', tuple(rows), tuple(columns), device, dtype), build)
+
+
+def to_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:
+    """Pad a map at the bottom and right with zeros, shift it, and cut it into windows.
+
+    Shapes:
+        (B, H, W, C) -> (B, nH, Mh, nW, Mw, C), a view where nothing is padded or shifted
+    """
+    (h, w), (hp, wp) = grid.size, grid.padded_size
+    if (hp, wp) != (h, w):
+        x = F.pad(x, (0, 0, 0, wp - w, 0, hp - h))
+    if any(grid.shift):
+        x = x.roll((-grid.shift[0], -grid.shift[1]), dims=(1, 2))
+    (nh, nw), (mh, mw) = grid.num_windows, grid.window
+    return x.reshape(x.shape[0], nh, mh, nw, mw, x.shape[-1])
+
+
+def from_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:
+    """Undo ``to_windows``.
+
+    Shapes:
+        (B, nH, Mh, nW, Mw, C) -> (B, H, W, C)
+    """
+    (h, w), (hp, wp) = grid.size, grid.padded_size
+    x = x.reshape(x.shape[0], hp, wp, x.shape[-1])
+    if any(grid.shift):
+        x = x.roll(grid.shift, dims=(1, 2))
+    return x[:, :h, :w]
