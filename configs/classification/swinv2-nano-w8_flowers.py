@@ -1,0 +1,6 @@
+# Trains: a classifier with a narrow SwinV2, from scratch, on five kinds of flowers.
+_base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_base_/datasets/flowers.py',
+          '../_base_/schedules/adamw-epochs.py', '../_base_/runtime/classification.py']
+model = dict(
+    data_preprocessor=dict(num_classes=_base_.num_classes), backbone=dict(_base_.backbone, window_size=8),
+    head=dict(in_channels=_base_.channels_of_stage_3, num_classes=_base_.num_classes))

@@ -1,0 +1,12 @@
+"""What a run needs beside the model: optimiser groups, seeds, checked configs and weights."""
+
+from .optimizer import SwinV2OptimWrapperConstructor
+from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
+
+__all__ = [
+    'IterationSeedHook',
+    'SeedAugmentation',
+    'SeededInfiniteSampler',
+    'SeededSampler',
+    'SwinV2OptimWrapperConstructor',
+]

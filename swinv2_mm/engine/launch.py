@@ -1,0 +1,109 @@
+"""What the command-line tools share: arguments, start-up, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_distributed
+from mmengine.runner import Runner
+
+from swinv2_mm.errors import DataError, UserError
+
+from .config_file import annotation_files
+from .runner import CheckedRunner
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every tool that runs a config takes."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir', help='folder for logs and checkpoints; default work_dirs/NAME'
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change config entries, such as model.backbone.window_size=16; +KEY=VALUE adds one',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed job were started',
+    )
+    # torchrun and its predecessor pass it; the environment says the same.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+
+
+def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
+    """Build the Runner of a config.
+
+    Raises:
+        UserError: If a value in the config does not fit the class that takes it.
+    """
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
+        # MMEngine's own start-up asks for a GPU, and its wrapper for device ids.
+        if cfg.launcher != 'pytorch':
+            raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
+        torch.distributed.init_process_group('gloo')
+        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+    try:
+        return CheckedRunner.from_cfg(cfg)
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, AssertionError) as error:
+        message = error.args[0] if error.args else type(error).__name__
+        raise UserError(f'config {args.config}: {message}') from error
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool; a user's mistake becomes one line and exit status 1.
+
+    ``SWINV2_MM_TRACEBACK=1`` shows where it was noticed.
+    """
+    try:
+        main()
+    except UserError as error:
+        if os.environ.get('SWINV2_MM_TRACEBACK') == '1':
+            traceback.print_exc()
+        print(f'error: {_one_line(error)}', file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        sys.exit(130)
+
+
+def naming_broken_annotations(cfg: Config, run: Callable[[], object]) -> object:
+    """Call ``run``, and name the annotation file that turns out not to be JSON.
+
+    Raises:
+        DataError: If there is such a file.
+    """
+    try:
+        return run()
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        for path in annotation_files(cfg):
+            try:
+                json.loads(Path(path).read_bytes())
+            except ValueError as reason:
+                raise DataError(f'annotation file {path} is not JSON: {reason}') from error
+        raise
+
+
+def _one_line(error: Exception) -> str:
+    """Undo the wrapping of an error that a data loader's worker raised."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and 'Traceback' in str(error):
+        return lines[-1].partition(': ')[2]
+    return ' '.join(lines)

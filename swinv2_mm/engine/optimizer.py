@@ -1,0 +1,84 @@
+"""Optimiser groups for a model with a SwinV2 backbone."""
+
+from __future__ import annotations
+
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from torch import nn
+
+from swinv2_mm.core import SwinTransformerV2
+
+from .parameter_rules import backbone_depth, is_decayed
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class SwinV2OptimWrapperConstructor:
+    """Builds an optimiser wrapper by the rules of ``parameter_rules``, for any of the libraries.
+
+    Parameters of equal rate and decay share a group, so that fused updates stay fused.
+
+    Args:
+        optim_wrapper_cfg: Config of the wrapper, with the optimiser under ``optimizer``.
+        paramwise_cfg: ``layer_decay_rate`` (rate of a layer relative to the next deeper one,
+            1 by default) and ``backbone_lr_mult`` (rate of the backbone relative to the rest,
+            1 by default).
+
+    Raises:
+        ValueError: If ``paramwise_cfg`` has another key, or the optimiser no learning rate.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        cfg = dict(paramwise_cfg or {})
+        self.layer_decay_rate = cfg.pop('layer_decay_rate', 1.0)
+        self.backbone_lr_mult = cfg.pop('backbone_lr_mult', 1.0)
+        if cfg:
+            raise ValueError(
+                f'paramwise_cfg takes layer_decay_rate and backbone_lr_mult, not {sorted(cfg)}'
+            )
+        self.optim_wrapper_cfg = optim_wrapper_cfg.copy()
+        self.optimizer_cfg = dict(self.optim_wrapper_cfg.pop('optimizer'))
+        if 'lr' not in self.optimizer_cfg:
+            raise ValueError('optim_wrapper.optimizer needs a learning rate, lr=...')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Build the optimiser wrapper for the trainable parameters of ``model``."""
+        if is_model_wrapper(model):
+            model = model.module
+        groups = self.param_groups(model)
+        rates = sorted({group['lr'] for group in groups})
+        print_log(
+            f'{sum(len(group["params"]) for group in groups)} trainable parameters in '
+            f'{len(groups)} groups, learning rates {rates[0]:.3g} to {rates[-1]:.3g}',
+            logger='current',
+        )
+        optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
+        cfg = {'type': 'OptimWrapper', **self.optim_wrapper_cfg}
+        return OPTIM_WRAPPERS.build(cfg, default_args={'optimizer': optimizer})
+
+    def param_groups(self, model: nn.Module) -> list[dict]:
+        """Group the trainable parameters by learning rate and weight decay."""
+        backbones = {
+            name: module
+            for name, module in model.named_modules()
+            if isinstance(module, SwinTransformerV2)
+        }
+        lr, weight_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
+        groups: dict[tuple, dict] = {}
+        for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            mult = 1.0
+            for prefix, backbone in backbones.items():
+                prefix = f'{prefix}.' if prefix else ''
+                if name.startswith(prefix):
+                    depths = backbone.arch.depths
+                    distance = sum(depths) + 1 - backbone_depth(name[len(prefix) :], depths)
+                    mult = self.backbone_lr_mult * self.layer_decay_rate**distance
+            decay = weight_decay if is_decayed(name, parameter) else 0.0
+            group = groups.setdefault(
+                (mult, decay), {'params': [], 'lr': lr * mult, 'weight_decay': decay}
+            )
+            group['params'].append(parameter)
+        return list(groups.values())

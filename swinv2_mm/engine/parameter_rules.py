@@ -1,0 +1,34 @@
+"""Which parameters decay and how fast each one learns: one rule table for all tasks."""
+
+from __future__ import annotations
+
+from torch import nn
+
+# Official rule; 1-D parameters (norms, biases) are exempt as well.
+NO_DECAY_NAMES = ('logit_scale', 'cpb_mlp', 'relative_position_bias_table', 'mask_token')
+
+
+def is_decayed(name: str, parameter: nn.Parameter) -> bool:
+    """Whether weight decay applies to a parameter (official SwinV2 training code)."""
+    return parameter.ndim > 1 and not any(part in name for part in NO_DECAY_NAMES)
+
+
+def backbone_depth(name: str, depths: tuple[int, ...]) -> int:
+    """Depth of a parameter of the backbone, for layer-wise learning rate decay.
+
+    0 is the stem, 1 + i the i-th block counted through all stages; the merging after a stage
+    goes with that stage's last block; output norms are ``sum(depths) + 1``, as a head is.
+
+    Args:
+        name: Name inside the backbone, such as ``layers.0.blocks.1.mlp.fc1.weight``.
+        depths: Blocks per stage.
+    """
+    parts = name.split('.')
+    if parts[0] in ('patch_embed', 'mask_token'):
+        return 0
+    if parts[0] != 'layers':
+        return sum(depths) + 1
+    stage = int(parts[1])
+    if parts[2] == 'downsample':
+        return sum(depths[: stage + 1])
+    return 1 + sum(depths[:stage]) + int(parts[3])

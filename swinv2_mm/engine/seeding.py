@@ -1,0 +1,91 @@
+"""Random numbers that depend on the seed and the position in training, on nothing else.
+
+MMEngine seeds a run once. What is drawn later then depends on all that ran before, and a resumed
+run differs from an uninterrupted one in augmentation, drop path and the samplers of a detector.
+Here every iteration and every sample has a seed of its own.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS, HOOKS, TRANSFORMS
+from mmengine.runner import Runner
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed Python, NumPy and torch (all devices) from a few non-negative numbers."""
+    seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Draw(int):
+    """The index of a sample that remembers where in training it is drawn.
+
+    Attributes:
+        entropy: What ``seed_everything`` takes for this draw.
+    """
+
+    entropy: tuple[int, ...]
+
+    def __new__(cls, index: int, entropy: tuple[int, ...]) -> Draw:
+        """Make an index of a plain one."""
+        draw = super().__new__(cls, index)
+        draw.entropy = entropy
+        return draw
+
+    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:
+        return int(self), self.entropy
+
+
+@DATA_SAMPLERS.register_module()
+class SeededInfiniteSampler(InfiniteSampler):
+    """``InfiniteSampler`` whose indices carry a seed each, for iteration-based training."""
+
+    def _infinite_indices(self) -> Iterator[Draw]:
+        for position, index in enumerate(super()._infinite_indices()):
+            yield Draw(index, (self.seed, position))
+
+
+@DATA_SAMPLERS.register_module()
+class SeededSampler(DefaultSampler):
+    """``DefaultSampler`` whose indices carry a seed each, for epoch-based training."""
+
+    def __iter__(self) -> Iterator[Draw]:
+        for position, index in enumerate(super().__iter__()):
+            yield Draw(index, (self.seed, self.epoch, self.rank, position))
+
+
+@TRANSFORMS.register_module()
+class SeedAugmentation(BaseTransform):
+    """Seed what follows in a training pipeline; goes before the first random transform.
+
+    Needs one of the samplers above; an index from another sampler changes nothing.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Return ``results`` as they are."""
+        index = results.get('sample_idx')
+        if isinstance(index, Draw):
+            seed_everything(*index.entropy)
+            results['sample_idx'] = int(index)
+        return results
+
+
+@HOOKS.register_module()
+class IterationSeedHook(Hook):
+    """Seeds every training iteration of every process."""
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Seed what the model draws in this iteration."""
+        seed_everything(runner.seed, runner.rank, runner.iter)

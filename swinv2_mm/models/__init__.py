@@ -1,0 +1,17 @@
+"""Registers SwinV2 and what belongs to it with MMEngine.
+
+Name it in a config: ``custom_imports = dict(imports='swinv2_mm.models')``. Works with any one of
+mmdet, mmsegmentation and mmpretrain; none of them is needed for another.
+"""
+
+from swinv2_mm.ops import ensure_ops
+
+# Before anything imports mmcv.ops, which looks for the compiled module once.
+ensure_ops()
+
+import swinv2_mm.datasets.loading  # noqa: E402
+import swinv2_mm.engine  # noqa: E402, F401
+
+from .backbone import SwinV2  # noqa: E402
+
+__all__ = ['SwinV2']
