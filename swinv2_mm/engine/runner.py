@@ -15,9 +15,19 @@ from mmengine.runner import CheckpointLoader, Runner
 
 from swinv2_mm.errors import UserError
 
+
+
+def _statistic(owner: type, name: str) -> Callable:
+    """Stand in for ``getattr`` while reading: a history refers to its statistics by it."""
+    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
+        raise UserError(f'it asks for {name} of {owner}')
+    return getattr(owner, name)
+
+
 # What a training checkpoint holds beside tensors and numbers: the logged history.
 _SAFE_TYPES = [
     HistoryBuffer,
+    (_statistic, 'builtins.getattr'),
     np.ndarray,
     np.dtype,
     np._core.multiarray._reconstruct,

@@ -1,4 +1,4 @@
-# Cascade Mask R-CNN with a quarter of the head width, for CPUs and small data sets.
+# Cascade Mask R-CNN with narrow heads and fewer samples, for CPUs and small data sets.
 _base_ = 'cascade-mask-rcnn.py'
 model = dict(
     neck=dict(out_channels=64),
@@ -7,8 +7,8 @@ model = dict(
         bbox_roi_extractor=dict(out_channels=64),
         bbox_head=[dict(head, in_channels=64, fc_out_channels=256) for head in _base_.model.roi_head.bbox_head],
         mask_roi_extractor=dict(out_channels=64),
-        mask_head=dict(in_channels=64, conv_out_channels=64)),
+        mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=32)),
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img=300),
-        rcnn=[dict(cfg, sampler=dict(cfg.sampler, num=128)) for cfg in _base_.model.train_cfg.rcnn]),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300)))
+        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rcnn=[dict(cfg, sampler=dict(cfg.sampler, num=64)) for cfg in _base_.model.train_cfg.rcnn]),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))

@@ -1,0 +1,23 @@
+# make demo   train and test detection, segmentation and classification on a small embedded data set
+# make test   run the tests          make test-all   the slow ones as well
+# make lint   check the style        VENV=... PYTHON=... choose another environment or interpreter
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: env demo test test-all lint
+
+env:
+	@tools/make_env.sh $(VENV)
+
+demo: env
+	$(RUN) tools/quickstart.py
+
+test: env
+	$(RUN) -m pytest
+
+test-all: env
+	$(RUN) -m pytest -m 'not gpu'
+
+lint: env
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .

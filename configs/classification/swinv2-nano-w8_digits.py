@@ -1,0 +1,6 @@
+# Trains: a classifier with a narrow SwinV2 on the digits of `make demo`, which runs it.
+_base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_base_/datasets/digits-folder.py',
+          '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/classification.py']
+model = dict(
+    data_preprocessor=dict(num_classes=_base_.num_classes), backbone=dict(_base_.backbone, window_size=8),
+    head=dict(in_channels=_base_.channels_of_stage_3, num_classes=_base_.num_classes))

@@ -1,0 +1,9 @@
+# Trains: Cascade Mask R-CNN with a narrow SwinV2 on the digits of `make demo`, which runs it.
+_base_ = ['../_base_/models/cascade-mask-rcnn-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/digits-instance.py',
+          '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/detection.py']
+model = dict(
+    backbone=dict(_base_.backbone, window_size=8), neck=dict(in_channels=_base_.channels),
+    rpn_head=dict(anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_head=[dict(head, num_classes=_base_.num_classes) for head in _base_.model.roi_head.bbox_head],
+        mask_head=dict(num_classes=_base_.num_classes)))

@@ -1,0 +1,7 @@
+# Trains: UperNet with a narrow SwinV2 on the digits of `make demo`, which runs it.
+_base_ = ['../_base_/models/upernet-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/digits-semantic.py',
+          '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/segmentation.py']
+model = dict(
+    data_preprocessor=dict(size=_base_.crop_size_px), backbone=dict(_base_.backbone, window_size=8),
+    decode_head=dict(in_channels=_base_.channels, num_classes=_base_.num_classes),
+    auxiliary_head=dict(in_channels=_base_.channels_of_stage_2, num_classes=_base_.num_classes))

@@ -1,0 +1,78 @@
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / 'shared' / 'data'
+
+# Two cores, several processes: threads that wait for each other cost more than they bring.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def digits_root(tmp_path_factory):
+    """A data root that holds a small version of the demo's data set."""
+    from swinv2_mm.datasets.digits_on_photos import make_digits_on_photos
+
+    root = tmp_path_factory.mktemp('data')
+    make_digits_on_photos(
+        root / 'digits',
+        num_train=16,
+        num_val=4,
+        num_train_crops_per_class=8,
+        num_val_crops_per_class=2,
+        progress=False,
+    )
+    return root
+
+
+@pytest.fixture(scope='session')
+def data_root(digits_root):
+    """The same with the photographs of ../shared beside it, where there are any."""
+    if SHARED_DATA.is_dir():
+        for source in SHARED_DATA.iterdir():
+            if not (digits_root / source.name).exists():
+                (digits_root / source.name).symlink_to(source)
+    return digits_root
+
+
+@pytest.fixture
+def use_data(data_root, monkeypatch):
+    monkeypatch.setenv('SWINV2_DATA', str(data_root))
+    return data_root
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Run a tool in this process; returns its exit status and what it wrote to stderr."""
+
+    from mmengine.logging import MMLogger
+
+    from swinv2_mm.engine.launch import run_tool
+
+    def run(name, *arguments):
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, arguments)])
+        capsys.readouterr()
+        # A logger of an earlier run writes to streams that are closed by now.
+        for logger in MMLogger._instance_dict.values():
+            logger.handlers.clear()
+        MMLogger._instance_dict.clear()
+        status = 0
+        try:
+            run_tool(module.main)
+        except SystemExit as stop:
+            status = stop.code
+        return status, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def subprocess_environment(use_data):
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'SWINV2_DATA': str(use_data)}

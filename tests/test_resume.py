@@ -1,0 +1,83 @@
+"""A training that is killed and resumed ends with the weights of one that is not."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT
+
+SETTINGS = [
+    'model.backbone.arch=dict(embed_dim=16,depths=(1,2,1,1),num_heads=(1,2,4,8))',
+    'default_hooks.logger.interval=1',
+]
+ITERATIONS = {
+    'classification/swinv2-nano-w8_digits.py': ['model.head.in_channels=128'],
+    'detection/cascade-mask-rcnn_swinv2-nano-w8_digits.py': [
+        'model.neck.in_channels=[16,32,64,128]',
+        'train_dataloader.batch_size=2',
+    ],
+    'segmentation/upernet_swinv2-nano-w8_digits.py': [
+        'model.decode_head.in_channels=[16,32,64,128]',
+        'model.auxiliary_head.in_channels=64',
+        'train_dataloader.batch_size=4',
+    ],
+}
+LENGTH, SAVE_EVERY = 12, 4
+
+
+def train(config, work_dir, environment, *arguments):
+    options = [
+        *SETTINGS,
+        *ITERATIONS[config],
+        f'train_cfg.max_iters={LENGTH}',
+        f'train_cfg.val_interval={SAVE_EVERY}',
+        f'default_hooks.checkpoint.interval={SAVE_EVERY}',
+    ]
+    return subprocess.Popen(
+        [sys.executable, 'tools/train.py', f'configs/{config}', '--work-dir', work_dir]
+        + [*arguments, '--cfg-options', *options],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def losses(work_dir):
+    """Loss by iteration; a resumed run overwrites what the killed one repeated."""
+    found = {}
+    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in path.read_text().splitlines():
+            if line.endswith('}') and 'loss' in (entry := json.loads(line)):
+                found[entry['step']] = entry['loss']
+    return found
+
+
+@pytest.mark.parametrize('config', ITERATIONS)
+def test_killed_and_resumed_equals_uninterrupted(config, tmp_path, subprocess_environment):
+    whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+    assert train(config, whole, subprocess_environment).wait() == 0
+
+    process = train(config, broken, subprocess_environment)
+    deadline = time.time() + 300
+    while max(losses(broken), default=0) <= SAVE_EVERY:
+        assert process.poll() is None and time.time() < deadline, 'ended before it could be killed'
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / f'iter_{LENGTH}.pth').exists()
+    assert train(config, broken, subprocess_environment, '--resume').wait() == 0
+
+    expected, found = losses(whole), losses(broken)
+    assert list(found) == list(expected) == list(range(1, LENGTH + 1))
+    assert found == expected
+    one, other = (
+        torch.load(folder / f'iter_{LENGTH}.pth', weights_only=False)['state_dict']
+        for folder in (whole, broken)
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -1,0 +1,195 @@
+"""Bad input to the tools: one clear line and exit status 1."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import ROOT
+
+CONFIGS = ROOT / 'configs'
+CLASSIFIER = CONFIGS / 'classification' / 'swinv2-nano-w8_digits.py'
+DETECTOR = CONFIGS / 'detection' / 'cascade-mask-rcnn_swinv2-nano-w8_digits.py'
+SHORT = ['train_cfg.max_iters=2', 'train_dataloader.num_workers=1', 'train_dataloader.batch_size=4']
+
+
+def only_line(errors):
+    """The message; third parties may warn before it, but nothing may follow it."""
+    assert 'Traceback' not in errors
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith('error: ')
+    return line
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (['train_cfg.max_iter=3'], ['train_cfg.max_iter', 'did you mean', 'max_iters']),
+        (['model.backbone.windowsize=16'], ['did you mean', 'model.backbone.window_size']),
+        (['optim_wraper.optimizer.lr=1'], ['optim_wraper', 'did you mean', 'optim_wrapper']),
+        (['optim_wrapper.optimizer.lrr=1'], ['did you mean', 'optimizer.lr']),
+        (['train_dataloader.batchsize=1'], ['did you mean', 'batch_size']),
+        (['param_scheduler.7.end=1'], ['list of 2']),
+        (['model'], ['key=value']),
+        (['model.backbone.window_size=0'], ['window_size', 'positive']),
+        (['model.backbone.window_size=-8'], ['window_size', 'positive']),
+        (['model.backbone.arch=tinny'], ['unknown arch', "did you mean 'tiny'"]),
+        (['model.backbone.attention=fast'], ['unknown attention', 'sdpa']),
+        (['model.backbone.type=SwinV3'], ['SwinV3']),
+        (['+model.backbone.drop=1'], ['drop']),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) and '=' in value[0] else '',
+)
+def test_bad_option(options, words, tool, use_data, tmp_path):
+    status, errors = tool(
+        'train', CLASSIFIER, '--work-dir', tmp_path, '--cfg-options', *SHORT, *options
+    )
+    assert status == 1
+    assert all(word in only_line(errors) for word in words), only_line(errors)
+
+
+def test_config_that_does_not_exist(tool):
+    status, errors = tool('train', 'configs/nowhere.py')
+    assert status == 1 and 'configs/nowhere.py does not exist' in only_line(errors)
+
+
+def test_config_that_is_not_valid(tool, tmp_path):
+    path = tmp_path / 'broken.py'
+    path.write_text('model = dict(\n')
+    status, errors = tool('train', path)
+    assert status == 1 and 'broken.py is not valid' in only_line(errors)
+
+
+def test_data_root_missing(tool, monkeypatch, tmp_path):
+    monkeypatch.setenv('SWINV2_DATA', '/nowhere')
+    status, errors = tool('train', CLASSIFIER, '--work-dir', tmp_path)
+    assert status == 1
+    assert all(word in only_line(errors) for word in ('/nowhere/digits', 'SWINV2_DATA'))
+
+
+@pytest.fixture
+def own_digits(digits_root, monkeypatch, tmp_path):
+    """A copy of the data set that a test may break."""
+    shutil.copytree(digits_root / 'digits', tmp_path / 'data' / 'digits')
+    monkeypatch.setenv('SWINV2_DATA', str(tmp_path / 'data'))
+    return tmp_path / 'data' / 'digits'
+
+
+@pytest.mark.parametrize('content', ['{"images": [', '', '<html></html>', '\xff\xfe'])
+def test_annotation_file_that_is_not_json(content, tool, own_digits, tmp_path):
+    path = own_digits / 'annotations' / 'train.json'
+    path.write_text(content, encoding='latin-1')
+    status, errors = tool(
+        'train', DETECTOR, '--work-dir', tmp_path / 'run', '--cfg-options', *SHORT
+    )
+    assert status == 1
+    assert str(path) in only_line(errors) and 'not JSON' in only_line(errors)
+
+
+def test_annotation_file_missing(tool, own_digits, tmp_path):
+    (own_digits / 'annotations' / 'train.json').unlink()
+    status, errors = tool('train', DETECTOR, '--work-dir', tmp_path / 'run')
+    assert status == 1 and 'annotations/train.json does not exist' in only_line(errors)
+
+
+@pytest.mark.parametrize('num_workers', [0, 1])
+@pytest.mark.parametrize('kept', [0.5, 0.0])
+def test_truncated_image(kept, num_workers, tool, own_digits, tmp_path):
+    for path in (own_digits / 'images' / 'train').glob('*.jpg'):
+        content = path.read_bytes()
+        path.write_bytes(content[: int(kept * len(content))])
+    options = [*SHORT, f'train_dataloader.num_workers={num_workers}']
+    options.append('train_dataloader.persistent_workers=False')
+    status, errors = tool(
+        'train', DETECTOR, '--work-dir', tmp_path / 'run', '--cfg-options', *options
+    )
+    assert status == 1
+    assert 'images/train/' in only_line(errors) and 'cannot be read' in only_line(errors)
+
+
+class TestCheckpoints:
+    @pytest.fixture
+    def trained(self, tool, use_data, tmp_path):
+        options = [*SHORT, 'default_hooks.checkpoint.interval=2', '+val_dataloader=None']
+        options += ['+val_cfg=None', '+val_evaluator=None']
+        status, errors = tool(
+            'train', CLASSIFIER, '--work-dir', tmp_path / 'run', '--cfg-options', *options
+        )
+        assert status == 0, errors
+        return tmp_path / 'run' / 'iter_2.pth'
+
+    def refuse(self, tool, tmp_path, checkpoint, *options):
+        status, errors = tool(
+            'test', CLASSIFIER, checkpoint, '--work-dir', tmp_path / 't', *options
+        )
+        assert status == 1
+        return only_line(errors)
+
+    def test_missing(self, tool, use_data, tmp_path):
+        assert 'does not exist' in self.refuse(tool, tmp_path, tmp_path / 'no.pth')
+
+    def test_of_another_architecture(self, tool, trained, tmp_path):
+        options = [
+            '--cfg-options',
+            'model.backbone.arch.embed_dim=64',
+            'model.head.in_channels=512',
+        ]
+        message = self.refuse(tool, tmp_path, trained, *options)
+        assert 'does not fit the model' in message and 'differ in shape' in message
+
+    def test_with_fewer_blocks(self, tool, trained, tmp_path):
+        options = ['--cfg-options', 'model.backbone.arch.depths=(2,2,2,2)']
+        assert 'it adds' in self.refuse(tool, tmp_path, trained, *options)
+
+    @pytest.mark.parametrize('kept', [0.5, 0.0])
+    def test_truncated(self, kept, tool, trained, tmp_path):
+        content = trained.read_bytes()
+        trained.write_bytes(content[: int(kept * len(content))])
+        assert 'cannot be read' in self.refuse(tool, tmp_path, trained)
+
+    def test_that_would_run_code(self, tool, use_data, tmp_path):
+        class Payload:
+            def __reduce__(self):
+                return (open, (str(tmp_path / 'ran'), 'w'))
+
+        torch.save({'state_dict': Payload()}, tmp_path / 'hostile.pth')
+        assert 'could run code' in self.refuse(tool, tmp_path, tmp_path / 'hostile.pth')
+        assert not (tmp_path / 'ran').exists()
+
+    def test_config_text_is_not_run_on_resuming(self, tool, trained, tmp_path):
+        checkpoint = torch.load(trained, weights_only=False)
+        ran = tmp_path / 'ran'
+        checkpoint['meta']['config'] = f'open({str(ran)!r}, "w")'
+        torch.save(checkpoint, tmp_path / 'poisoned.pth')
+        options = ['train_cfg.max_iters=4', *SHORT[1:], '+val_dataloader=None', '+val_cfg=None']
+        status, errors = tool(
+            'train', CLASSIFIER, '--work-dir', tmp_path / 'again', '--resume',
+            tmp_path / 'poisoned.pth', '--cfg-options', *options, '+val_evaluator=None',
+        )  # fmt: skip
+        assert status == 0, errors
+        assert (tmp_path / 'again' / 'iter_4.pth').exists() and not ran.exists()
+
+    def test_window_size(self, tool, trained, tmp_path):
+        scores = []
+        for window in (8, 4):
+            out = tmp_path / f'{window}.json'
+            status, errors = tool(
+                'test', CLASSIFIER, trained, '--work-dir', tmp_path / 't', '--window-size', window,
+                '--out', out,
+            )  # fmt: skip
+            assert status == 0, errors
+            scores.append(json.loads(out.read_text()))
+        assert set(scores[0]['metrics']) == set(scores[1]['metrics'])
+        assert 'positive' in self.refuse(tool, tmp_path, trained, '--window-size', '0')
+
+
+def test_amp_without_a_gpu(tool, use_data, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU')
+    status, errors = tool('train', CLASSIFIER, '--amp', '--work-dir', tmp_path)
+    assert status == 1 and '--amp needs a GPU' in only_line(errors)
+
+
+def test_auto_scale_lr_without_a_base_batch_size(tool, use_data, tmp_path):
+    status, errors = tool('train', CLASSIFIER, '--auto-scale-lr', '--work-dir', tmp_path)
+    assert status == 1 and 'base_batch_size' in only_line(errors)

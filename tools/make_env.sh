@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Create or update a virtual environment with swinv2_mm and all it needs. No compiler is used.
+#
+#   tools/make_env.sh FOLDER        (PYTHON=python3.12 picks the interpreter)
+#
+# A finished environment is left alone until a requirement file changes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:?usage: tools/make_env.sh FOLDER}
+python=${PYTHON:-python3}
+
+fail() { echo "error: $*" >&2; exit 1; }
+command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.12 (Debian: apt-get install python3 python3-venv)"
+"$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+  || fail "$("$python" --version) is not supported; name another by PYTHON=python3.12 make ..."
+
+key=$(cat requirements/*.txt setup.py tools/make_env.sh | sha256sum | cut -d' ' -f1)
+here=$(pwd)
+if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$key" ]; then
+  echo "Making the environment in $venv (once; 3 to 5 minutes, 6.5 GB) ..."
+  rm -f "$venv/.installed"
+  if ! "$python" -m venv "$venv" 2>/dev/null; then
+    # Debian's python3 comes without ensurepip.
+    rm -rf "$venv"
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+      echo "python3 -m venv does not work here: installing Debian's python3-venv ..."
+      apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null
+    fi
+    "$python" -m venv "$venv" || fail "$python -m venv does not work; on Debian or Ubuntu: apt-get install python3-venv"
+  fi
+  pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+  "${pip[@]}" install --quiet --constraint requirements/constraints.txt -e '.[all,test]'
+  # opencv-python, which the OpenMMLab packages ask for, needs libGL; the headless build of the
+  # same module does not. The one installed last is the one that is imported.
+  "${pip[@]}" uninstall --quiet --yes opencv-python opencv-python-headless
+  "${pip[@]}" install --quiet --no-deps --constraint requirements/constraints.txt opencv-python-headless
+  echo "$key" > "$venv/.installed"
+  echo "$here" > "$venv/.source"
+  echo "Environment ready: $(du -sh "$venv" | cut -f1)."
+fi
+if [ "$(cat "$venv/.source" 2>/dev/null)" != "$here" ]; then
+  # An environment shared by several clones serves the one that asks.
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
+  echo "$here" > "$venv/.source"
+fi
