@@ -43,6 +43,10 @@ class SwinTransformerV2(nn.Module):
         in_channels: Channels of the image.
         patch_size_px: Side of a patch.
 
+    Attributes:
+        reference_is_given: Whether ``pretrained_window_sizes`` was set, so that weights which say
+            otherwise are refused.
+
     Raises:
         ValueError: If a value does not fit.
     """
@@ -91,7 +95,7 @@ class SwinTransformerV2(nn.Module):
             )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self._reference_is_given = pretrained_window_sizes is not None
+        self.reference_is_given = pretrained_window_sizes is not None
 
         self.patch_embed = PatchEmbed(
             in_channels, dim=self.arch.embed_dim, patch_size_px=patch_size_px
@@ -238,7 +242,7 @@ class SwinTransformerV2(nn.Module):
         sizes = state_dict.get(f'{prefix}pretrained_window_sizes')
         if sizes is not None and sizes.shape == self.pretrained_window_sizes.shape:
             loaded = tuple(tuple(size) for size in sizes.tolist())
-            if self._reference_is_given and loaded != self.reference_windows:
+            if self.reference_is_given and loaded != self.reference_windows:
                 error_msgs = args[-1]
                 error_msgs.append(
                     f'the weights say that their position bias was trained at windows {loaded}, '

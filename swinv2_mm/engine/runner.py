@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 
+from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.errors import UserError
-
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -60,7 +59,11 @@ class CheckedRunner(Runner):
         Raises:
             UserError: If the file is missing, broken, holds code, or does not fit the model.
         """
-        checkpoint = self._read(filename, map_location)
+        checkpoint, _ = read_file(
+            local_path(filename), safe_globals=_SAFE_TYPES, map_location=map_location
+        )
+        if not isinstance(checkpoint, dict):
+            raise UserError(f'checkpoint {filename} holds no weights')
         checkpoint.get('meta', {}).pop('config', None)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         state_dict = checkpoint.get('state_dict', checkpoint)
@@ -72,25 +75,6 @@ class CheckedRunner(Runner):
         model.load_state_dict(state_dict, strict=strict)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
-        return checkpoint
-
-    @staticmethod
-    def _read(filename: str, map_location: str | Callable) -> dict:
-        if '://' not in filename and not Path(filename).is_file():
-            raise UserError(f'checkpoint {filename} does not exist')
-        try:
-            if '://' in filename:
-                checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
-            else:
-                with torch.serialization.safe_globals(_SAFE_TYPES):
-                    checkpoint = torch.load(filename, map_location=map_location, weights_only=True)
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            if 'weights_only' in str(error) or 'Weights only' in str(error):
-                reason = 'it holds objects other than weights, and reading those could run code'
-            raise UserError(f'checkpoint {filename} cannot be read: {reason}') from error
-        if not isinstance(checkpoint, dict):
-            raise UserError(f'checkpoint {filename} holds no weights')
         return checkpoint
 
 

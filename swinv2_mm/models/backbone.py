@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
 
+from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.core import SwinTransformerV2
 
 
@@ -47,7 +48,5 @@ class SwinV2(SwinTransformerV2):
         if self.init_cfg is None:
             self.reset_parameters()
             return
-        from swinv2_mm.checkpoint import load_pretrained
-
         report = load_pretrained(self, self.init_cfg['checkpoint'])
         print_log(f'SwinV2: {report}', logger='current')

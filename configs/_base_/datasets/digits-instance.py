@@ -10,9 +10,10 @@ train_pipeline = [
     dict(type='PackDetInputs')]
 test_pipeline = [
     dict(type='LoadCheckedImage'),
+    dict(type='Resize', scale=(128, 128), keep_ratio=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
-train_dataloader = dict(batch_size=8, dataset=dict(
+train_dataloader = dict(batch_size=4, dataset=dict(
     data_root=root, metainfo=metainfo, ann_file='annotations/train.json', data_prefix=dict(img='images/train/'), pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(
     data_root=root, metainfo=metainfo, ann_file='annotations/val.json', data_prefix=dict(img='images/val/'), pipeline=test_pipeline))

@@ -10,5 +10,5 @@ model = dict(
         mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=32)),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=[dict(cfg, sampler=dict(cfg.sampler, num=64)) for cfg in _base_.model.train_cfg.rcnn]),
+        rcnn=[dict(cfg, sampler=dict(cfg.sampler, num=32, pos_fraction=0.5)) for cfg in _base_.model.train_cfg.rcnn]),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)))

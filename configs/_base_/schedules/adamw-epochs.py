@@ -2,12 +2,12 @@
 optim_wrapper = dict(
     type='OptimWrapper', constructor='SwinV2OptimWrapperConstructor', clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05))
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=100, val_interval=10)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=60, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
-    dict(type='CosineAnnealingLR', by_epoch=True, begin=5, end=100, T_max=95, eta_min_ratio=0.01, convert_to_iter_based=True)]
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=5, end=60, T_max=55, eta_min_ratio=0.01, convert_to_iter_based=True)]
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=10),

@@ -1,0 +1,8 @@
+"""Reading and writing of every known SwinV2 weight layout: torch and safetensors only."""
+
+from .errors import CheckpointError
+from .loading import load_pretrained
+from .report import LoadReport
+from .saving import save_pretrained
+
+__all__ = ['CheckpointError', 'LoadReport', 'load_pretrained', 'save_pretrained']

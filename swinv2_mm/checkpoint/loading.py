@@ -1,0 +1,176 @@
+"""Weights of any known layout into a backbone."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.windows import Size
+
+from .errors import CheckpointError
+from .fitting import check_architecture, check_parameters, split_output_norms
+from .layouts import OWN, WINDOWS_BUFFER, Layout
+from .reading import Source, Weights, read_weights
+from .recognition import recognise
+from .report import LoadReport
+from .rules import Translation, translate
+from .trained_windows import trained_windows
+
+# Buffers that follow from the window; ours are not part of the weights.
+_DERIVED = re.compile(
+    r'layers\.\d+\.blocks\.\d+\.(?:attn_mask|attn\.(?:'
+    'relative_coords_table|relative_position_index|k_bias))'
+)
+
+
+def load_pretrained(model: nn.Module, source: Source) -> LoadReport:
+    """Load weights in any layout that ``LAYOUTS`` lists into the backbone of a model.
+
+    The window that the weights were trained at is taken from them, the window that they are
+    used at from the model. All is checked before the first parameter changes.
+
+    Args:
+        model: A ``SwinTransformerV2``, or a module that holds exactly one.
+        source: Path of a ``.safetensors`` or PyTorch file, a URL of one, or a state dict, as it
+            is or inside what a training program saves.
+
+    Raises:
+        CheckpointError: If the source cannot be read without running code, is not a SwinV2,
+            does not fit the model, or does not tell the window it was trained at while the
+            model's ``pretrained_window_sizes`` does not either. The model is then unchanged.
+        ValueError: If ``model`` does not hold exactly one backbone.
+    """
+    backbone = find_backbone(model)
+    if any(parameter.is_meta for parameter in backbone.parameters()):
+        raise ValueError('the model is on the meta device: call to_empty() before loading')
+    weights = read_weights(source)
+    try:
+        return _load(backbone, weights)
+    except CheckpointError as error:
+        raise CheckpointError(f'{weights.origin}: {error}') from None
+
+
+def find_backbone(model: nn.Module) -> SwinTransformerV2:
+    """Return the one backbone that a model is or holds.
+
+    Raises:
+        ValueError: If there is none, or more than one.
+    """
+    found = [module for module in model.modules() if isinstance(module, SwinTransformerV2)]
+    if len(found) != 1:
+        raise ValueError(
+            f'{type(model).__name__} holds {len(found) or "no"} SwinTransformerV2 backbones; '
+            'exactly one is needed'
+        )
+    return found[0]
+
+
+def _load(backbone: SwinTransformerV2, weights: Weights) -> LoadReport:
+    layout, prefix = recognise(weights.tensors)
+    dropped = dict(weights.dropped)
+    translation = _translate(weights, layout=layout, prefix=prefix, backbone=backbone)
+    own = translation.values
+    unexpected = []
+    for name in translation.unmatched:
+        reason = _reason_to_drop(name, layout=layout, prefix=prefix)
+        if reason is None:
+            unexpected.append(name)
+        else:
+            dropped[name] = reason
+
+    check_architecture(own, backbone=backbone)
+    windows = _windows(backbone, weights, layout=layout, translation=translation)
+    unused_norms, missing = split_output_norms(own, backbone=backbone)
+    reasons = {name: 'follows from the window' for name in own if _DERIVED.fullmatch(name)}
+    for name, reason in (reasons | unused_norms).items():
+        dropped |= dict.fromkeys(translation.origins[name], reason)
+        del own[name]
+    own.pop(WINDOWS_BUFFER, None)
+    ready = check_parameters(
+        own,
+        backbone=backbone,
+        trained_windows=windows,
+        unexpected=unexpected,
+        explained=missing,
+    )
+
+    backbone.set_reference_windows(windows)
+    parameters = dict(backbone.named_parameters())
+    with torch.no_grad():
+        for name, value in ready.items():
+            parameters[name].copy_(value)
+    renamed: dict[str, tuple[str, ...]] = {}
+    for name in ready:
+        for origin in translation.origins[name]:
+            if origin != name:
+                renamed[origin] = (*renamed.get(origin, ()), name)
+    return LoadReport(
+        layout=layout.name,
+        loaded=tuple(ready),
+        renamed=renamed,
+        dropped=dropped,
+        missing=missing,
+        reference_windows=windows,
+    )
+
+
+def _translate(
+    weights: Weights, *, layout: Layout, prefix: str, backbone: SwinTransformerV2
+) -> Translation:
+    """Give the weights our names; those outside the backbone are unmatched."""
+    inside = {
+        name.removeprefix(prefix): value
+        for name, value in weights.tensors.items()
+        if name.startswith(prefix)
+    }
+    rules = layout.reading_rules(num_stages=len(backbone.layers))
+    result = translate(inside, rules=rules)
+    outside = [name for name in weights.tensors if not name.startswith(prefix)]
+    return Translation(
+        result.values,
+        {
+            name: tuple(prefix + origin for origin in origins)
+            for name, origins in result.origins.items()
+        },
+        [prefix + name for name in result.unmatched] + outside,
+    )
+
+
+def _reason_to_drop(name: str, *, layout: Layout, prefix: str) -> str | None:
+    if not name.startswith(prefix):
+        return 'not part of the backbone'
+    inner = name.removeprefix(prefix)
+    return next((what for start, what in layout.extras if inner.startswith(start)), None)
+
+
+def _windows(
+    backbone: SwinTransformerV2, weights: Weights, *, layout: Layout, translation: Translation
+) -> tuple[Size, ...]:
+    """Decide which windows the weights were trained at."""
+    position_bias = backbone.layers[0].blocks[0].attn.position_bias
+    if position_bias == 'linear_cpb' and layout is not OWN:
+        raise CheckpointError(
+            f'{layout.name} weights have a bias network for log-spaced coordinates, the model '
+            "has position_bias='linear_cpb'"
+        )
+    given = backbone.reference_windows if backbone.reference_is_given else None
+    found = trained_windows(
+        translation.values,
+        num_stages=len(backbone.layers),
+        position_bias=position_bias,
+        metadata=weights.metadata,
+    )
+    if found is None and given is None:
+        raise CheckpointError(
+            f'{layout.name} weights do not say which windows they were trained at: give the '
+            'model pretrained_window_sizes, such as (12, 12, 12, 6)'
+        )
+    if found is not None and given is not None and found != given:
+        raise CheckpointError(
+            f'the position bias was trained at windows {found}, pretrained_window_sizes of the '
+            f'model says {given}; leave the setting out'
+        )
+    return found or given

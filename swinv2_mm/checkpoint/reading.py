@@ -1,0 +1,201 @@
+"""Weight files and nested dictionaries, read without running anything that they contain."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import safetensors
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+
+Source = str | os.PathLike | Mapping[str, Any]
+
+# Where training programs put the weights in what they save, the likeliest first.
+_WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')
+# Modules that only wrap another one; they may stand anywhere in a name.
+_WRAPPER_MODULES = re.compile(
+    r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
+)
+
+
+@dataclass
+class Weights:
+    """The tensors of a file under the names that it gives them.
+
+    Attributes:
+        tensors: Name to tensor, on the CPU if they come from a file.
+        dropped: Entries that are no weights, each with the reason.
+        metadata: What a safetensors file says about itself.
+        origin: What to call the file in a message.
+    """
+
+    tensors: dict[str, Tensor]
+    dropped: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    origin: str = 'the state dict'
+
+
+class _Inert:
+    """Takes the place of an object that is of no use here, so that its code never runs."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+# What genuine training checkpoints hold beside tensors: mmengine's log buffers with their numpy
+# arrays, the configurations of the official code and of timm. Replaced, not trusted.
+_REPLACED_GLOBALS = [
+    (OrderedDict, 'yacs.config.CfgNode'),
+    *(
+        (_Inert, name)
+        for name in (
+            'mmengine.logging.history_buffer.HistoryBuffer',
+            'argparse.Namespace',
+            'pathlib.PosixPath',
+            'builtins.getattr',
+            'builtins.slice',
+            'numpy.ndarray',
+            'numpy.dtype',
+            *(
+                f'numpy.{core}.multiarray.{function}'
+                for core in ('core', '_core')
+                for function in ('_reconstruct', 'scalar')
+            ),
+            *(f'numpy.dtypes.{kind}DType' for kind in ('Float32', 'Float64', 'Int64', 'UInt32')),
+        )
+    ),
+]
+
+
+def read_weights(source: Source) -> Weights:
+    """Read a ``.safetensors`` file, a PyTorch file, either from a URL, or a state dict.
+
+    Raises:
+        CheckpointError: If the source cannot be read, or holds no tensors.
+    """
+    if isinstance(source, Mapping):
+        weights = Weights({})
+        content: Any = source
+    else:
+        path = local_path(source)
+        content, metadata = read_file(path)
+        weights = Weights({}, metadata=metadata, origin=str(path))
+    state, beside = _innermost(content, origin=weights.origin)
+    weights.dropped |= dict.fromkeys(beside, 'beside the weights')
+    for name, value in state.items():
+        name = str(name)
+        if not isinstance(value, Tensor):
+            weights.dropped[name] = 'not a tensor'
+            continue
+        name = _WRAPPER_MODULES.sub('', name)
+        if name in weights.tensors:
+            raise CheckpointError(f'{weights.origin} holds {name} twice')
+        weights.tensors[name] = value
+    if not weights.tensors:
+        raise CheckpointError(f'{weights.origin} holds no tensors')
+    return weights
+
+
+def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[str]]:
+    """Find the dictionary of weights in what was saved, and name what lies beside it."""
+    beside: list[str] = []
+    while isinstance(content, Mapping):
+        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
+        if inner is None:
+            return content, beside
+        beside += [str(name) for name in content if name != inner]
+        content = content[inner]
+    raise CheckpointError(f'{origin} holds a {type(content).__name__}, not named weights')
+
+
+def local_path(source: str | os.PathLike) -> Path:
+    """Return the path of a file; that of a URL is in torch's hub directory, fetched once.
+
+    Raises:
+        CheckpointError: If the URL cannot be fetched.
+    """
+    url = str(source)
+    if urlparse(url).scheme not in ('http', 'https'):
+        return Path(source)
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # Writes to a temporary file and moves it.
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        raise CheckpointError(f'cannot download {url}: {error}') from None
+    return path
+
+
+def read_file(
+    path: Path,
+    *,
+    safe_globals: Sequence = _REPLACED_GLOBALS,
+    map_location: str | Callable = 'cpu',
+) -> tuple[Any, dict[str, str]]:
+    """Read a file as it was saved, and what it says about itself.
+
+    Args:
+        path: A safetensors or PyTorch file.
+        safe_globals: What a PyTorch file may refer to beside tensors and plain data, as
+            ``torch.serialization.safe_globals`` takes it.
+        map_location: Where tensors of a PyTorch file go.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, or would have to run code.
+    """
+    try:
+        with path.open('rb') as file:
+            start = file.read(64).lstrip().lower()
+    except OSError as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror}') from None
+    if not start:
+        raise CheckpointError(f'{path} is empty')
+    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
+        raise CheckpointError(f'{path} is a web page, not weights: download it again')
+    if start.startswith(b'version https://git-lfs'):
+        raise CheckpointError(f'{path} is a pointer of Git LFS: fetch the file itself')
+    if path.suffix == '.safetensors':
+        return _read_safetensors(path)
+    return _read_pickle(path, safe_globals, map_location), {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, framework='pt') as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError):
+        raise CheckpointError(f'{path} is damaged or not a safetensors file') from None
+
+
+def _read_pickle(path: Path, safe_globals: Sequence, map_location: str | Callable) -> Any:
+    try:
+        with torch.serialization.safe_globals(list(safe_globals)):
+            return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch has no other way to tell the two apart.
+        wanted = re.search(r'(?:GLOBAL|unrecognized function) ([^\s,]+)', str(error))
+        if wanted is None:
+            raise CheckpointError(f'{path} is damaged or not a file of weights') from None
+        raise CheckpointError(
+            f'{path} was refused: to be read it would have to run code ({wanted[1]}), and '
+            'weights never need that'
+        ) from None
+    except Exception:
+        # Whatever bytes somebody has made up; torch raises a dozen types on them.
+        raise CheckpointError(f'{path} is damaged or not a file of weights') from None

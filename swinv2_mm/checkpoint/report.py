@@ -1,0 +1,65 @@
+"""What became of every weight of a checkpoint."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from swinv2_mm.core.windows import Size
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """The outcome of ``load_pretrained``; it accounts for every name of the file.
+
+    Attributes:
+        layout: Name of the layout that the weights came in.
+        loaded: Parameters of the backbone that were set, by their own names.
+        renamed: Names in the file that are not the backbone's, each with the parameters that
+            were made of it.
+        dropped: Names in the file that were not used, each with the reason.
+        missing: Parameters of the backbone that kept their values, each with the reason.
+        unexpected: Names that nothing explains. Loading raises on them, so this is empty
+            unless somebody made the report by hand.
+        reference_windows: Window per stage that the position bias was trained at.
+    """
+
+    layout: str
+    loaded: tuple[str, ...]
+    renamed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    unexpected: tuple[str, ...] = ()
+    reference_windows: tuple[Size, ...] = ()
+
+    def __str__(self) -> str:
+        windows = ', '.join(format_window(window) for window in self.reference_windows)
+        lines = [
+            f'{len(self.loaded)} parameters loaded from {self.layout} weights trained at windows '
+            f'{windows}; {len(self.renamed)} names translated'
+        ]
+        lines += _by_reason('dropped', self.dropped)
+        lines += _by_reason('missing', self.missing)
+        if self.unexpected:
+            lines.append(f'  unexpected: {shortened(self.unexpected)}')
+        return '\n'.join(lines)
+
+
+def format_window(window: Size) -> str:
+    """Write a window the way people say it: 8, or 8x12."""
+    height, width = window
+    return str(height) if height == width else f'{height}x{width}'
+
+
+def shortened(names: tuple[str, ...] | list[str], *, num_shown: int = 3) -> str:
+    """Join the first names and say how many more there are."""
+    more = len(names) - num_shown
+    return ', '.join(names[:num_shown]) + (f' and {more} more' if more > 0 else '')
+
+
+def _by_reason(title: str, reasons: Mapping[str, str]) -> list[str]:
+    names = defaultdict(list)
+    for name, reason in reasons.items():
+        names[reason].append(name)
+    return [f'  {title}, {reason}: {shortened(group)}' for reason, group in names.items()]

@@ -1,0 +1,1 @@
+"""Data sets that need no download; each module is imported by name."""

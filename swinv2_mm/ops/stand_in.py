@@ -1,0 +1,140 @@
+"""The module that takes the place of ``mmcv._ext`` when mmcv has no compiled ops."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from collections.abc import Callable
+from importlib.abc import Loader
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import NoReturn
+
+from mmengine.logging import MMLogger, print_log
+
+from .deformable_attention import ms_deform_attn_backward, ms_deform_attn_forward
+from .deformable_convolution import (
+    deform_conv_backward_input,
+    deform_conv_backward_parameters,
+    deform_conv_forward,
+    modulated_deform_conv_backward,
+    modulated_deform_conv_forward,
+)
+from .focal_loss import sigmoid_focal_loss_backward, sigmoid_focal_loss_forward
+from .missing_op import missing_op
+from .nms import nms
+from .roi_align import roi_align_backward, roi_align_forward
+from .soft_nms import softnms
+
+NAME = 'mmcv._ext'
+
+COVERED = {
+    op.__name__: op
+    for op in (
+        deform_conv_backward_input,
+        deform_conv_backward_parameters,
+        deform_conv_forward,
+        modulated_deform_conv_backward,
+        modulated_deform_conv_forward,
+        ms_deform_attn_backward,
+        ms_deform_attn_forward,
+        nms,
+        roi_align_backward,
+        roi_align_forward,
+        sigmoid_focal_loss_backward,
+        sigmoid_focal_loss_forward,
+        softnms,
+    )
+}
+
+
+class StandIn(ModuleType):
+    """An extension module in which every op exists, as mmcv checks on import, and some work.
+
+    Args:
+        name: Name of the module.
+        failure: Why the compiled module that is there did not load; ``None`` if there is none.
+    """
+
+    def __init__(self, name: str, *, failure: str | None = None) -> None:
+        super().__init__(name)
+        self._failure = failure
+        self._is_announced = False
+        for op_name, op in COVERED.items():
+            setattr(self, op_name, self._announcing(op))
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        # Python looks for dunder names to learn what a module is; no op has a leading underscore.
+        if name.startswith('_'):
+            raise AttributeError(f'module {self.__name__!r} has no attribute {name!r}')
+
+        def refuse(*args: object, **kwargs: object) -> NoReturn:
+            raise missing_op(name)
+
+        return refuse
+
+    @staticmethod
+    def get_compiler_version() -> str:
+        """For mmcv's report of the environment."""
+        return 'n/a'
+
+    @staticmethod
+    def get_compiling_cuda_version() -> str:
+        """For mmcv's report of the environment."""
+        return 'n/a'
+
+    def _announcing(self, op: Callable) -> Callable:
+        """``op``, with word in the log on the first call.
+
+        Not at installation: that happens on import, before a run has its logger, and MMEngine's
+        ``print_log`` would then create one that belongs to no run.
+        """
+
+        @functools.wraps(op)
+        def call(*args: object, **kwargs: object) -> object:
+            if not self._is_announced and MMLogger._instance_dict:
+                self._is_announced = True
+                self._announce()
+            return op(*args, **kwargs)
+
+        return call
+
+    def _announce(self) -> None:
+        message = (
+            'mmcv has no compiled ops: swinv2_mm computes those that it covers with '
+            'torchvision and plain torch.'
+        )
+        level = logging.INFO
+        if self._failure is not None:
+            message = f"mmcv's compiled ops do not load ({self._failure}). {message}"
+            level = logging.WARNING
+        print_log(message, logger='current', level=level)
+
+
+class StandInLoader(Loader):
+    """What makes the stand-in look like any imported module, to ``find_spec`` for one."""
+
+    def __init__(self, *, failure: str | None = None) -> None:
+        self.failure = failure
+
+    def create_module(self, spec: ModuleSpec) -> StandIn:
+        """The module, complete."""
+        return StandIn(spec.name, failure=self.failure)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is no code to run."""
+
+
+def build(*, failure: str | None = None) -> StandIn:
+    """A new stand-in, not installed anywhere."""
+    spec = ModuleSpec(NAME, StandInLoader(failure=failure), origin=__name__)
+    return module_from_spec(spec)
+
+
+def install(*, failure: str | None = None) -> None:
+    """Put a stand-in where ``import mmcv._ext`` finds it; mmcv must have been imported."""
+    module = build(failure=failure)
+    sys.modules[NAME] = module
+    sys.modules['mmcv']._ext = module

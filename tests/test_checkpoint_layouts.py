@@ -1,0 +1,769 @@
+"""What ``load_pretrained`` and ``save_pretrained`` promise: layouts, files, windows, mistakes."""
+
+import copy
+import json
+import os
+import pickle
+import subprocess
+import sys
+import types
+from collections import OrderedDict
+
+import oracle
+import pytest
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from swinv2_mm.checkpoint import CheckpointError, LoadReport, load_pretrained, save_pretrained
+from swinv2_mm.checkpoint.fitting import architecture_of
+from swinv2_mm.checkpoint.layouts import LAYOUTS
+from swinv2_mm.checkpoint.rules import Template, translate
+from swinv2_mm.checkpoint.saving import to_layout
+from swinv2_mm.checkpoint.trained_windows import window_of_coords
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.position_bias import relative_coords
+
+NARROW = {'embed_dim': 8, 'depths': (2, 1, 3, 2), 'num_heads': (1, 2, 2, 4)}
+WINDOWS = [
+    ((8, 8), (8, 8), (8, 8), (8, 8)),
+    ((16, 16), (16, 16), (16, 16), (8, 8)),
+    ((12, 12), (12, 12), (12, 12), (6, 6)),
+    ((7, 14), (7, 14), (5, 9), (3, 2)),
+]
+WRITABLE = ('own', 'official', 'timm', 'huggingface')
+
+
+def build(seed=0, **settings):
+    """A narrow model with telling weights, one output as classification weights have."""
+    settings = {'arch': NARROW, 'window_size': 4, 'out_indices': (3,), **settings}
+    model = SwinTransformerV2(**settings)
+    oracle.randomise(model, seed=seed)
+    return model.eval()
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def assert_same(model, expected):
+    state = model.state_dict()
+    assert state.keys() == expected.keys()
+    for name, value in state.items():
+        assert torch.equal(value, expected[name]), name
+    windows = tuple(tuple(size) for size in expected['pretrained_window_sizes'].tolist())
+    assert model.reference_windows == windows
+
+
+def assert_refused(model, source, *words):
+    """One sentence, with these words, and the model as it was."""
+    before = snapshot(model)
+    with pytest.raises(CheckpointError) as info:
+        load_pretrained(model, source)
+    message = str(info.value)
+    assert '\n' not in message and len(message) < 400, message
+    for word in words:
+        assert word in message, message
+    assert_same(model, before)
+
+
+def in_layout(model, name):
+    weights, left_out = to_layout(model, layout=LAYOUTS[name])
+    assert not left_out
+    return weights
+
+
+# --- renaming -----------------------------------------------------------------------------------
+
+
+def test_templates_read_and_write_numbers():
+    template = Template('features.{2i+1}.{j}.norm.{leaf}')
+    bindings = template.match('features.5.0.norm.bias')
+    assert dict(bindings) == {'i': 2, 'j': 0, 'leaf': 'bias'}
+    assert template.fill(bindings) == 'features.5.0.norm.bias'
+    for other in ('features.4.0.norm.bias', 'features.05.0.norm.bias', 'features.5.0.norm.eps'):
+        assert template.match(other) is None
+    assert Template('layers.{i+1}.{rest}').match('layers.0.x') is None
+    assert Template('{i}.{i}').match('1.2') is None
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_round_trip_is_bitwise(layout):
+    model = build(out_indices=(0, 1, 2, 3) if layout in ('own', 'mmpretrain') else (3,))
+    weights = in_layout(model, layout)
+    other = build(
+        seed=1, out_indices=model.out_indices, pretrained_window_sizes=model.reference_windows
+    )
+    report = load_pretrained(other, weights)
+    assert report.layout == layout
+    assert_same(other, snapshot(model))
+    assert sorted(report.loaded) == sorted(name for name, _ in model.named_parameters())
+    accounted = {*report.renamed, *report.dropped, *report.loaded, 'pretrained_window_sizes'}
+    assert accounted >= set(weights)
+    assert bool(report.renamed) == (layout != 'own')
+    assert not report.missing and not report.unexpected
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_every_row_of_a_table_inverts(layout):
+    weights = in_layout(build(), layout)
+    rules = LAYOUTS[layout].reading_rules(num_stages=4)
+    own = translate(weights, rules=rules)
+    assert not own.unmatched
+    again = translate(own.values, rules=LAYOUTS[layout].writing_rules(num_stages=4))
+    assert not again.unmatched
+    assert again.values.keys() == weights.keys()
+    assert all(torch.equal(again.values[name], weights[name]) for name in weights)
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.pt', '.bin', '.safetensors'])
+@pytest.mark.parametrize('layout', WRITABLE)
+def test_files_round_trip(tmp_path, layout, suffix):
+    model = build(pretrained_window_sizes=(6, 6, 6, 3))
+    path = tmp_path / f'weights{suffix}'
+    assert save_pretrained(model, path, layout=layout) == {}
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    # The windows are in the file, but for PyTorch files of the layouts that have no place.
+    is_silent = layout in ('timm', 'huggingface') and suffix != '.safetensors'
+    other = build(seed=1, pretrained_window_sizes=(6, 6, 6, 3) if is_silent else None)
+    load_pretrained(other, path)
+    assert_same(other, snapshot(model))
+
+
+@pytest.mark.parametrize('layout', ['official', 'timm', 'huggingface'])
+def test_output_norms_that_a_layout_cannot_hold_are_named(tmp_path, layout):
+    model = build(out_indices=(0, 1, 2, 3))
+    left_out = save_pretrained(model, tmp_path / 'a.safetensors', layout=layout)
+    expected = {f'norm{i}.{leaf}' for i in range(3) for leaf in ('weight', 'bias')}
+    assert set(left_out) == expected and all('last stage only' in r for r in left_out.values())
+    report = load_pretrained(model, tmp_path / 'a.safetensors')
+    assert set(report.missing) == expected
+
+
+def test_a_model_that_holds_a_backbone_is_enough(tmp_path):
+    detector = nn.ModuleDict({'backbone': build(), 'neck': nn.Linear(2, 2)})
+    save_pretrained(detector, tmp_path / 'a.pth')
+    other = nn.ModuleDict({'backbone': build(seed=1), 'neck': nn.Linear(2, 2)})
+    load_pretrained(other, tmp_path / 'a.pth')
+    assert_same(other['backbone'], snapshot(detector['backbone']))
+    for wrong in (nn.Linear(2, 2), nn.ModuleList([build(), build()])):
+        with pytest.raises(ValueError, match='exactly one'):
+            load_pretrained(wrong, tmp_path / 'a.pth')
+
+
+# --- written files, read by the peers themselves ------------------------------------------------
+
+PEER_ARCH = {'embed_dim': 16, 'depths': (2, 1, 3, 2), 'num_heads': (1, 2, 4, 8)}
+
+
+def features(model):
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(1, 3, 128, 128, generator=generator)
+    with torch.no_grad():
+        return x, model(x)[-1].mean((2, 3))
+
+
+def peer_of(layout):
+    if layout == 'huggingface':
+        from transformers import Swinv2Config, Swinv2Model
+
+        peer = Swinv2Model(Swinv2Config(image_size=128, window_size=8, **PEER_ARCH))
+        return peer.eval(), lambda x: peer(x).pooler_output
+    from timm.models.swin_transformer_v2 import SwinTransformerV2 as Peer
+
+    peer = Peer(img_size=128, window_size=8, num_classes=0, **PEER_ARCH)
+    return peer.eval(), peer
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+@pytest.mark.parametrize('layout', ['official', 'timm', 'huggingface'])
+def test_peers_load_what_is_written(tmp_path, layout, suffix):
+    model = build(arch=PEER_ARCH, window_size=8, pretrained_window_sizes=(8, 8, 8, 4))
+    path = tmp_path / f'weights{suffix}'
+    save_pretrained(model, path, layout=layout)
+    if suffix == '.safetensors':
+        weights = safetensors.torch.load_file(path)
+    else:
+        weights = torch.load(path, weights_only=True)
+    peer, run = peer_of(layout)
+    if layout == 'official':
+        # timm's own reader of official files; it drops the coordinate tables.
+        from timm.models.swin_transformer_v2 import checkpoint_filter_fn
+
+        weights = checkpoint_filter_fn({'model': weights}, peer)
+    assert peer.load_state_dict(weights, strict=True)
+    x, ours = features(model)
+    with torch.no_grad():
+        torch.testing.assert_close(ours, run(x), rtol=1e-4, atol=1e-4)
+
+
+def test_hugging_face_reads_the_file_itself(tmp_path):
+    from transformers import Swinv2Config, Swinv2ForImageClassification
+
+    model = build(arch=PEER_ARCH, window_size=8, pretrained_window_sizes=(8, 8, 8, 4))
+    save_pretrained(model, tmp_path / 'model.safetensors', layout='huggingface')
+    config = Swinv2Config(image_size=128, window_size=8, num_labels=3, **PEER_ARCH)
+    config.save_pretrained(tmp_path)
+    peer = Swinv2ForImageClassification.from_pretrained(tmp_path).eval()
+    x, ours = features(model)
+    with torch.no_grad():
+        pooled = peer.swinv2(x).pooler_output
+        torch.testing.assert_close(ours, pooled, rtol=1e-4, atol=1e-4)
+    # And back, as the classifier writes it.
+    peer.save_pretrained(tmp_path / 'again')
+    other = build(seed=1, arch=PEER_ARCH, pretrained_window_sizes=(8, 8, 8, 4))
+    report = load_pretrained(other, tmp_path / 'again' / 'model.safetensors')
+    assert_same(other, snapshot(model))
+    assert dict.fromkeys(report.dropped.values()) == {'not part of the backbone': None}
+
+
+# --- recognition --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.', 'backbone.', 'encoder.', 'model.backbone.'])
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_prefixes_are_found(layout, prefix):
+    model = build()
+    weights = {prefix + name: value for name, value in in_layout(model, layout).items()}
+    if prefix:
+        weights |= {'head.fc.weight': torch.ones(2, 2), 'decoder.0.bias': torch.ones(2)}
+    other = build(seed=1, pretrained_window_sizes=4)
+    report = load_pretrained(other, weights)
+    assert report.layout == layout
+    assert_same(other, snapshot(model))
+    outside = {n for n, reason in report.dropped.items() if reason == 'not part of the backbone'}
+    assert outside == ({'head.fc.weight', 'decoder.0.bias'} if prefix else set())
+
+
+@pytest.mark.parametrize('wrapper', ['state_dict', 'model', 'module', 'model_state_dict'])
+def test_wrappers_are_opened(wrapper):
+    model = build()
+    saved = {wrapper: {'state_dict': model.state_dict()}, 'epoch': 3, 'loss': torch.ones(1)}
+    report = load_pretrained(build(seed=1), saved)
+    assert report.dropped == {'epoch': 'beside the weights', 'loss': 'beside the weights'}
+
+
+def test_compiled_and_wrapped_modules_are_seen_through():
+    model = build()
+    weights = {
+        '_orig_mod.backbone.' + name.replace('.blocks.0.', '.blocks.0._checkpoint_wrapped_module.')
+        : value
+        for name, value in model.state_dict().items()
+    }  # fmt: skip
+    other = build(seed=1)
+    load_pretrained(other, weights)
+    assert_same(other, snapshot(model))
+
+
+def test_official_pretraining_names():
+    """SimMIM: everything under ``encoder.``, a mask token, the bias network's first name."""
+    model = build()
+    weights = {
+        'encoder.' + name.replace('cpb_mlp', 'rpe_mlp'): value
+        for name, value in in_layout(model, 'official').items()
+    }
+    weights |= {'encoder.mask_token': torch.zeros(1, 1, 8), 'decoder.0.weight': torch.ones(3)}
+    other = build(seed=1)
+    report = load_pretrained(other, {'model': weights, 'epoch': 1})
+    assert report.layout == 'official'
+    assert 'mask token' in report.dropped['encoder.mask_token']
+    assert_same(other, snapshot(model))
+
+
+def test_official_classification_and_detection_files():
+    model = build(out_indices=(0, 1, 2, 3))
+    weights = {n: v for n, v in model.state_dict().items() if n != 'pretrained_window_sizes'}
+    other = build(seed=1, out_indices=(0, 1, 2, 3), pretrained_window_sizes=4)
+    report = load_pretrained(other, {f'backbone.{name}': value for name, value in weights.items()})
+    assert report.layout == 'official' and not report.missing
+    assert_same(other, snapshot(model))
+
+    weights = in_layout(build(), 'official') | {
+        'head.weight': torch.ones(3, 64),
+        'layers.0.blocks.1.attn_mask': torch.ones(4, 16, 16),
+        'layers.0.blocks.1.attn.relative_position_index': torch.ones(16, 16).long(),
+    }
+    other = build(seed=1, out_indices=(0, 1, 2, 3))
+    kept = other.norm0.weight.clone()
+    report = load_pretrained(other, weights)
+    assert report.dropped['head.weight'] == 'classification head'
+    assert report.dropped['layers.0.blocks.1.attn_mask'] == 'follows from the window'
+    assert len(report.missing) == 6
+    assert all('no output norm' in reason for reason in report.missing.values())
+    assert torch.equal(other.norm0.weight, kept)
+    assert report.renamed['norm.weight'] == ('norm3.weight',)
+    assert torch.equal(other.norm3.weight, weights['norm.weight'])
+
+
+def test_names_of_old_timm_are_official_ones():
+    weights = in_layout(build(), 'timm')
+    assert 'layers.1.downsample.reduction.weight' in weights
+    assert 'layers.0.downsample.reduction.weight' not in weights
+    model = build(pretrained_window_sizes=4)
+    old = {n: v for n, v in in_layout(build(), 'official').items() if 'coords' not in n}
+    assert load_pretrained(model, old).layout == 'official'
+    assert load_pretrained(model, weights).layout == 'timm'
+
+
+def test_norms_of_stages_that_are_not_returned_are_dropped():
+    report = load_pretrained(build(out_indices=(2, 3)), build(out_indices=(0, 3)).state_dict())
+    assert set(report.missing) == {'norm2.weight', 'norm2.bias'}
+    assert set(report.dropped) == {'norm0.weight', 'norm0.bias'}
+
+
+def test_the_report_can_be_read():
+    weights = in_layout(build(window_size=(4, 4, (4, 6), 2)), 'official')
+    report = load_pretrained(build(out_indices=(1, 3)), weights | {'head.bias': torch.ones(2)})
+    assert isinstance(report, LoadReport)
+    lines = str(report).splitlines()
+    assert 'official weights trained at windows 4, 4, 4x6, 2' in lines[0]
+    assert '  dropped, classification head: head.bias' in lines
+    assert any('missing' in line and 'norm1.weight, norm1.bias' in line for line in lines)
+
+
+@pytest.mark.parametrize('extra', [None, 2])
+def test_architectures_are_read_off_the_weights(extra):
+    model = build(arch=NARROW | {'extra_norm_every': extra})
+    assert architecture_of(dict(model.named_parameters())) == model.arch
+
+
+def test_extra_norms_travel_where_they_can(tmp_path):
+    arch = NARROW | {'extra_norm_every': 2}
+    model, other = build(arch=arch), build(seed=1, arch=arch, pretrained_window_sizes=4)
+    load_pretrained(other, in_layout(model, 'mmpretrain'))
+    assert_same(other, snapshot(model))
+    for layout in ('official', 'timm', 'huggingface'):
+        with pytest.raises(ValueError, match='extra norms'):
+            save_pretrained(model, tmp_path / 'a.pth', layout=layout)
+    assert not list(tmp_path.iterdir())
+
+
+# --- windows ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('layout', ['own', 'official'])
+@pytest.mark.parametrize('windows', WINDOWS)
+def test_trained_windows_are_found(windows, layout):
+    model = build(window_size=windows)
+    other = build(seed=1, window_size=5)
+    report = load_pretrained(other, in_layout(model, layout))
+    assert report.reference_windows == other.reference_windows == windows
+    assert other.window_sizes == ((5, 5),) * 4
+
+
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('kind', ['log_cpb', 'linear_cpb'])
+def test_coordinate_tables_are_inverted(kind, dtype):
+    """Fine-tuned at another window: the table's size is that one, its values tell the first."""
+    for reference in range(2, 49):
+        for side in {2, 7, 12, reference, 64}:
+            table = relative_coords(
+                (side, 3),
+                reference_window=(reference, 4),
+                kind=kind,
+                device=torch.device('cpu'),
+                dtype=torch.float64,
+            )
+            table = table.unflatten(0, (2 * side - 1, 5))[None]
+            found = window_of_coords(table.to(dtype), kind=kind)
+            if dtype in (torch.float64, torch.float32):
+                assert found == (reference, 4)
+            elif dtype is torch.float16 and kind == 'log_cpb':
+                assert found == (reference, 4) or side < 7
+            elif found is not None and 7 <= side and reference <= 16:
+                assert abs(found[0] - reference) <= 1
+
+
+def test_a_chain_of_fine_tunings_keeps_the_first_window(tmp_path):
+    model = build(window_size=4)
+    for step, window in enumerate((8, 16)):
+        save_pretrained(model, tmp_path / f'{step}.pth', layout='official')
+        model = build(seed=step, window_size=window)
+        load_pretrained(model, tmp_path / f'{step}.pth')
+    assert model.reference_windows == ((4, 4),) * 4
+    assert model.window_sizes == ((16, 16),) * 4
+
+
+def test_windows_are_asked_for_when_nothing_tells():
+    weights = in_layout(build(), 'timm')
+    assert_refused(build(seed=1), weights, 'pretrained_window_sizes', 'timm')
+    model = build(seed=1, pretrained_window_sizes=(12, 12, 12, 6))
+    report = load_pretrained(model, weights)
+    assert report.reference_windows == ((12, 12), (12, 12), (12, 12), (6, 6))
+
+
+def test_a_setting_that_contradicts_the_weights_is_refused():
+    for layout in ('own', 'official'):
+        weights = in_layout(build(), layout)
+        model = build(seed=1, pretrained_window_sizes=5)
+        assert_refused(model, weights, 'pretrained_window_sizes', 'leave the setting out')
+
+
+@pytest.mark.parametrize('value', [torch.ones(4, 2), torch.zeros(4, 2).long(), torch.ones(4)])
+def test_nonsense_windows_are_refused(value):
+    weights = build().state_dict() | {'pretrained_window_sizes': value}
+    assert_refused(build(seed=1), weights, 'pretrained_window_sizes')
+
+
+def test_nonsense_coordinates_are_refused():
+    name = 'layers.2.blocks.1.attn.relative_coords_table'
+    weights = in_layout(build(), 'official')
+    good = weights[name]
+    for wrong in (
+        good * 1.3,
+        good.flip(1),
+        good[0],
+        good * 0,
+        good * 1e6,
+        good * float('nan'),
+        good / 0,
+        good[:, :0],
+    ):
+        assert_refused(build(seed=1), weights | {name: wrong}, name)
+    other = relative_coords(
+        (4, 4), reference_window=(6, 6), kind='log_cpb', device=good.device, dtype=good.dtype
+    )
+    assert_refused(build(seed=1), weights | {name: other.view_as(good)}, 'contradict', 'stage 2')
+    only = {n: v for n, v in weights.items() if 'coords' not in n or n == name}
+    assert_refused(build(seed=1), only, 'only the stages [2]')
+
+
+@pytest.mark.parametrize('layout', ['own', 'official'])
+def test_learnt_tables_take_the_shape_of_the_weights(layout):
+    model = build(position_bias='table', window_size=(4, 4, 3, 2))
+    weights = model.state_dict()
+    if layout == 'official':
+        weights = {n.replace('norm3.', 'norm.') if n.startswith('norm') else n: v
+                   for n, v in weights.items() if n != 'pretrained_window_sizes'}  # fmt: skip
+    other = build(seed=1, position_bias='table', window_size=6)
+    load_pretrained(other, weights)
+    assert_same(other, snapshot(model))
+    assert_refused(build(), weights, 'learnt table', 'bias network')
+    assert_refused(other, build().state_dict(), 'learnt table', 'bias network')
+    weights['layers.0.blocks.1.attn.relative_position_bias_table'] = torch.ones(9, 1)
+    assert_refused(other, weights)
+
+
+def test_linear_networks_stay_in_our_layout(tmp_path):
+    model = build(position_bias='linear_cpb')
+    load_pretrained(build(seed=1, position_bias='linear_cpb'), model.state_dict())
+    with pytest.raises(ValueError, match='linear_cpb'):
+        save_pretrained(model, tmp_path / 'a.pth', layout='official')
+    assert_refused(model, in_layout(build(), 'official'), 'log-spaced', 'linear_cpb')
+
+
+# --- weights that do not fit --------------------------------------------------------------------
+
+
+def test_another_size_is_named():
+    wide = build(arch=NARROW | {'embed_dim': 16})
+    assert_refused(build(), wide.state_dict(), 'embed_dim 16', 'embed_dim 8')
+    deep = build(arch=NARROW | {'depths': (2, 1, 6, 2)})
+    assert_refused(build(), deep.state_dict(), 'depths (2, 1, 6, 2)', 'depths (2, 1, 3, 2)')
+    heads = build(arch=NARROW | {'num_heads': (2, 2, 2, 4)})
+    assert_refused(build(), heads.state_dict(), 'num_heads (2, 2, 2, 4)')
+    short = build(arch={'embed_dim': 8, 'depths': (2,), 'num_heads': (1,)}, out_indices=(0,))
+    assert_refused(build(), short.state_dict(), 'depths (2,)')
+    assert_refused(short, build().state_dict(), 'depths (2,)')
+    extra = build(arch=NARROW | {'extra_norm_every': 2})
+    assert_refused(build(), extra.state_dict(), 'no place', 'blocks.1.norm3')
+    assert_refused(extra, build().state_dict(), 'lack', 'blocks.1.norm3')
+
+
+def test_a_released_size_is_called_by_its_name():
+    with torch.device('meta'):
+        base = SwinTransformerV2('base')
+    assert_refused(build(), base.state_dict(), "arch='base'", 'embed_dim 128')
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_no_parameter_may_be_missing_or_left_over(layout):
+    """Every single name in turn: no silent partial load."""
+    arch = {'embed_dim': 4, 'depths': (1, 2), 'num_heads': (1, 2)}
+    settings = {'arch': arch, 'out_indices': (1,), 'window_size': 3}
+    weights = in_layout(build(**settings), layout)
+    model = build(seed=1, pretrained_window_sizes=3, **settings)
+    before = snapshot(model)
+    skipped = ('pretrained_window_sizes', 'relative_coords_table')
+    for name in weights:
+        changed = {n: v for n, v in weights.items() if n != name}
+        if not name.endswith(skipped):
+            with pytest.raises(CheckpointError):
+                load_pretrained(model, changed)
+        with pytest.raises(CheckpointError):
+            load_pretrained(model, changed | {name + 'x': weights[name]} | {'extra': weights[name]})
+        wrong_shape = torch.ones(5, 3, 2) if not name.endswith(skipped) else torch.ones(1)
+        with pytest.raises(CheckpointError):
+            load_pretrained(model, weights | {name: wrong_shape})
+        if not name.endswith(skipped):
+            for wrong in (float('nan'), float('inf')):
+                value = weights[name].clone()
+                value.view(-1)[-1] = wrong
+                with pytest.raises(CheckpointError, match='NaN'):
+                    load_pretrained(model, weights | {name: value})
+    assert_same(model, before)
+
+
+def test_wrong_values_have_a_sentence_each():
+    weights = build().state_dict()
+    name = 'layers.1.blocks.0.attn.proj.weight'
+    model = build(seed=1)
+    value = weights[name]
+    assert_refused(model, weights | {name: value.T[:5]}, name, '(5, 16)', '(16, 16)')
+    assert_refused(model, weights | {name: value.long()}, name, 'int64')
+    assert_refused(model, weights | {name: value.to_sparse()}, name, 'sparse')
+    assert_refused(model, weights | {name: value.to('meta')}, name, 'meta')
+    assert_refused(model, weights | {name: value.log()}, name, 'NaN')
+    assert_refused(model, weights | {name: value.tolist()}, 'lack', name)
+    assert_refused(model, weights | {'layers.1.blocks.0.attn.rogue': value}, 'no place', 'rogue')
+    far = {'layers.999999.blocks.0.attn.logit_scale': torch.ones(1)}
+    assert_refused(model, weights | far, 'no place', '999999')
+    assert_refused(model, weights | {'norm.weight': weights['norm3.weight']}, 'no place')
+    official = in_layout(build(), 'official')
+    both = official | {'norm3.weight': official['norm.weight']}
+    assert_refused(model, both, 'twice', 'norm3.weight')
+    merging = in_layout(build(), 'mmpretrain')
+    name = 'stages.1.downsample.reduction.weight'
+    assert_refused(model, merging | {name: torch.ones(16, 7)}, name, '(16, 7)')
+
+
+def test_other_models_have_a_sentence_each():
+    assert_refused(build(), {}, 'no tensors')
+    assert_refused(build(), {'a': 1}, 'no tensors')
+    assert_refused(build(), {'fc.weight': torch.ones(1)}, 'not the weights of a SwinV2')
+    first_swin = {n: v for n, v in build().state_dict().items() if 'logit_scale' not in n}
+    assert_refused(build(), first_swin, 'no logit_scale')
+    weights = build().state_dict()
+    two = {f'{who}.{n}': v for who in ('student', 'teacher') for n, v in weights.items()}
+    assert_refused(build(), two, 'several backbones', 'student', 'teacher')
+
+
+def test_precision_is_the_models():
+    model = build().double()
+    report = load_pretrained(model, build(seed=1).half().state_dict())
+    assert report.layout == 'own' and model.norm3.weight.dtype is torch.float64
+    assert torch.equal(model.norm3.weight, build(seed=1).half().norm3.weight.double())
+    weights = build().state_dict()
+    weights['norm3.weight'] = weights['norm3.weight'] * 1e6
+    assert_refused(build().half(), weights, 'infinite')
+
+
+def test_kept_bias_tables_are_renewed():
+    model, other = build(), build(seed=1)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        model(x)
+        load_pretrained(model, other.state_dict())
+        assert torch.equal(model(x)[0], other(x)[0])
+
+
+def test_a_model_without_memory_is_refused():
+    with torch.device('meta'):
+        model = SwinTransformerV2(NARROW)
+    with pytest.raises(ValueError, match='meta'):
+        load_pretrained(model, build().state_dict())
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def good(tmp_path):
+    path = tmp_path / 'good.pth'
+    save_pretrained(build(), path)
+    return path
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_broken_files_have_a_sentence_each(tmp_path, suffix):
+    whole = tmp_path / f'whole{suffix}'
+    save_pretrained(build(), whole)
+    content = whole.read_bytes()
+    path = tmp_path / f'broken{suffix}'
+    assert_refused(build(), path, str(path), 'No such file')
+    assert_refused(build(), tmp_path, 'cannot read')
+    cases = {
+        b'': 'is empty',
+        b'\n  <!DOCTYPE html><html>404</html>': 'web page',
+        b'version https://git-lfs.github.com/spec/v1\n': 'Git LFS',
+        b'\x00' * 100: 'damaged',
+        b'hello': 'damaged',
+        b'PK\x03\x04': 'damaged',
+        b'\x80\x02.': 'damaged',
+        b'\xff' * 8 + content[8:]: 'damaged',
+    }
+    cases |= {content[: len(content) * part // 10]: 'damaged' for part in range(1, 10)}
+    for data, word in cases.items():
+        path.write_bytes(data)
+        assert_refused(build(), path, str(path), word)
+
+
+def test_other_things_in_a_file_have_a_sentence(tmp_path):
+    path = tmp_path / 'list.pth'
+    torch.save([torch.ones(1)], path)
+    assert_refused(build(), path, str(path), 'list')
+    torch.save({'a': torch.ones(1)}, path)
+    assert_refused(build(), path, str(path), 'not the weights of a SwinV2')
+
+
+class Hostile:
+    def __init__(self, call, *args):
+        self.call = call, args
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize('is_forced', [False, True])
+@pytest.mark.parametrize('is_zip', [True, False])
+def test_hostile_pickles_do_not_run(tmp_path, monkeypatch, is_zip, is_forced):
+    if is_forced:
+        # An environment in which everything else is read without care.
+        monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+    proof = tmp_path / 'proof'
+    calls = [
+        (os.system, f'touch {proof}'),
+        (os.mkdir, str(proof)),
+        (eval, f'open({str(proof)!r}, "w")'),
+        (exec, f'open({str(proof)!r}, "w")'),
+        (open, str(proof), 'w'),
+        (subprocess.call, ['touch', str(proof)]),
+    ]
+    path = tmp_path / 'hostile.pth'
+    for call in calls:
+        content = {'state_dict': build().state_dict(), 'meta': Hostile(*call)}
+        torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+        assert_refused(build(seed=1), path, str(path), 'run code')
+        path.write_bytes(pickle.dumps(content['meta']))
+        assert_refused(build(seed=1), path, str(path))
+        assert not proof.exists()
+    pickle.loads(path.read_bytes())
+    assert proof.exists(), 'the last payload itself would have worked'
+
+
+def test_code_hidden_behind_harmless_names_does_not_run(tmp_path):
+    """getattr is in genuine MMEngine files; here it reaches nothing."""
+    proof = tmp_path / 'proof'
+    text = f'cbuiltins\ngetattr\n(cbuiltins\ngetattr\nV__globals__\ntRV{proof}\n.'
+    path = tmp_path / 'hidden.pth'
+    path.write_bytes(text.encode())
+    assert_refused(build(), path, str(path))
+    reached = Hostile(getattr, OrderedDict, 'fromkeys')
+    torch.save({'state_dict': build().state_dict(), 'x': reached}, path)
+    other = build(seed=1)
+    load_pretrained(other, path)
+    assert_same(other, snapshot(build()))
+    refused = Hostile(getattr, dict, 'fromkeys')
+    torch.save({'state_dict': build().state_dict(), 'x': refused}, path)
+    assert_refused(other, path, 'run code', 'dict')
+
+
+def test_training_checkpoints_are_read(tmp_path, monkeypatch):
+    """What MMEngine, the official code and timm save beside the weights is passed over."""
+    import argparse
+    import pathlib
+
+    from mmengine.logging import MessageHub
+
+    class CfgNode(dict):
+        """As yacs has it: a dict with attributes."""
+
+    CfgNode.__module__, CfgNode.__qualname__ = 'yacs.config', 'CfgNode'
+    for name in ('yacs', 'yacs.config'):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    sys.modules['yacs.config'].CfgNode = CfgNode
+    config = CfgNode(MODEL=CfgNode(TYPE='swinv2'))
+    config.__dict__['__immutable__'] = True
+    hub = MessageHub('test_training_checkpoints_are_read')
+    for step in range(3):
+        hub.update_scalar('train/loss', 1.0 / (step + 1))
+    model = build()
+    optimizer = torch.optim.AdamW(model.parameters())
+    beside = {
+        'meta': {'epoch': 1},
+        'message_hub': hub.state_dict(),
+        'config': config,
+        'args': argparse.Namespace(lr=1.0, output=pathlib.Path('x')),
+        'optimizer': optimizer.state_dict(),
+    }
+    path = tmp_path / 'epoch_1.pth'
+    torch.save({'state_dict': OrderedDict(model.state_dict()), **beside}, path)
+    other = build(seed=1)
+    report = load_pretrained(other, path)
+    assert_same(other, snapshot(model))
+    assert report.dropped == dict.fromkeys(beside, 'beside the weights')
+
+
+def test_urls_are_fetched_once(tmp_path, monkeypatch, good):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'home'))
+    fetched = []
+
+    def fetch(url, destination):
+        fetched.append(url)
+        with open(destination, 'wb') as file:
+            file.write(good.read_bytes())
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fetch)
+    for _ in range(2):
+        model = build(seed=1)
+        load_pretrained(model, 'https://example.org/weights/good.pth?x=1')
+        assert_same(model, snapshot(build()))
+    assert len(fetched) == 1
+
+    def fail(url, destination):
+        raise OSError('no network')
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', fail)
+    assert_refused(build(), 'https://example.org/other.pth', 'cannot download', 'no network')
+
+
+def test_saving_is_all_or_nothing(tmp_path, monkeypatch, good):
+    before = good.read_bytes()
+
+    def fail(weights, path):
+        path.write_bytes(b'half')
+        raise OSError('disk full')
+
+    monkeypatch.setattr(torch, 'save', fail)
+    with pytest.raises(OSError, match='disk full'):
+        save_pretrained(build(seed=1), good)
+    assert good.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [good.name]
+    with pytest.raises(ValueError, match='unknown layout'):
+        save_pretrained(build(), good, layout='keras')
+    with pytest.raises(ValueError, match='must end in'):
+        save_pretrained(build(), tmp_path / 'weights.h5')
+
+
+def test_safetensors_notes_are_checked(tmp_path):
+    path = tmp_path / 'a.safetensors'
+    weights = in_layout(build(), 'timm')
+    for note in ('no json', '[]', '[[0, 1], [1, 1], [1, 1], [1, 1]]', '7'):
+        save_file(weights, path, metadata={'pretrained_window_sizes': note})
+        assert_refused(build(seed=1), path, 'pretrained_window_sizes')
+    save_file(weights, path, metadata={'pretrained_window_sizes': json.dumps([[9, 9]] * 4)})
+    model = build(seed=1)
+    load_pretrained(model, path)
+    assert model.reference_windows == ((9, 9),) * 4
+
+
+def test_a_source_is_not_changed():
+    weights = {'state_dict': in_layout(build(), 'huggingface')}
+    before = copy.deepcopy(weights)
+    load_pretrained(build(seed=1, pretrained_window_sizes=4), weights)
+    assert weights.keys() == before.keys()
+    inner, expected = weights['state_dict'], before['state_dict']
+    assert inner.keys() == expected.keys()
+    assert all(torch.equal(inner[name], expected[name]) for name in inner)
+
+
+def test_torch_and_safetensors_are_enough():
+    code = (
+        'import sys\n'
+        'for name in ("mmengine", "mmcv", "mmdet", "mmseg", "mmpretrain", "timm", "transformers",'
+        ' "torchvision"):\n'
+        '    sys.modules[name] = None\n'
+        'import swinv2_mm.checkpoint\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
