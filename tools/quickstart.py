@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,12 +67,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'quickstart')
     parser.add_argument(
-        '--iterations', type=int, help='training iterations per task instead of the configs own'
+        '--iterations', type=int, help="training iterations per task, instead of the configs' own"
     )
+    parser.add_argument('--images', type=int, default=600, help='training images; default 600')
     return parser.parse_args()
 
 
-def run_step(command: list[str], *, log: Path, environment: dict, on_poll: callable) -> None:
+def run_step(
+    command: list[str], *, log: Path, environment: dict, on_poll: Callable[[], None]
+) -> None:
     """Run a tool with its output in a log file, calling ``on_poll`` now and then.
 
     Raises:
@@ -156,7 +160,7 @@ def main() -> None:
     console = Console()
     started = time.time()
     console.print('Making the data set (digits of scikit-learn on photographs of scikit-image) ...')
-    make_digits_on_photos(args.work_dir / 'data' / 'digits', num_train=DEMO_TRAIN_IMAGES)
+    make_digits_on_photos(args.work_dir / 'data' / 'digits', num_train=args.images)
     table = Table(title='Scores on the validation images', title_justify='left')
     for heading in ('task', 'metric', 'score in %', 'guessing gives'):
         table.add_column(heading, justify='left' if heading in ('task', 'metric') else 'right')
@@ -185,8 +189,6 @@ def main() -> None:
         console.print(f'  {found[0]}', soft_wrap=True)
     console.print(f'All in {(time.time() - started) / 60:.1f} minutes.')
 
-
-DEMO_TRAIN_IMAGES = 600
 
 if __name__ == '__main__':
     run_tool(main)

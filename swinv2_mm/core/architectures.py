@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 
@@ -30,8 +30,10 @@ class Architecture:
                 f'arch needs one depth and one head count per stage, got depths={self.depths} '
                 f'and num_heads={self.num_heads}'
             )
-        numbers = (self.embed_dim, *self.depths, *self.num_heads, self.extra_norm_every or 1)
-        if any(not isinstance(n, int) or n < 1 for n in numbers):
+        numbers = [self.embed_dim, *self.depths, *self.num_heads]
+        if self.extra_norm_every is not None:
+            numbers.append(self.extra_norm_every)
+        if any(type(n) is not int or n < 1 for n in numbers):
             raise ValueError(f'arch takes positive whole numbers only, got {self}')
         for dim, heads in zip(self.dims, self.num_heads, strict=True):
             if dim % heads:
@@ -85,6 +87,9 @@ def resolve_architecture(arch: str | Mapping | Architecture) -> Architecture:
             f'{sorted(unknown) or "nothing"}; its keys are embed_dim, depths, num_heads and '
             'extra_norm_every'
         )
+    for key in ('depths', 'num_heads'):
+        if not isinstance(arch[key], Sequence) or isinstance(arch[key], str):
+            raise ValueError(f'arch dict: {key} needs one number per stage, got {arch[key]!r}')
     return Architecture(
         embed_dim=arch['embed_dim'],
         depths=tuple(arch['depths']),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,7 @@ def _attend(
     kinds of window, and the mask of all interior ones is empty.
     """
     num_heads = logit_scale.numel()
+    head_dim = qkv.shape[-1] // (3 * num_heads)
     dtype = torch.promote_types(qkv.dtype, torch.float32)
     bias = pairwise_bias(bias.to(dtype), window=grid.window)
     scale = logit_scale.to(dtype).clamp(max=MAX_LOGIT_SCALE).exp().reshape(num_heads, 1, 1)
@@ -49,12 +52,12 @@ def _attend(
 
     def attend_to(x: Tensor, mask: Tensor | None) -> Tensor:
         b, nh, mh, nw, mw, _ = x.shape
-        x = x.unflatten(-1, (3, num_heads, -1)).permute(5, 0, 1, 3, 6, 2, 4, 7)
-        q, k, v = x.reshape(3, b * nh * nw, num_heads, mh * mw, -1).to(dtype).unbind()
+        x = x.unflatten(-1, (3, num_heads, head_dim)).permute(5, 0, 1, 3, 6, 2, 4, 7)
+        q, k, v = x.reshape(3, b * nh * nw, num_heads, mh * mw, head_dim).to(dtype).unbind()
         q = F.normalize(q, dim=-1) * scale
         k = F.normalize(k, dim=-1)
         out = kernel(q, k, v, bias if mask is None else bias + mask)
-        out = out.to(qkv.dtype).reshape(b, nh, nw, num_heads, mh, mw, -1)
+        out = out.to(qkv.dtype).reshape(b, nh, nw, num_heads, mh, mw, head_dim)
         return out.permute(0, 1, 4, 2, 5, 3, 6).flatten(-2)
 
     rows = []
@@ -116,6 +119,14 @@ def resolve_backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
+class _KeptTable(NamedTuple):
+    """A bias table, and what tells whether it is still that of the parameters."""
+
+    parameters: list[nn.Parameter]
+    state: list[tuple]
+    table: Tensor
+
+
 class WindowAttention(nn.Module):
     """Multi-head cosine attention in windows, with a relative position bias.
 
@@ -140,7 +151,7 @@ class WindowAttention(nn.Module):
         self.position_bias = position_bias
         self.reference_window = reference_window
         self.backend = backend
-        self._tables: dict[tuple, Tensor] = {}
+        self._tables: dict[tuple, _KeptTable] = {}
 
         self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
@@ -184,6 +195,10 @@ class WindowAttention(nn.Module):
             # In place: an optimiser that holds the parameter keeps it.
             table.data = table.data.new_zeros(self._table_shape(window, table.shape[1]))
 
+    def __getstate__(self) -> dict:
+        """Leave the kept tables out of copies and pickles: they follow from the parameters."""
+        return {**self.__dict__, '_tables': {}}
+
     def train(self, mode: bool = True) -> WindowAttention:
         """Set the mode and drop the kept bias tables, in case weights were exchanged."""
         self._tables.clear()
@@ -202,20 +217,23 @@ class WindowAttention(nn.Module):
         else:
             parameters = list(self.cpb_mlp.parameters())
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        if self.training or needs_graph or torch.compiler.is_compiling():
+        # Tensors made in inference mode have no version that would tell of a change.
+        if self.training or needs_graph or any(p.is_inference() for p in parameters):
             return self._compute_bias_table(grid)
-        # Tensors made in inference mode carry no version and must not leave it.
-        inference = torch.is_inference_mode_enabled()
-        versions = tuple(
-            (p.data_ptr(), p.dtype, p.device, None if p.is_inference() else p._version)
-            for p in parameters
-        )
-        key = (grid.window, grid.nominal_window, inference, versions)
-        if key not in self._tables:
-            if len(self._tables) >= _MAX_CACHED_TABLES:
-                self._tables.clear()
-            self._tables[key] = self._compute_bias_table(grid).detach()
-        return self._tables[key]
+        if torch.compiler.is_compiling():
+            return self._compute_bias_table(grid)
+        # The kept parameters themselves are compared: an address alone can be used again.
+        key = (grid.window, grid.nominal_window, torch.is_inference_mode_enabled())
+        state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
+        kept = self._tables.get(key)
+        if kept is not None and kept.state == state:
+            if all(old is new for old, new in zip(kept.parameters, parameters, strict=True)):
+                return kept.table
+        if key not in self._tables and len(self._tables) >= _MAX_CACHED_TABLES:
+            self._tables.clear()
+        table = self._compute_bias_table(grid).detach()
+        self._tables[key] = _KeptTable(parameters, state, table)
+        return table
 
     def _compute_bias_table(self, grid: WindowGrid) -> Tensor:
         if self.position_bias == 'table':
@@ -243,6 +261,9 @@ class WindowAttention(nn.Module):
         qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
         qkv = F.linear(x, self.qkv.weight, qkv_bias)
         # Logits reach 100: half precision there, and in the bias network, costs accuracy.
-        with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type
+        # Not entered without need: the meta device knows no autocast.
+        is_autocast = device != 'meta' and torch.is_autocast_enabled(device)
+        with torch.autocast(device, enabled=False) if is_autocast else nullcontext():
             out = self.backend(qkv, grid, self.logit_scale, self.bias_table(grid))
         return self.proj(out)

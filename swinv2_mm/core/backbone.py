@@ -85,9 +85,12 @@ class SwinTransformerV2(nn.Module):
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         self.out_indices = tuple(out_indices)
-        if not self.out_indices or not set(self.out_indices) <= set(range(num_stages)):
+        if not self.out_indices or self.out_indices != tuple(
+            i for i in range(num_stages) if i in self.out_indices
+        ):
             raise ValueError(
-                f'out_indices must name stages from 0 to {num_stages - 1}, got {out_indices}'
+                f'out_indices must name stages from 0 to {num_stages - 1} in rising order, got '
+                f'{out_indices}'
             )
         if not -1 <= frozen_stages < num_stages:
             raise ValueError(

@@ -19,7 +19,7 @@ from .windows import Size
 PositionBias = Literal['log_cpb', 'linear_cpb', 'table']
 POSITION_BIASES = ('log_cpb', 'linear_cpb', 'table')
 
-# Official scale of the log-spaced coordinates: an offset of W_ref - 1 has the coordinate 1.
+# Official scale of the log-spaced coordinates: an offset of W_ref - 1 has log2(1 + 8) / 3.
 _LOG_SCALE = 8.0
 # The bias after the sigmoid is at most this (official code).
 _BIAS_RANGE = 16.0

@@ -36,6 +36,9 @@ class TensorCache:
         # An inference-mode tensor could not be used by a later training step.
         with torch.inference_mode(False), torch.no_grad():
             entry = build()
+        # Under a FakeTensorMode even a constant is fake; it must not be met by a real run.
+        if type(entry) is not Tensor:
+            return entry
         self._entries[key] = entry
         self.num_bytes += entry.nbytes
         while self.num_bytes > self.max_bytes and len(self._entries) > 1:
