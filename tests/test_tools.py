@@ -7,6 +7,8 @@ import pytest
 import torch
 from conftest import ROOT
 
+from swinv2_mm.engine.config_file import load_config
+
 CONFIGS = ROOT / 'configs'
 CLASSIFIER = CONFIGS / 'classification' / 'swinv2-nano-w8_digits.py'
 DETECTOR = CONFIGS / 'detection' / 'cascade-mask-rcnn_swinv2-nano-w8_digits.py'
@@ -46,6 +48,32 @@ def test_bad_option(options, words, tool, use_data, tmp_path):
     )
     assert status == 1
     assert all(word in only_line(errors) for word in words), only_line(errors)
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('1e-3', 1e-3),
+        ('(8, 16)', (8, 16)),
+        ('[1,2]', [1, 2]),
+        ('tiny', 'tiny'),
+        ('true', True),
+        ('None', None),
+        ('/a/b-c.json', '/a/b-c.json'),
+        (
+            'dict(embed_dim=16,depths=(1,2),name=x)',
+            {'embed_dim': 16, 'depths': (1, 2), 'name': 'x'},
+        ),
+    ],
+)
+def test_option_values(text, value):
+    cfg = load_config(str(CLASSIFIER), [f'+some.key={text}'])
+    assert cfg.some.key == value
+
+
+def test_option_value_that_is_no_literal(tool, tmp_path):
+    status, errors = tool('train', CLASSIFIER, '--cfg-options', 'model.backbone.arch=range(3)')
+    assert status == 1 and "cannot read the value 'range(3)'" in only_line(errors)
 
 
 def test_config_that_does_not_exist(tool):

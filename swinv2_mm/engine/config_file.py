@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import os
@@ -47,12 +48,31 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
             raise UserError(f"--cfg-options takes key=value, got '{option}'")
         if not key.startswith('+'):
             _check_key(cfg, key)
-        changes[key.lstrip('+')] = DictAction._parse_iterable(value)
+        changes[key.lstrip('+')] = _parse_value(value)
     try:
         cfg.merge_from_dict(changes)
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'--cfg-options: {error}') from error
     return cfg
+
+
+def _parse_value(text: str) -> Any:
+    """Read the value of an option: a Python literal, ``dict(...)``, or MMEngine's short forms."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        pass
+    try:
+        node = ast.parse(text, mode='eval').body
+    except SyntaxError:
+        node = None
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        if not node.args and all(keyword.arg for keyword in node.keywords):
+            return {k.arg: _parse_value(ast.unparse(k.value)) for k in node.keywords}
+    try:
+        return DictAction._parse_iterable(text)
+    except (AssertionError, RecursionError) as error:
+        raise UserError(f"--cfg-options: cannot read the value '{text}'") from error
 
 
 def _check_key(cfg: Config, key: str) -> None:
