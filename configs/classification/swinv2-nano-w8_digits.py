@@ -1,4 +1,8 @@
 # Trains: a classifier with a narrow SwinV2 on the digits of `make demo`, which runs it.
+# Command: make demo
+# Hardware: two CPU cores, TBD minutes.
+# Score: TBD
+# Source: own recipe for a demonstration.
 _base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_base_/datasets/digits-folder.py',
           '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/classification.py']
 model = dict(

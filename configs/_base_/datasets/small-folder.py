@@ -5,7 +5,7 @@ image_size_px = 128
 train_pipeline = [
     dict(type='SeedAugmentation'),
     dict(type='LoadCheckedImage'),
-    dict(type='RandomResizedCrop', scale=image_size_px, crop_ratio_range=(0.25, 1.0), backend='pillow', interpolation='bicubic'),
+    dict(type='RandomResizedCrop', scale=image_size_px, crop_ratio_range=(0.35, 1.0), backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3),
     dict(type='PackInputs'),
@@ -17,7 +17,7 @@ test_pipeline = [
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
-    batch_size=32, num_workers=1, drop_last=True,
+    batch_size=16, num_workers=1, drop_last=True,
     sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(type=dataset_type, pipeline=train_pipeline))
 val_dataloader = dict(
