@@ -9,3 +9,6 @@ model = dict(
     data_preprocessor=dict(size=_base_.crop_size_px), backbone=dict(_base_.backbone, window_size=8),
     decode_head=dict(in_channels=_base_.channels, num_classes=_base_.num_classes),
     auxiliary_head=dict(in_channels=_base_.channels_of_stage_2, num_classes=_base_.num_classes))
+train_cfg = dict(max_iters=450, val_interval=450)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=450, T_max=350)]
+default_hooks = dict(checkpoint=dict(interval=450), logger=dict(interval=10))
