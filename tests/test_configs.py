@@ -49,9 +49,9 @@ def test_leaf_trains_and_tests(leaf, tool, use_data, tmp_path):
         *WIDTHS[cfg.default_scope],
         'train_dataloader.batch_size=2',
         '+train_dataloader.dataset.indices=4',
-        '+test_dataloader.dataset.indices=4',
+        '+test_dataloader.dataset.indices=2',
         'train_dataloader.num_workers=0',
-        'train_dataloader.persistent_workers=False',
+        '+train_dataloader.persistent_workers=False',
         'test_dataloader.num_workers=0',
         '+val_dataloader=None',
         '+val_cfg=None',
@@ -78,4 +78,4 @@ def test_leaf_trains_and_tests(leaf, tool, use_data, tmp_path):
     )  # fmt: skip
     assert status == 0, errors
     assert METRIC[cfg.default_scope] in json.loads(out.read_text())['metrics']
-    assert len(list((tmp_path / 'pictures').rglob('*.[jp][pn]g'))) == 4
+    assert len(list((tmp_path / 'pictures').rglob('*.[jp][pn]g'))) == 2

@@ -218,9 +218,8 @@ class WindowAttention(nn.Module):
             parameters = list(self.cpb_mlp.parameters())
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Tensors made in inference mode have no version that would tell of a change.
-        if self.training or needs_graph or any(p.is_inference() for p in parameters):
-            return self._compute_bias_table(grid)
-        if torch.compiler.is_compiling():
+        is_changing = self.training or any(p.is_inference() for p in parameters)
+        if needs_graph or is_changing or torch.compiler.is_compiling():
             return self._compute_bias_table(grid)
         # The kept parameters themselves are compared: an address alone can be used again.
         key = (grid.window, grid.nominal_window, torch.is_inference_mode_enabled())
