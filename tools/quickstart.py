@@ -41,8 +41,10 @@ class Task:
     metrics: tuple[tuple[str, str, float], ...]
 
 
-# Guessing: a detector without a clue finds nothing; a segmentor that calls every pixel the
-# background gets that class right (about 90 % IoU of 11 classes); ten classes of equal size.
+# Guessing: ten classes of equal size; a segmentor that calls every pixel photograph gets that one
+# of 11 classes right, with an IoU of 79 %; a detector without a clue finds nothing.
+# The classifier comes first: the others start from its backbone, as one does with weights
+# trained on ImageNet.
 TASKS = (
     Task(
         'classification',
@@ -52,7 +54,7 @@ TASKS = (
     Task(
         'segmentation',
         'configs/segmentation/upernet_swinv2-nano-w8_digits.py',
-        (('mIoU', 'mIoU', 8.3),),
+        (('mIoU', 'mIoU', 7.2),),
     ),
     Task(
         'detection',
@@ -115,17 +117,28 @@ def latest_scalars(work_dir: Path, since: float) -> dict:
     return {}
 
 
-def run_task(task: Task, args: argparse.Namespace, *, progress: Progress) -> dict:
-    """Train and test one task; returns its metrics."""
+def run_task(
+    task: Task, args: argparse.Namespace, *, pretrained: Path | None, progress: Progress
+) -> tuple[dict, Path]:
+    """Train and test one task; returns its metrics and its weights.
+
+    Args:
+        task: What to do.
+        args: The command line.
+        pretrained: Weights that the backbone starts from.
+        progress: Where to show how far it is.
+    """
     folder = args.work_dir / task.name
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, 'SWINV2_DATA': str(args.work_dir / 'data')}
     os.environ['SWINV2_DATA'] = environment['SWINV2_DATA']
     iterations = args.iterations or Config.fromfile(ROOT / task.config).train_cfg.max_iters
     options = []
+    if pretrained is not None:
+        init_cfg = f'dict(type="Pretrained", checkpoint={str(pretrained)!r})'
+        options.append(f'model.backbone.init_cfg={init_cfg}')
     if args.iterations:
-        options = [
-            '--cfg-options',
+        options += [
             f'train_cfg.max_iters={iterations}',
             f'train_cfg.val_interval={iterations}',
             f'default_hooks.checkpoint.interval={iterations}',
@@ -140,7 +153,8 @@ def run_task(task: Task, args: argparse.Namespace, *, progress: Progress) -> dic
             text = f'{task.name}: training, loss {entry["loss"]:.3f}'
             progress.update(bar, completed=done, description=text)
 
-    train = ['tools/train.py', task.config, '--work-dir', str(folder), *options]
+    train = ['tools/train.py', task.config, '--work-dir', str(folder)]
+    train += ['--cfg-options', *options] if options else []
     run_step(train, log=folder / 'train.log', environment=environment, on_poll=show)
     progress.update(bar, completed=iterations, description=f'{task.name}: testing and drawing')
     checkpoint = (folder / 'last_checkpoint').read_text().strip()
@@ -150,7 +164,7 @@ def run_task(task: Task, args: argparse.Namespace, *, progress: Progress) -> dic
     run_step(test, log=folder / 'test.log', environment=environment, on_poll=lambda: None)
     seconds = time.time() - started
     progress.update(bar, description=f'{task.name}: done in {seconds:.0f} s')
-    return json.loads(scores.read_text())['metrics']
+    return json.loads(scores.read_text())['metrics'], Path(checkpoint)
 
 
 def main() -> None:
@@ -172,9 +186,11 @@ def main() -> None:
         TimeRemainingColumn(),
     )
     pictures = []
+    pretrained = None
     with Progress(*columns, console=console) as progress:
         for task in TASKS:
-            metrics = run_task(task, args, progress=progress)
+            metrics, weights = run_task(task, args, pretrained=pretrained, progress=progress)
+            pretrained = pretrained or weights
             for key, name, chance in task.metrics:
                 # CocoMetric counts from 0 to 1, the others in percent.
                 score = metrics[key] * (100 if key.startswith('coco/') else 1)

@@ -1,7 +1,7 @@
 # Trains: a classifier with a narrow SwinV2, from scratch, on five kinds of flowers.
 # Command: python tools/train.py configs/classification/swinv2-nano-w8_flowers.py
-# Hardware: one CPU core, TBD minutes.
-# Score: TBD
+# Hardware: one CPU core, 20 minutes.
+# Score: top-1 68.7 % (docs/results.md)
 # Source: own recipe for small data; AdamW, warm-up and cosine as in the paper's appendix A1.
 _base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_base_/datasets/flowers.py',
           '../_base_/schedules/adamw-epochs.py', '../_base_/runtime/classification.py']
