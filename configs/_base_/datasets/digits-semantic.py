@@ -8,6 +8,6 @@ metainfo = dict(
 root = f'{_base_.data_root}/digits'
 train_pipeline = [dict(type='LoadCheckedImage'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')]
 test_pipeline = train_pipeline
-train_dataloader = dict(batch_size=8, dataset=dict(data_root=root, metainfo=metainfo, data_prefix=dict(img_path='images/train', seg_map_path='label_maps/train'), pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(data_root=root, metainfo=metainfo, data_prefix=dict(img_path='images/train', seg_map_path='label_maps/train'), pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(data_root=root, metainfo=metainfo, data_prefix=dict(img_path='images/val', seg_map_path='label_maps/val'), pipeline=test_pipeline))
 test_dataloader = val_dataloader
