@@ -8,6 +8,6 @@ _base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_
 model = dict(
     data_preprocessor=dict(num_classes=_base_.num_classes), backbone=dict(_base_.backbone, window_size=8),
     head=dict(in_channels=_base_.channels_of_stage_3, num_classes=_base_.num_classes))
-train_cfg = dict(max_iters=300, val_interval=300)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=300, T_max=200)]
-default_hooks = dict(checkpoint=dict(interval=300), logger=dict(interval=10))
+train_cfg = dict(max_iters=400, val_interval=400)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=400, T_max=300)]
+default_hooks = dict(checkpoint=dict(interval=400), logger=dict(interval=10))

@@ -11,6 +11,6 @@ model = dict(
     roi_head=dict(
         bbox_head=[dict(head, num_classes=_base_.num_classes) for head in _base_.model.roi_head.bbox_head],
         mask_head=dict(num_classes=_base_.num_classes)))
-train_cfg = dict(max_iters=500, val_interval=500)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=500, T_max=400)]
-default_hooks = dict(checkpoint=dict(interval=500), logger=dict(interval=10))
+train_cfg = dict(max_iters=300, val_interval=300)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=300, T_max=200)]
+default_hooks = dict(checkpoint=dict(interval=300), logger=dict(interval=10))

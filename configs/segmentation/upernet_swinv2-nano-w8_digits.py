@@ -6,11 +6,12 @@
 _base_ = ['../_base_/models/upernet-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/digits-semantic.py',
           '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/segmentation.py']
 model = dict(
-    data_preprocessor=dict(size=_base_.crop_size_px), backbone=dict(_base_.backbone, window_size=8),
+    data_preprocessor=dict(size=_base_.crop_size_px), backbone=dict(_base_.backbone, window_size=8, drop_path_rate=0.0),
     # Four pixels of five are photograph.
     decode_head=dict(
         in_channels=_base_.channels, num_classes=_base_.num_classes, loss_decode=dict(class_weight=[0.2] + [1.0] * 10)),
     auxiliary_head=dict(in_channels=_base_.channels_of_stage_2, num_classes=_base_.num_classes))
-train_cfg = dict(max_iters=400, val_interval=400)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=400, T_max=300)]
-default_hooks = dict(checkpoint=dict(interval=400), logger=dict(interval=10))
+train_cfg = dict(max_iters=600, val_interval=600)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=600, T_max=500)]
+default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=10))
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
