@@ -72,8 +72,8 @@ def test_option_values(text, value):
 
 
 def test_option_value_that_is_no_literal(tool, tmp_path):
-    status, errors = tool('train', CLASSIFIER, '--cfg-options', 'model.backbone.arch=range(3)')
-    assert status == 1 and "cannot read the value 'range(3)'" in only_line(errors)
+    status, errors = tool('train', CLASSIFIER, '--cfg-options', 'model.backbone.arch=range(3,4)')
+    assert status == 1 and "cannot read the value 'range(3,4)'" in only_line(errors)
 
 
 def test_config_that_does_not_exist(tool):

@@ -51,7 +51,8 @@ def draw_predictions(cfg: Config, folder: Path) -> None:
     elif scope == 'mmdet':
         hook['test_out_dir'] = str(folder.absolute())
     cfg.visualizer.save_dir = str(folder)
-    cfg.setdefault('default_hooks', {})['visualization'] = hook
+    hooks = cfg.setdefault('default_hooks', {})
+    hooks['visualization'] = {**hooks.get('visualization', {}), **hook}
 
 
 def set_window(runner_model: object, window_size: int) -> None:

@@ -10,4 +10,7 @@ model = dict(
     head=dict(in_channels=_base_.channels_of_stage_3, num_classes=_base_.num_classes))
 train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=400, T_max=300)]
-default_hooks = dict(checkpoint=dict(interval=400), logger=dict(interval=10))
+default_hooks = dict(
+    checkpoint=dict(interval=400), logger=dict(interval=10),
+    # Drawn at four times their 64 px: the words would not fit.
+    visualization=dict(type='VisualizationHook', rescale_factor=4.0))

@@ -120,7 +120,7 @@ def write_crops(
                 glyph = make_glyph(pool.draw(digit), side_px=side_px, rng=rng)
                 placed = add_digit(canvas, [], digit=digit, glyph=glyph, rng=rng)
                 side_px *= 0.9
-            _save_jpeg(canvas, folder / f'{index:05d}.jpg')
+            _save_jpeg(canvas, folder / f'{folder.name}_{index:05d}.jpg')
             advance()
 
 
