@@ -131,6 +131,8 @@ def run_task(
     folder = args.work_dir / task.name
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, 'SWINV2_DATA': str(args.work_dir / 'data')}
+    # Room for the data loader: threads that wait for a core spin, and cost more than they bring.
+    environment.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // 2)))
     os.environ['SWINV2_DATA'] = environment['SWINV2_DATA']
     iterations = args.iterations or Config.fromfile(ROOT / task.config).train_cfg.max_iters
     options = []

@@ -1,4 +1,5 @@
-# AdamW, linear warm-up, then cosine, counted in epochs.
+# AdamW, linear warm-up, then cosine, counted in epochs. A leaf that changes max_epochs changes end
+# and T_max of the second scheduler with it.
 optim_wrapper = dict(
     type='OptimWrapper', constructor='SwinV2OptimWrapperConstructor', clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05))

@@ -1,5 +1,5 @@
-# AdamW, linear warm-up, then cosine, counted in iterations. Leaves set max_iters by train_cfg and
-# T_max follows: convert_to_iter_based is not needed, end is open.
+# AdamW, linear warm-up, then cosine, counted in iterations. A leaf that changes max_iters changes
+# end and T_max of the second scheduler with it.
 optim_wrapper = dict(
     type='OptimWrapper', constructor='SwinV2OptimWrapperConstructor', clip_grad=dict(max_norm=5.0),
     optimizer=dict(type='AdamW', lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05))
