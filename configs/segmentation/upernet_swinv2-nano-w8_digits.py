@@ -11,7 +11,7 @@ model = dict(
     decode_head=dict(
         in_channels=_base_.channels, num_classes=_base_.num_classes, loss_decode=dict(class_weight=[0.2] + [1.0] * 10)),
     auxiliary_head=dict(in_channels=_base_.channels_of_stage_2, num_classes=_base_.num_classes))
-train_cfg = dict(max_iters=600, val_interval=600)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=600, T_max=500)]
-default_hooks = dict(checkpoint=dict(interval=600), logger=dict(interval=10))
+train_cfg = dict(max_iters=400, val_interval=400)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=400, T_max=300)]
+default_hooks = dict(checkpoint=dict(interval=400), logger=dict(interval=10))
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
