@@ -1,6 +1,6 @@
 # Trains: Cascade Mask R-CNN with a narrow SwinV2, from scratch, on balloons (1 class).
 # Command: python tools/train.py configs/detection/cascade-mask-rcnn_swinv2-nano-w12_balloon.py
-# Hardware: one CPU core, about 30 minutes.
+# Hardware: made for one CPU core; time not measured.
 # Score: not measured on val; 8 training images are learnt by heart (docs/results.md).
 # Source: own recipe for small data; the detector as in the paper's appendix A2.1 (ablation).
 _base_ = ['../_base_/models/cascade-mask-rcnn-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/balloon-instance.py',
