@@ -22,8 +22,6 @@ from .errors import CheckpointError
 from .provenance import declared_windows
 from .zoo import url_of
 
-Source = str | os.PathLike | Mapping[str, Any]
-
 # Where training programs put the weights in what they save, the likeliest first.
 # Averaged weights (timm, the official code) only where there are no others.
 _WRAPPERS = (
@@ -61,6 +59,9 @@ class Weights:
     dropped: dict[str, str] = field(default_factory=dict)
     declared_windows: Any = None
     origin: str = 'the state dict'
+
+
+Source = str | os.PathLike | Mapping[str, Any] | Weights
 
 
 class _Inert:
@@ -109,6 +110,8 @@ def read_weights(source: Source) -> Weights:
     Raises:
         CheckpointError: If the source cannot be read, or holds no tensors.
     """
+    if isinstance(source, Weights):
+        return source
     if isinstance(source, Mapping):
         weights = Weights({})
         content: Any = source
