@@ -74,8 +74,7 @@ def not_finite(dice, weights):
 
 
 def extra(dice, weights):
-    inside = sorted(n for n in weights if '.attn.' in n)
-    name = dice.choice(inside)
+    name = dice.choice(sorted(n for n in weights if n.endswith('.logit_scale')))
     weights[name.rpartition('.')[0] + '.unheard_of'] = torch.ones(2)
 
 

@@ -114,9 +114,10 @@ def test_logits_survive_the_way_there_and_back(layout, tmp_path):
     oracle.randomise(again, seed=5)
     outcome = again.load_state_dict(safetensors.torch.load_file(path), strict=False)
     assert not outcome.unexpected_keys
-    # Buffers that follow from the window.
-    assert all('relative_position_index' in name for name in outcome.missing_keys)
-    assert torch.equal(logits(again.eval(), x), expected)
+    # Buffers that follow from the window; mmpretrain drops even those that the file has.
+    assert all('.relative_' in name for name in outcome.missing_keys)
+    # Its own coordinates are computed in float32, those of our files in float64.
+    torch.testing.assert_close(logits(again.eval(), x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('num_classes', [None, CLASSES])

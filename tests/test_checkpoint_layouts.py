@@ -738,8 +738,8 @@ def test_training_checkpoints_are_read(tmp_path, monkeypatch):
 def test_saving_is_all_or_nothing(tmp_path, monkeypatch, good):
     before = good.read_bytes()
 
-    def fail(weights, path):
-        path.write_bytes(b'half')
+    def fail(weights, file):
+        file.write(b'half')
         raise OSError('disk full')
 
     monkeypatch.setattr(torch, 'save', fail)

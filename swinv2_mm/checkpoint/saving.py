@@ -87,10 +87,16 @@ def save_pretrained(
         notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.reference_windows)}
         write_whole(path, lambda part: save_file(weights, part, metadata=notes))
     elif path.suffix in ('.pth', '.pt', '.bin'):
-        write_whole(path, lambda part: torch.save(weights, part))
+        write_whole(path, lambda part: _save_pickle(weights, part))
     else:
         raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     return left_out
+
+
+def _save_pickle(weights: dict[str, Tensor], path: Path) -> None:
+    # Python's errors name the file and the reason; those of torch's own writer do not.
+    with path.open('wb') as file:
+        torch.save(weights, file)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -255,7 +255,7 @@ class SwinTransformerV2(nn.Module):
         # Runs before the children load, so that a learnt table has its final shape by then.
         sizes = state_dict.get(f'{prefix}pretrained_window_sizes')
         if sizes is not None and sizes.shape == self.pretrained_window_sizes.shape:
-            loaded = tuple(tuple(size) for size in sizes.tolist())
+            loaded = tuple(tuple(size) for size in sizes.long().tolist())
             if self.reference_is_given and loaded != self.reference_windows:
                 error_msgs = args[-1]
                 error_msgs.append(
