@@ -439,7 +439,9 @@ def test_a_setting_that_contradicts_the_weights_is_refused():
         assert_refused(model, weights, 'pretrained_window_sizes', 'leave the setting out')
 
 
-@pytest.mark.parametrize('value', [torch.ones(4, 2), torch.zeros(4, 2).long(), torch.ones(4)])
+@pytest.mark.parametrize(
+    'value', [torch.full((4, 2), 1.5), torch.zeros(4, 2).long(), torch.ones(4)]
+)
 def test_nonsense_windows_are_refused(value):
     weights = build().state_dict() | {'pretrained_window_sizes': value}
     assert_refused(build(seed=1), weights, 'pretrained_window_sizes')
