@@ -19,44 +19,44 @@ from swinv2_mm.engine.seeding import Draw
 from swinv2_mm.errors import DataError, UserError
 
 FOLDER = ROOT / 'configs' / 'classification'
-W16, W12, W40 = [16, 16, 16, 8], [12, 12, 12, 6], [40, 40, 40, 20]
-# size, px, window, drop path, batch, lr, weight decay, clip, length, warm-up, mixing, classes,
-# start (paper appendix and table 1, official configs); length in epochs, of the last in steps.
+# Global batch, lr, weight decay, clip, length, warm-up, mixing, layer decay (recipes of the paper's
+# appendix, warm-up of fine-tuning by the official configs). In epochs; the last one in steps.
+STAGES = {
+    'scratch': (1024, 1e-3, 0.05, 5, 300, 20, True, 1.0),
+    'fine-tuning': (1024, 4e-5, 1e-8, 5, 30, 5, True, 1.0),
+    '22k': (4096, 1e-3, 0.1, 5, 90, 5, True, 1.0),
+    'g 1k': (576, 2.1e-5, 0.1, 100, 10, 2, False, 1.0),
+    'g 22k': (9216, 1.4e-3, 0.1, 100, 227864, 20000, False, 0.87),
+}
+W16, W12, W40 = (16, 16, 16, 8), (12, 12, 12, 6), (40, 40, 40, 20)
+TINY_8, BASE_12, LARGE_12 = (
+    'swinv2-tiny-w8_in1k-256',
+    'swinv2-base-w12_in22k-192',
+    'swinv2-large-w12_in22k-192',
+)
+GIANT_12 = 'work_dirs/swinv2-g-w12_144xb64_in21k-ext-192/iter_227864.pth'
+# Stage, size, pixels, window, drop path, weights to start from.
 RECIPES = {
-    't-w8_16xb64_in1k-256': ('tiny', 256, 8, 0.2, 1024, 1e-3, 0.05, 5, 300, 20, True, 1000, None),
-    't-w16_16xb64_in1k-256': ('tiny', 256, W16, 0.2, 1024, 1e-3, 0.05, 5, 300, 20, True, 1000, None),
-    's-w8_16xb64_in1k-256': ('small', 256, 8, 0.3, 1024, 1e-3, 0.05, 5, 300, 20, True, 1000, None),
-    's-w16_16xb64_in1k-256': (
-        'small', 256, W16, 0.3, 1024, 1e-3, 0.05, 5, 300, 20, True, 1000, None),
-    'b-w8_16xb64_in1k-256': ('base', 256, 8, 0.5, 1024, 1e-3, 0.05, 5, 300, 20, True, 1000, None),
-    'b-w16_16xb64_in1k-256': ('base', 256, W16, 0.5, 1024, 1e-3, 0.05, 5, 300, 20, True, 1000, None),
-    'b-w12_64xb64_in21k-192': ('base', 192, W12, 0.2, 4096, 1e-3, 0.1, 5, 90, 5, True, 21841, None),
-    'l-w12_64xb64_in21k-192': (
-        'large', 192, W12, 0.2, 4096, 1e-3, 0.1, 5, 90, 5, True, 21841, None),
-    'b-w16_16xb64_in21k-pre_in1k-256': (
-        'base', 256, 16, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-base-w12_in22k-192'),
-    'l-w16_16xb64_in21k-pre_in1k-256': (
-        'large', 256, 16, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-large-w12_in22k-192'),
-    'b-w24_16xb64_in21k-pre_in1k-384': (
-        'base', 384, 24, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-base-w12_in22k-192'),
-    'l-w24_16xb64_in21k-pre_in1k-384': (
-        'large', 384, 24, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-large-w12_in22k-192'),
-    't-w12_16xb64_ft_in1k-384': (
-        'tiny', 384, 12, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-tiny-w8_in1k-256'),
-    't-w16_16xb64_ft_in1k-512': (
-        'tiny', 512, 16, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-tiny-w8_in1k-256'),
-    't-w20_16xb64_ft_in1k-640': (
-        'tiny', 640, 20, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-tiny-w8_in1k-256'),
-    't-w24_16xb64_ft_in1k-768': (
-        'tiny', 768, 24, 0.2, 1024, 4e-5, 1e-8, 5, 30, 5, True, 1000, 'swinv2-tiny-w8_in1k-256'),
-    'h-w40_72xb8_in1k-640': (
-        'huge', 640, W40, 0.5, 576, 2.1e-5, 0.1, 100, 10, 2, False, 1000, None),
-    'g-w40_72xb8_in21k-pre_in1k-640': (
-        'giant', 640, W40, 0.5, 576, 2.1e-5, 0.1, 100, 10, 2, False, 1000,
-        'work_dirs/swinv2-g-w12_144xb64_in21k-ext-192/iter_227864.pth'),
-    'g-w12_144xb64_in21k-ext-192': (
-        'giant', 192, W12, 0.3, 9216, 1.4e-3, 0.1, 100, 227864, 20000, False, 21841, None),
-}  # fmt: skip
+    't-w8_16xb64_in1k-256': ('scratch', 'tiny', 256, 8, 0.2, None),
+    't-w16_16xb64_in1k-256': ('scratch', 'tiny', 256, W16, 0.2, None),
+    's-w8_16xb64_in1k-256': ('scratch', 'small', 256, 8, 0.3, None),
+    's-w16_16xb64_in1k-256': ('scratch', 'small', 256, W16, 0.3, None),
+    'b-w8_16xb64_in1k-256': ('scratch', 'base', 256, 8, 0.5, None),
+    'b-w16_16xb64_in1k-256': ('scratch', 'base', 256, W16, 0.5, None),
+    'b-w12_64xb64_in21k-192': ('22k', 'base', 192, W12, 0.2, None),
+    'l-w12_64xb64_in21k-192': ('22k', 'large', 192, W12, 0.2, None),
+    'b-w16_16xb64_in21k-pre_in1k-256': ('fine-tuning', 'base', 256, 16, 0.2, BASE_12),
+    'l-w16_16xb64_in21k-pre_in1k-256': ('fine-tuning', 'large', 256, 16, 0.2, LARGE_12),
+    'b-w24_16xb64_in21k-pre_in1k-384': ('fine-tuning', 'base', 384, 24, 0.2, BASE_12),
+    'l-w24_16xb64_in21k-pre_in1k-384': ('fine-tuning', 'large', 384, 24, 0.2, LARGE_12),
+    't-w12_16xb64_ft_in1k-384': ('fine-tuning', 'tiny', 384, 12, 0.2, TINY_8),
+    't-w16_16xb64_ft_in1k-512': ('fine-tuning', 'tiny', 512, 16, 0.2, TINY_8),
+    't-w20_16xb64_ft_in1k-640': ('fine-tuning', 'tiny', 640, 20, 0.2, TINY_8),
+    't-w24_16xb64_ft_in1k-768': ('fine-tuning', 'tiny', 768, 24, 0.2, TINY_8),
+    'h-w40_72xb8_in1k-640': ('g 1k', 'huge', 640, W40, 0.5, None),
+    'g-w40_72xb8_in21k-pre_in1k-640': ('g 1k', 'giant', 640, W40, 0.5, GIANT_12),
+    'g-w12_144xb64_in21k-ext-192': ('g 22k', 'giant', 192, W12, 0.3, None),
+}
 IN1K = sorted(name for name in RECIPES if 'in1k' in name)
 
 
@@ -75,31 +75,29 @@ def test_every_imagenet_leaf_is_in_the_table():
 
 @pytest.mark.parametrize('name', RECIPES)
 def test_recipe(name):
-    (arch, size_px, window, drop_path, batch, lr, decay, clip, length, warm_up, mixing, classes,
-     start) = RECIPES[name]  # fmt: skip
+    stage, arch, size_px, window, drop_path, start = RECIPES[name]
+    batch, lr, decay, clip, length, warm_up, mixing, layer_decay = STAGES[stage]
     cfg = Config.fromfile(leaf(name))
     backbone, wrapper = cfg.model.backbone, cfg.optim_wrapper
-    assert backbone.arch == arch
-    assert list(backbone.window_size) == window if isinstance(window, list) else (
-        backbone.window_size == window
-    )  # fmt: skip
-    assert backbone.drop_path_rate == drop_path and backbone.out_indices == (3,)
-    assert crop_px(cfg.train_dataloader.dataset.pipeline) == size_px == cfg.image_size_px
+    assert (backbone.arch, backbone.window_size) == (arch, window)
+    assert (backbone.drop_path_rate, backbone.out_indices) == (drop_path, (3,))
+    pipeline = cfg.train_dataloader.dataset.pipeline
+    assert crop_px(pipeline) == size_px == cfg.image_size_px
+    assert {'RandAugment', 'RandomErasing'} < {step.type for step in pipeline}
+    augments = [entry.type for entry in cfg.model.get('train_cfg', {}).get('augments', [])]
+    assert augments == (['Mixup', 'CutMix'] if mixing else [])
     gpus, per_gpu = map(int, re.search(r'_(\d+)xb(\d+)_', name).groups())
     assert gpus * per_gpu == batch == cfg.auto_scale_lr.base_batch_size
     assert cfg.train_dataloader.batch_size == per_gpu
     assert (wrapper.optimizer.lr, wrapper.optimizer.weight_decay) == (lr, decay)
     assert wrapper.clip_grad.max_norm == clip
     assert wrapper.constructor == 'SwinV2OptimWrapperConstructor'
-    layer_decay = 0.87 if name.startswith('g-w12') else 1.0
     assert wrapper.get('paramwise_cfg', {}).get('layer_decay_rate', 1.0) == layer_decay
     assert length in (cfg.train_cfg.get('max_epochs'), cfg.train_cfg.get('max_iters'))
     rise, fall = cfg.param_scheduler
     assert rise.end == fall.begin == warm_up
     assert fall.end == length and fall.T_max == length - warm_up
-    augments = [entry.type for entry in cfg.model.get('train_cfg', {}).get('augments', [])]
-    assert augments == (['Mixup', 'CutMix'] if mixing else [])
-    assert {'RandAugment', 'RandomErasing'} < {s.type for s in cfg.train_dataloader.dataset.pipeline}
+    classes = 21841 if '22k' in stage else 1000
     assert cfg.model.head.num_classes == cfg.model.data_preprocessor.num_classes == classes
     assert cfg.model.head.loss.label_smooth_val == 0.1
     assert cfg.load_from == start

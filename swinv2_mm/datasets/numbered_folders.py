@@ -37,7 +37,9 @@ class NumberedFolders(BaseDataset):
         folders = {int(name): root / name for name in names}
         missing = sorted(set(range(max(folders, default=0) + 1)) - set(folders))
         if missing:
-            raise DataError(f'{root}: {len(missing)} classes lack a folder, the first is {missing[0]}')
+            raise DataError(
+                f'{root}: {len(missing)} classes lack a folder, the first is {missing[0]}'
+            )
         samples = []
         for label, folder in sorted(folders.items()):
             images = sorted(p for p in folder.rglob('*') if p.suffix.lower() in _IMAGE_SUFFIXES)
