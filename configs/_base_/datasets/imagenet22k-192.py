@@ -17,4 +17,5 @@ test_pipeline = [
 train_dataloader = dict(dataset=dict(type='ImageNet21k', data_root=root, pipeline=train_pipeline))
 val_dataloader = None
 val_evaluator = None
-test_dataloader = dict(dataset=dict(_delete_=True, type='ImageNet21k', data_root=root, data_prefix='val', ann_file='meta/val.txt', pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(
+    _delete_=True, type='ImageNet21k', data_root=root, data_prefix='val', ann_file='meta/val.txt', pipeline=test_pipeline))
