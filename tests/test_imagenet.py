@@ -30,9 +30,9 @@ STAGES = {
 }
 W16, W12, W40 = (16, 16, 16, 8), (12, 12, 12, 6), (40, 40, 40, 20)
 TINY_8, BASE_12, LARGE_12 = (
-    'swinv2-tiny-w8_in1k-256',
-    'swinv2-base-w12_in22k-192',
-    'swinv2-large-w12_in22k-192',
+    'swinv2-tiny-w8-256_in1k',
+    'swinv2-base-w12-192_in22k',
+    'swinv2-large-w12-192_in22k',
 )
 GIANT_12 = 'work_dirs/swinv2-g-w12_144xb64_in21k-ext-192/iter_227864.pth'
 # Stage, size, pixels, window, drop path, weights to start from.

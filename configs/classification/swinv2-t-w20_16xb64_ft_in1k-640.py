@@ -6,4 +6,4 @@
 _base_ = ['../_base_/models/classifier-mixup.py', '../_base_/backbones/tiny.py', '../_base_/datasets/imagenet-640.py',
           '../_base_/schedules/imagenet-30e.py', '../_base_/runtime/classification.py']
 model = dict(backbone=dict(_base_.backbone, window_size=20, drop_path_rate=0.2), head=dict(in_channels=_base_.channels_of_stage_3))
-load_from = 'swinv2-tiny-w8_in1k-256'
+load_from = 'swinv2-tiny-w8-256_in1k'
