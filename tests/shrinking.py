@@ -86,6 +86,8 @@ def _smaller_model(key: str, value: Any) -> Any:
         return {k: v for k, v in value.items() if k != 'init_cfg'} | {'arch': small}
     if key in WIDTHS:
         return _divided(value, WIDTH_DIVISOR)
+    if key == 'score_thr':
+        return 0.0  # an untrained detector is sure of nothing, and then nothing is measured
     if key in LARGEST and type(value) is int:
         return min(value, LARGEST[key])
     return value
