@@ -14,6 +14,7 @@ from swinv2_mm.datasets.panoptic_api import id2rgb
 WIDTH, HEIGHT = 96, 72
 NUM_TRAIN, NUM_TEST = 2, 1
 BACKGROUND = 255
+MOST_FOLDERS = 100  # of the 21,841 of ImageNet-22K, which are not counted
 
 
 def write_data(tree: Mapping[str, Any]) -> None:
@@ -25,18 +26,19 @@ def write_data(tree: Mapping[str, Any]) -> None:
             assert cls is not None, f'no such data set: {dataset["type"]}'
             layouts = {base.__name__ for base in cls.__mro__}
             known = {**getattr(cls, 'METAINFO', {}), **(dataset.get('metainfo') or {})}
-            for layout, write in _WRITERS.items():
-                if layout in layouts:
-                    write(dataset, known, num_images)
-                    break
-            else:
-                _write_folders(dataset, num_images)
+            known.setdefault('classes', range(_num_classes(tree['model'])))
+            write = next((w for layout, w in _WRITERS.items() if layout in layouts), _write_folders)
+            write(dataset, known, num_images)
     # Panoptic results are also measured as instances, from a file of their own.
     for evaluator in _listed(tree['test_evaluator']):
         path = Path(evaluator.get('ann_file') or '.')
         if not path.exists():
             images = Path(dataset['data_root']) / dataset['data_prefix']['img']
             _write_instances(path, images, known['thing_classes'], NUM_TEST)
+
+
+def _num_classes(model: Mapping[str, Any]) -> int:
+    return (model.get('head') or {}).get('num_classes', NUM_TRAIN)
 
 
 def _listed(value: Any) -> list | tuple:
@@ -162,8 +164,8 @@ def _write_segments(dataset: Mapping[str, Any], known: Mapping[str, Any], num_im
     _write_label_maps(root / prefixes['seg_map_path'], num_images, num_labels=len(known['classes']))
 
 
-def _write_folders(dataset: Mapping[str, Any], num_images: int) -> None:
-    """A folder per class, and a list of the pictures if the data set may have one."""
+def _write_folders(dataset: Mapping[str, Any], known: Mapping[str, Any], num_images: int) -> None:
+    """A folder per class, most of them empty, and a list if the data set may have one."""
     root, split = Path(dataset['data_root']), dataset.get('split')
     prefix = dataset.get('data_prefix') or split or ''
     folder = root / (prefix if isinstance(prefix, str) else prefix['img_path'])
@@ -175,6 +177,9 @@ def _write_folders(dataset: Mapping[str, Any], num_images: int) -> None:
     if ann_file:
         (root / ann_file).parent.mkdir(parents=True, exist_ok=True)
         (root / ann_file).write_text('\n'.join(lines))
+    else:
+        for label in range(min(len(known['classes']), MOST_FOLDERS)):
+            (folder / str(label)).mkdir(exist_ok=True)
 
 
 # By the name of a base class; the first that fits.
