@@ -2,7 +2,7 @@
 # Command: tools/dist_train.sh configs/detection/mask-rcnn_swinv2-b-w16_fpn_1x_coco.py 8 --amp
 # Hardware: 8 GPUs, 2 images each; time not measured.
 # Score: nothing published for it; ours not measured.
-# Source: detector as in MMDetection, rate, decay and batch of paper appendix A2.1 (ablation); the rest own choice.
+# Source: rate, decay and batch of paper appendix A2.1 (ablation); the rest as for Swin in MMDetection.
 _base_ = ['../_base_/models/mask-rcnn.py', '../_base_/backbones/base.py', '../_base_/datasets/coco-instance.py',
           '../_base_/schedules/coco-1x.py', '../_base_/runtime/detection.py']
 model = dict(
