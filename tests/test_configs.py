@@ -126,6 +126,33 @@ def test_leaf_builds_trains_and_tests(
         assert not drawing or len(list(pictures.rglob('*.[jp][pn]g'))) == 1
 
 
+def test_a_leaf_with_the_wrong_width_does_not_pass(tool, tiny_root, tmp_path, monkeypatch):
+    monkeypatch.setenv('SWINV2_DATA', str(tiny_root))
+    cfg = Config.fromfile(ROOT / 'configs/segmentation/upernet_swinv2-t-w16_4k_facade-512.py')
+    cfg.model.auxiliary_head.in_channels = 192  # of stage 1, while it reads stage 2
+    tree = shrink(cfg)
+    write_data(tree)
+    (tmp_path / 'wrong.py').write_text(as_text(tree))
+    with pytest.raises(RuntimeError, match='expected input'):
+        tool('train', tmp_path / 'wrong.py', '--work-dir', tmp_path)
+
+
+def test_shrinking_keeps_what_a_recipe_is():
+    cfg = Config.fromfile(ROOT / 'configs/detection/dino-4scale_swinv2-l-w16_8xb2-36e_coco.py')
+    tree = shrink(cfg)
+    small, model = tree['model'], cfg.model
+    assert small['backbone']['arch']['embed_dim'] == 24 and small['backbone']['with_cp']
+    assert small['backbone']['window_size'] == 16 and 'init_cfg' not in small['backbone']
+    assert small['neck']['in_channels'] == [48, 96, 192] and small['bbox_head']['num_classes'] == 80
+    assert small['bbox_head']['loss_cls'] == model.bbox_head.loss_cls
+    assert (
+        tree['optim_wrapper'] == cfg.optim_wrapper
+        and tree['param_scheduler'] == cfg.param_scheduler
+    )
+    pipeline = tree['test_dataloader']['dataset']['pipeline']
+    assert {'type': 'Resize', 'scale': (107, 64), 'keep_ratio': True} in pipeline
+
+
 def test_table_shows_where_a_leaf_failed():
     found = [{'leaf': 'b', 'build': 0.1}, {'leaf': 'a', 'build': 0.1, 'train': 1.0, 'test': 2.0}]
     lines = [line.split() for line in leaf_table.rows(found)]
