@@ -5,6 +5,7 @@ import json
 import math
 import re
 import time
+from pathlib import Path
 
 import leaf_table
 import pytest
@@ -15,6 +16,7 @@ from shrinking import as_text, shrink
 from tiny_data import write_data
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.checkpoint.zoo import RELEASED
 
 LEAVES = sorted(
     p.relative_to(ROOT / 'configs')
@@ -83,6 +85,11 @@ def test_leaf_builds_trains_and_tests(
         gpus, images = map(int, batch.groups())
         assert cfg.train_dataloader.batch_size == images
         assert cfg.auto_scale_lr.base_batch_size == gpus * images
+    # The released weights that it starts from exist, and are of its size.
+    backbone = cfg.model.backbone
+    for name in ((backbone.get('init_cfg') or {}).get('checkpoint'), cfg.load_from):
+        if name and not Path(name).suffix:
+            assert RELEASED[name].arch == backbone.arch
     tree = shrink(cfg)
     write_data(tree)
     # Runs of one name within a second share their log.

@@ -8,5 +8,5 @@ _base_ = ['../_base_/models/cascade-mask-rcnn-4conv.py', '../_base_/backbones/ba
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.3,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-base-w8_in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-base-w8-256_in1k')),
     neck=dict(in_channels=_base_.channels))

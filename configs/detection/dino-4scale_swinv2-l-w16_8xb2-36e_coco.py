@@ -8,5 +8,5 @@ _base_ = ['../_base_/models/dino-4scale.py', '../_base_/backbones/large.py', '..
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.2, with_cp=True,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-large-w16_in22k-ft-in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-large-w16-256_in22k-ft-in1k')),
     neck=dict(in_channels=_base_.channels[1:]))

@@ -8,5 +8,5 @@ _base_ = ['../_base_/models/dino-4scale.py', '../_base_/backbones/tiny.py', '../
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.2,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-tiny-w16_in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-tiny-w16-256_in1k')),
     neck=dict(in_channels=_base_.channels[1:]))

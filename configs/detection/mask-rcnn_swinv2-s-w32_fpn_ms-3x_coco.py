@@ -8,5 +8,5 @@ _base_ = ['../_base_/models/mask-rcnn.py', '../_base_/backbones/small.py', '../_
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=32, drop_path_rate=0.2,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-small-w8_in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-small-w8-256_in1k')),
     neck=dict(in_channels=_base_.channels))

@@ -8,6 +8,6 @@ _base_ = ['../_base_/models/mask2former-instance.py', '../_base_/backbones/large
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.3, with_cp=True,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-large-w16_in22k-ft-in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-large-w16-256_in22k-ft-in1k')),
     panoptic_head=dict(num_queries=200, in_channels=_base_.channels))
 train_dataloader = dict(batch_size=1)

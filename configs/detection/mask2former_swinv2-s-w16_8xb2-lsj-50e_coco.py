@@ -8,5 +8,5 @@ _base_ = ['../_base_/models/mask2former-instance.py', '../_base_/backbones/small
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.3,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-small-w16_in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-small-w16-256_in1k')),
     panoptic_head=dict(in_channels=_base_.channels))

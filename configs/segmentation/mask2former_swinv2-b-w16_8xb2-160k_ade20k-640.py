@@ -9,5 +9,5 @@ model = dict(
     data_preprocessor=dict(size=_base_.crop_size_px),
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.3,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-base-w16_in22k-ft-in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-base-w16-256_in22k-ft-in1k')),
     decode_head=dict(in_channels=_base_.channels))

@@ -8,5 +8,5 @@ _base_ = ['../_base_/models/mask2former-semantic.py', '../_base_/backbones/tiny.
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.3,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-tiny-w16_in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-tiny-w16-256_in1k')),
     decode_head=dict(in_channels=_base_.channels))

@@ -8,6 +8,6 @@ _base_ = ['../_base_/models/upernet.py', '../_base_/backbones/base.py', '../_bas
 model = dict(
     backbone=dict(
         _base_.backbone, window_size=16, drop_path_rate=0.3,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-base-w8_in1k-256')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-base-w8-256_in1k')),
     decode_head=dict(in_channels=_base_.channels),
     auxiliary_head=dict(in_channels=_base_.channels_of_stage_2))

@@ -9,7 +9,7 @@ model = dict(
     data_preprocessor=dict(size=_base_.crop_size_px),
     backbone=dict(
         _base_.backbone, window_size=40, drop_path_rate=0.3, with_cp=True,
-        init_cfg=dict(type='Pretrained', checkpoint='swinv2-large-w12_in22k-192')),
+        init_cfg=dict(type='Pretrained', checkpoint='swinv2-large-w12-192_in22k')),
     decode_head=dict(in_channels=_base_.channels),
     auxiliary_head=dict(in_channels=_base_.channels_of_stage_2))
 train_dataloader = dict(batch_size=8)
