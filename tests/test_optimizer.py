@@ -112,6 +112,17 @@ def test_table_is_not_decayed():
     assert found['backbone.layers.0.blocks.0.attn.relative_position_bias_table'][1] == 0
 
 
+def test_queries_of_mask2former_are_not_decayed_and_those_of_dino_are():
+    model = Model()
+    for name in ('query_embed', 'query_feat', 'level_embed', 'query_embedding'):
+        model.add_module(name, nn.Embedding(4, 8))
+    model.level_codes = nn.ParameterDict({'level_embed': nn.Parameter(torch.zeros(4, 8))})
+    decay = {name: decay for name, (_, decay) in settings(model).items()}
+    assert decay['query_embed.weight'] == decay['query_feat.weight'] == 0
+    assert decay['level_embed.weight'] == 0
+    assert decay['query_embedding.weight'] == decay['level_codes.level_embed'] == 0.05
+
+
 def test_layer_decay_and_backbone_rate():
     found = settings(Model(), layer_decay_rate=0.5, backbone_lr_mult=0.1)
     # Six depths: stem, five blocks, then output norms and head.

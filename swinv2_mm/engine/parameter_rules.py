@@ -5,7 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 # Official rule; 1-D parameters (norms, biases) are exempt as well.
-NO_DECAY_NAMES = ('logit_scale', 'cpb_mlp', 'relative_position_bias_table', 'mask_token')
+NO_DECAY_NAMES = (
+    'logit_scale',
+    'cpb_mlp',
+    'relative_position_bias_table',
+    'mask_token',
+    # What the queries and levels of Mask2Former start from (its published recipe). The dot leaves
+    # DINO's alone, whose recipe lets them decay.
+    'query_embed.',
+    'query_feat.',
+    'level_embed.',
+)
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:

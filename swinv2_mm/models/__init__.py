@@ -4,10 +4,12 @@ Name it in a config: ``custom_imports = dict(imports='swinv2_mm.models')``. Work
 mmdet, mmsegmentation and mmpretrain; none of them is needed for another.
 """
 
+from swinv2_mm.datasets.panoptic_api import ensure_panopticapi
 from swinv2_mm.ops import ensure_ops
 
-# Before anything imports mmcv.ops, which looks for the compiled module once.
+# Before anything imports mmcv.ops or mmdet, which look for these modules once.
 ensure_ops()
+ensure_panopticapi()
 
 import swinv2_mm.datasets.loading  # noqa: E402
 import swinv2_mm.datasets.numbered_folders  # noqa: E402
