@@ -23,7 +23,7 @@ from .configs import testing_config, training_config
 from .plan import Cell, Study
 
 _TOP1 = 'accuracy/top1'
-_WEIGHTS, _RESULT = 'weights.pth', 'result.json'
+_WEIGHTS, _SETTINGS, _RESULT = 'weights.pth', 'settings.json', 'result.json'
 # MMEngine keeps loggers, message hubs and visualisers by name for the life of a process.
 _RUN_NUMBERS = itertools.count()
 
@@ -48,7 +48,7 @@ def run_cell(
         advance: Called now and then with the part that is done, from 0 to 1.
 
     Returns:
-        What is written: the settings and, unless it only trains, ``top1_percent``.
+        What is written: ``top1_percent``, unless the cell only trains.
 
     Raises:
         UserError: If the config or a picture does not fit.
@@ -58,6 +58,8 @@ def run_cell(
     weights = work_dir / first.folder / _WEIGHTS
     how = {'study': study, 'base': base, 'num_workers': num_workers}
     share = study.training_share(cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / _SETTINGS, study.settings(cell))
     if cell.kind != 'test':
         start = None if cell.kind == 'train' else weights
         weights = folder / _WEIGHTS
@@ -71,7 +73,7 @@ def run_cell(
             _newest_checkpoint(folder).rename(weights)
             for path in (*folder.glob('epoch_*.pth'), folder / 'last_checkpoint'):
                 path.unlink()
-    result: dict = {'settings': study.settings(cell)}
+    result: dict = {'cell': str(cell)}
     if cell.kind != 'train':
         cfg = testing_config(cell, **how)
         cfg.load_from = str(weights)
@@ -79,19 +81,19 @@ def run_cell(
             cfg, folder / 'test', Runner.test, lambda part: advance(share + part * (1 - share))
         )
         result['top1_percent'] = float(metrics[_TOP1])
-    _write_whole(folder / _RESULT, json.dumps(result, indent=2) + '\n')
+    _write_json(folder / _RESULT, result)
     return result
 
 
 def finished_result(cell: Cell, *, study: Study, work_dir: Path) -> dict | None:
-    """Return what a finished cell wrote, or claim its folder for these settings.
+    """Return what a finished cell wrote, or ``None``.
 
     Raises:
         UserError: If the folder was begun with other settings.
     """
     folder = work_dir / cell.folder
     settings = json.loads(json.dumps(study.settings(cell)))
-    begun = folder / 'settings.json'
+    begun = folder / _SETTINGS
     if begun.exists():
         found = json.loads(begun.read_text())
         different = [name for name in settings if found.get(name) != settings[name]]
@@ -101,9 +103,6 @@ def finished_result(cell: Cell, *, study: Study, work_dir: Path) -> dict | None:
                 f'--work-dir: {folder} was begun with {name} {found.get(name)}, not '
                 f'{settings[name]}; name another folder'
             )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(begun, json.dumps(settings, indent=2) + '\n')
     result = folder / _RESULT
     return json.loads(result.read_text()) if result.exists() else None
 
@@ -159,7 +158,8 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return folder / name if name and (folder / name).is_file() else None
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _write_json(path: Path, content: dict) -> None:
+    """Write a file that is there whole or not at all."""
     partial = path.with_suffix('.partial')
-    partial.write_text(text)
+    partial.write_text(json.dumps(content, indent=2) + '\n')
     partial.replace(path)
