@@ -15,10 +15,11 @@ import swinv2_mm.models  # noqa: F401
 from swinv2_mm.core.position_bias import POSITION_BIASES
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
+from swinv2_mm.transfer_study.configs import base_config
 from swinv2_mm.transfer_study.images import find_images
 from swinv2_mm.transfer_study.plan import Pair, Study
 from swinv2_mm.transfer_study.report import draw, notes, table_rows, write_numbers
-from swinv2_mm.transfer_study.running import base_config, finished_result, run_cell
+from swinv2_mm.transfer_study.running import finished_result, run_cell
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/classification/swinv2-nano-w8_flowers.py'
 
