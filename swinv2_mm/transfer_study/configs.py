@@ -120,4 +120,5 @@ def testing_config(cell: Cell, *, study: Study, base: Config, num_workers: int) 
     """Return the config of a cell's test."""
     cfg = _cell_config(cell, study=study, base=base, num_workers=num_workers)
     cfg.train_dataloader = cfg.train_cfg = cfg.optim_wrapper = cfg.param_scheduler = None
+    cfg.visualizer.vis_backends = []
     return cfg

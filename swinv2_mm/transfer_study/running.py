@@ -11,6 +11,7 @@ from collections.abc import Callable
 from logging import FileHandler
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
@@ -146,7 +147,9 @@ def _run(
         for handler in logger.handlers:
             handler.close()
         runner = None
-        gc.collect()
+        if torch.cuda.is_available():
+            # A Runner is full of cycles; its memory is wanted for the next one.
+            gc.collect()
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from pathlib import Path
 
 from rich.console import Console
@@ -35,15 +36,15 @@ def parse_args() -> argparse.Namespace:
     add(
         '--pairs',
         nargs='+',
-        default=['128/8', '192/12', '256/16'],
+        default=['96/6', '128/8', '192/12'],
         metavar='PX/WINDOW',
         help='side of the pictures in px / of the windows in tokens; trained at the first',
     )
     add('--biases', nargs='+', choices=POSITION_BIASES, default=['table', 'linear_cpb', 'log_cpb'])
     add('--seeds', nargs='+', type=int, default=[0], help='a training per bias for each')
     add('--arch', default='nano', help="nano, tiny, ..., or 'dict(embed_dim=...,...)'")
-    add('--epochs', type=int, default=24, help='of the training')
-    add('--fine-tune-epochs', type=int, default=1, help='at each further pair; 0 for none')
+    add('--epochs', type=int, default=50, help='of the training')
+    add('--fine-tune-epochs', type=int, default=2, help='at each further pair; 0 for none')
     add('--lr', type=float, default=1e-3, help='peak learning rate of the training')
     add('--fine-tune-lr', type=float, default=2e-4, help='peak learning rate of fine-tuning')
     add('--batch-size', type=int, default=16, help='in training')
@@ -129,6 +130,8 @@ def run_study(study: Study, *, work_dir: Path, num_workers: int, console: Consol
 def main() -> None:
     """Run the study."""
     args = parse_args()
+    # mmcv says so of the default of its own ColorJitter, in every worker of every epoch.
+    warnings.filterwarnings('ignore', message="Only use 'alpha' for pillow backend")
     study = read_study(args)
     try:
         args.work_dir.mkdir(parents=True, exist_ok=True)
