@@ -8,13 +8,13 @@ import json
 import os
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from logging import FileHandler
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from swinv2_mm.engine.launch import build_runner
@@ -131,22 +131,19 @@ def _run(
     cfg: Config, folder: Path, method: Callable[[Runner], dict], advance: Callable[[float], None]
 ) -> dict:
     """Build a Runner that logs to a file only, and call a method of it."""
-    folder.mkdir(parents=True, exist_ok=True)
     cfg.experiment_name = f'transfer_{os.getpid()}_{next(_RUN_NUMBERS)}'
-    # The Runner finds this logger by its name.
-    logger = MMLogger.get_instance(
-        cfg.experiment_name, log_file=str(folder / 'log.txt'), file_mode='a'
-    )
+    arguments = Namespace(config=cfg.filename, work_dir=str(folder), launcher='none')
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
+        runner = build_runner(cfg, arguments)
+    logger = runner.logger
     logger.handlers = [h for h in logger.handlers if isinstance(h, FileHandler)]
     try:
-        arguments = Namespace(config=cfg.filename, work_dir=str(folder), launcher='none')
-        runner = build_runner(cfg, arguments)
         runner.register_hook(_Progress(advance), 'LOW')
         return method(runner)
     finally:
         for handler in logger.handlers:
             handler.close()
-        runner = None
+        del runner
         if torch.cuda.is_available():
             # A Runner is full of cycles; its memory is wanted for the next one.
             gc.collect()
