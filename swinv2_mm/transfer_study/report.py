@@ -77,8 +77,8 @@ def notes(study: Study, scores: Scores) -> list[str]:
     lines = [
         f'Top-1 accuracy in % on {images.num_val} pictures of {len(images.classes)} classes '
         f'(always the most frequent class: {images.chance_percent:.1f}), trained once at '
-        f'{study.pairs[0]} for {study.epochs} epochs; elsewhere without'
-        + (f' / with {study.fine_tune_epochs} epochs of' if study.fine_tune_epochs else '')
+        f'{study.pairs[0]} for {_epochs(study.epochs)}; elsewhere without'
+        + (f' / with {_epochs(study.fine_tune_epochs)} of' if study.fine_tune_epochs else '')
         + ' fine-tuning.'
     ]
     if scores:
@@ -150,7 +150,7 @@ def draw(study: Study, scores: Scores, *, path: Path) -> None:
     """Draw accuracy over resolution, without and with fine-tuning side by side."""
     panels = [('test', 'as trained')]
     if study.fine_tune_epochs:
-        panels.append(('tune', f'after {study.fine_tune_epochs} epochs of fine-tuning'))
+        panels.append(('tune', f'after {_epochs(study.fine_tune_epochs)} of fine-tuning'))
     figure = Figure(figsize=(1 + 4.6 * len(panels), 4.4), layout='constrained')
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -179,6 +179,10 @@ def draw(study: Study, scores: Scores, *, path: Path) -> None:
         ax.spines[['top', 'right']].set_visible(False)
     axes[0].set_ylabel('top-1 accuracy in %')
     axes[0].legend(frameon=False)
-    name = study.images.root.name
+    name = '/'.join(study.images.root.parts[-2:])
     figure.suptitle(f'Window transfer on {name}, trained once at {study.pairs[0]}')
     figure.savefig(path, dpi=150)
+
+
+def _epochs(number: int) -> str:
+    return f'{number} epoch{"s" if number > 1 else ""}'
