@@ -9,9 +9,11 @@ from swinv2_mm.ops import ensure_ops
 # Before anything imports mmcv.ops, which looks for the compiled module once.
 ensure_ops()
 
+import swinv2_mm.datasets.instaboost  # noqa: E402
 import swinv2_mm.datasets.loading  # noqa: E402
 import swinv2_mm.engine  # noqa: E402, F401
 
 from .backbone import SwinV2  # noqa: E402
+from .global_attention import GlobalAttentionNeck  # noqa: E402
 
-__all__ = ['SwinV2']
+__all__ = ['GlobalAttentionNeck', 'SwinV2']
