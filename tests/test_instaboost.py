@@ -31,7 +31,7 @@ def build(**settings):
 def scene(boxes, ignored=()):
     """Letters L of one colour each on grey; labels of the map are 10, 11, ..."""
     image = np.full((HEIGHT, WIDTH, 3), GREY, dtype=np.uint8)
-    labels = np.full((HEIGHT, WIDTH), 1, dtype=np.uint8)
+    labels = np.full((HEIGHT, WIDTH), 1, dtype=np.uint16)
     masks = np.zeros((len(boxes), HEIGHT, WIDTH), dtype=np.uint8)
     for i, (x, y, w, h) in enumerate(boxes):
         masks[i, y : y + h, x : x + max(1, w // 3)] = 1
@@ -216,11 +216,13 @@ def test_without_the_package(monkeypatch):
 def test_the_backend_of_matplotlib_is_not_changed(monkeypatch):
     import matplotlib.pyplot as plt
 
+    pytest.importorskip('instaboostfast')
     plt.switch_backend('svg')
     try:
         for name in [n for n in sys.modules if n.split('.')[0] == 'instaboostfast']:
             monkeypatch.delitem(sys.modules, name)
-        build()
+        TRANSFORMS.build({'type': 'CheckedInstaBoost'})
+        assert 'instaboostfast' in sys.modules
         assert plt.get_backend() == 'svg'
     finally:
         plt.switch_backend('agg')

@@ -5,5 +5,8 @@ model = dict(
     # 48 tokens: the last map of a 1536 px image.
     neck=dict(_delete_=True, type='GlobalAttentionNeck', reference_window=48, with_cp=True,
               neck=dict(type='mmdet.FPN', out_channels=256, num_outs=5)),
+    # Jitter makes images of a few pixels, inside which no anchor fits: they train on those across
+    # the border as well.
+    train_cfg=dict(rpn=dict(allowed_border=-1)),
     # Soft-NMS lowers scores instead of dropping boxes: the threshold before it has to be low.
     test_cfg=dict(rcnn=dict(score_thr=0.001, nms=dict(type='soft_nms', iou_threshold=0.5))))
