@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from conftest import ROOT, SHARED_DATA
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.structures import PixelData
 from pycocotools import mask as coco_mask
 
 import swinv2_mm.models  # noqa: F401
@@ -29,6 +31,8 @@ SHRUNK = [
     'model.neck.in_channels=[16,32,64,128]',
     *(f'model.roi_head.bbox_head.{i}.fc_out_channels=32' for i in range(3)),
     *(f'model.train_cfg.rcnn.{i}.sampler.num=8' for i in range(3)),
+    'model.train_cfg.rpn_proposal.max_per_img=50',
+    'model.test_cfg.rpn.max_per_img=30',
     'model.test_cfg.rcnn.max_per_img=5',
     'train_dataloader.batch_size=2',
     '+train_dataloader.dataset.indices=4',
@@ -293,6 +297,36 @@ def test_images_without_instances_train(coco, scope):
     assert torch.isfinite(loss)
     # No parameter is without a gradient: a distributed wrapper would wait for it.
     assert [n for n, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_images_smaller_than_an_anchor_train(coco, scope):
+    """What jitter makes of long and narrow pictures."""
+    model = MODELS.build(coco.model)
+    pytest.importorskip('instaboostfast')
+    data = collated(coco, model)
+    for sample in data['data_samples']:
+        sample.set_metainfo({'img_shape': (12, 30), 'pad_shape': (32, 32)})
+        sample.gt_instances = sample.gt_instances[:0]
+    loss, _ = model.parse_losses(
+        model.loss(data['inputs'][:, :, :32, :32], [with_map(s) for s in data['data_samples']])
+    )
+    assert torch.isfinite(loss)
+
+
+def with_map(sample):
+    sample.gt_sem_seg = PixelData(sem_seg=sample.gt_sem_seg.sem_seg[:, :32, :32])
+    sample.set_metainfo({'batch_input_shape': (32, 32)})
+    return sample
+
+
+def test_without_instaboost_one_line_says_what_to_install(tool, large_sets, tmp_path, monkeypatch):
+    monkeypatch.setenv('SWINV2_DATA', str(large_sets))
+    monkeypatch.setitem(sys.modules, 'instaboostfast', None)
+    path = CONFIGS / 'htc++_swinv2-b-w32_lsj-3x_coco.py'
+    status, errors = tool('train', path, '--work-dir', tmp_path, '--cfg-options', *SHRUNK)
+    assert status == 1
+    assert errors.splitlines()[-1].startswith('error: CheckedInstaBoost needs instaboostfast')
+    assert 'Traceback' not in errors
 
 
 @pytest.mark.parametrize('stage', ['box', 'mask'])
