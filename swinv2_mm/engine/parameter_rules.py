@@ -19,6 +19,10 @@ def backbone_depth(name: str, depths: tuple[int, ...]) -> int:
     0 is the stem, 1 + i the i-th block counted through all stages; the merging after a stage
     goes with that stage's last block; output norms are ``sum(depths) + 1``, as a head is.
 
+    This is BEiT's convention as the official fine-tuning code of SimMIM applies it to Swin, and
+    mmpretrain's for Swin V1. That code knows no ``norm0`` to ``norm2``: they are new in a dense
+    task, as its head is, and learn as fast.
+
     Args:
         name: Name inside the backbone, such as ``layers.0.blocks.1.mlp.fc1.weight``.
         depths: Blocks per stage.

@@ -11,6 +11,7 @@ ensure_ops()
 
 import swinv2_mm.datasets.instaboost  # noqa: E402
 import swinv2_mm.datasets.loading  # noqa: E402
+import swinv2_mm.datasets.numbered_folders  # noqa: E402
 import swinv2_mm.engine  # noqa: E402, F401
 
 from .backbone import SwinV2  # noqa: E402
