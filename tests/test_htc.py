@@ -27,6 +27,7 @@ from mmdet.structures.mask import BitmapMasks
 CONFIGS = ROOT / 'configs/detection'
 SIZE_PX = 128
 SHRUNK = [
+    'load_from=None',
     'model.backbone.arch=dict(_delete_=True,embed_dim=16,depths=(1,1,1,1),num_heads=(1,2,4,8))',
     'model.neck.in_channels=[16,32,64,128]',
     *(f'model.roi_head.bbox_head.{i}.fc_out_channels=32' for i in range(3)),

@@ -38,7 +38,9 @@ class CheckedInstaBoost(BaseTransform):
     ``gt_ignore_flags``. Optional: ``gt_seg_map`` (H, W): labels move with their pixels; inpainted
     ones become ``ignore_label``. Added key: ``num_lost_instances``.
 
-    It is slow: see docs/results.md for the time per image.
+    It is slow, most of it in OpenCV's inpainting: 0.8 s an image of 640 x 640 px and 2.3 s one of
+    1333 x 800 px (mean over ten facades, of which 40 % is instances, on one core). Give it several
+    workers, and images of their original size.
 
     Args:
         apply_rate: Share of images that it changes, in [0, 1].
