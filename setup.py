@@ -21,7 +21,7 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'test')}
+EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'instaboost', 'test')}
 
 setup(
     name='swinv2_mm',
@@ -35,7 +35,7 @@ setup(
     install_requires=requirements('core'),
     extras_require={
         **EXTRAS,
-        'all': EXTRAS['openmmlab'] + EXTRAS['demo'],
+        'all': EXTRAS['openmmlab'] + EXTRAS['demo'] + EXTRAS['instaboost'],
     },
     classifiers=[
         'Programming Language :: Python :: 3.10',

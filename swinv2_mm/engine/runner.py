@@ -86,13 +86,13 @@ class CheckedRunner(Runner):
         state_dict = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, k): v for k, v in state_dict.items()}
-        class_map = self.cfg.get('head_class_map')
-        if not self._resume and (class_map is not None or _is_foreign(state_dict, model)):
+        # What is tested or resumed has been trained: nothing of it is fresh, or mapped.
+        is_start = self._is_training() and not self._resume
+        class_map = self.cfg.get('head_class_map') if is_start else None
+        if class_map is not None or (not self._resume and _is_foreign(state_dict, model)):
             self._load_foreign(model, filename, class_map=class_map)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-            # What is tested or resumed has been trained: nothing of it is fresh.
-            is_start = self._is_training() and not self._resume
             fresh = self._fresh_names(model) if is_start else set()
             state_dict = {k: v for k, v in state_dict.items() if k not in fresh}
             state_dict |= {k: v for k, v in model.state_dict().items() if k in fresh}
