@@ -48,6 +48,11 @@ CATALOGUE: dict[str, Kind] = {
     'classes-not-named': Kind(
         'error', 'data sets without class names', 'set metainfo=dict(classes=(...))'
     ),
+    'class-not-of-type': Kind(
+        'error',
+        'class names that the type of the data set, which brings its own, does not know',
+        "set type='BaseSegDataset' for a data set of your own",
+    ),
     'class-folders-differ': Kind(
         'error',
         'class folders that another data set lacks; folders are numbered by their sorted names',

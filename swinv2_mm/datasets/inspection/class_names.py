@@ -33,6 +33,11 @@ def check_config_classes(source: Source, report: Reporter, *, config: str) -> bo
         return False
     for name in _repeated(source.classes):
         report('class-repeated', config, id=f'{source.name}, metainfo.classes', detail=repr(name))
+    if source.kind == 'label maps' and source.own_classes is not None:
+        for name in source.classes:
+            if name not in source.own_classes:
+                detail = f'{name!r} is not of {source.type_name}'
+                report('class-not-of-type', config, id=source.name, detail=detail)
     if source.kind == 'label maps' and source.palette:
         num_colours, num_classes = len(source.palette), len(source.classes)
         if num_colours != num_classes and source.own_classes is None:
