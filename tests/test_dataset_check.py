@@ -263,3 +263,11 @@ def test_annotation_file_that_is_not_json(copy):
     assert 'train.json' in look(LEAVES['instances'])['annotation-file-broken'][1][0]
     path.write_text('{"images": [], "annotations": []}')
     assert "'categories'" in look(LEAVES['instances'])['annotation-file-broken'][1][0]
+
+
+def test_class_with_few_labels_is_noted(copy):
+    for number in range(800):
+        crop = Image.new('RGB', (8, 8), (number % 256, number // 256, 0))
+        crop.save(copy / 'folders/train/one' / f'plain_{number}.png')
+    count, examples = look(LEAVES['folders'], loaders=['train'])['class-rare']
+    assert count == 9 and any('two: 8 images' in example for example in examples)

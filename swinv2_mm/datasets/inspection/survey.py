@@ -160,13 +160,14 @@ def _check_evaluators(
     cfg: Config, loader: str, sources: list[Source], report: Reporter, *, config: str
 ) -> None:
     evaluators = cfg.get(f'{loader}_evaluator') or []
-    read = {
-        os.path.normpath(s.annotation_file)
-        for s in sources
-        if loader in s.name and s.annotation_file is not None
-    }
+    own = [s for s in sources if loader in s.name and s.annotation_file is not None]
+    read = {os.path.normpath(s.annotation_file) for s in own}
+    is_panoptic = any(s.kind == 'panoptic' for s in own)
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         path = evaluator.get('ann_file')
+        # Panoptic results are measured as instances too, with a file of their own.
+        if is_panoptic and evaluator.get('type') != 'CocoPanopticMetric':
+            continue
         if path and read and os.path.normpath(path) not in read:
             detail = f'{path}; the loader reads {", ".join(sorted(read))}'
             report('evaluator-file', config, id=f'{loader}_evaluator.ann_file', detail=detail)
