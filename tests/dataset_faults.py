@@ -59,6 +59,13 @@ def change(coco, number, **values):
     return [f'annotation {coco["annotations"][number]["id"]}']
 
 
+@fault(INSTANCES, 'class-never-seen', also=('image-without-labels',))
+@edits_coco
+def class_without_instances(coco, images):
+    coco['annotations'] = [a for a in coco['annotations'] if a['category_id'] != 5]
+    return ['four']
+
+
 @fault(INSTANCES, 'box-outside-image')
 @edits_coco
 def box_outside(coco, images):
@@ -230,19 +237,12 @@ def category_name_twice(coco, images):
     return ["'nine'"]
 
 
-@fault(INSTANCES, 'category-id-repeated')
+@fault(INSTANCES, 'category-id-repeated', also=('class-left-out',))
 @edits_coco
 def category_id_twice(coco, images):
     coco['categories'].append(dict(coco['categories'][0]))
     coco['categories'][-1]['name'] = 'ten'
     return ['category 1']
-
-
-@fault(INSTANCES, 'class-never-seen', also=('image-without-labels',))
-@edits_coco
-def class_without_instances(coco, images):
-    coco['annotations'] = [a for a in coco['annotations'] if a['category_id'] != 5]
-    return ['four']
 
 
 @fault(INSTANCES, 'image-without-labels')

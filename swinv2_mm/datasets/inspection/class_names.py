@@ -51,7 +51,7 @@ def check_config_classes(source: Source, report: Reporter, *, config: str) -> bo
 
 
 def check_numbering(
-    wanted: Sequence[str], found: Sequence[str], report: Reporter, *, file: str, reads_subset: bool
+    wanted: Sequence[str], found: Sequence[str], report: Reporter, *, file: str
 ) -> None:
     """Compare the names of the config with those of the data, both in the order of the labels.
 
@@ -60,8 +60,6 @@ def check_numbering(
         found: Of the data.
         report: Takes the faults.
         file: That ``found`` stands in.
-        reads_subset: Whether names that the config leaves out lose their number (COCO files) or
-            keep it (folders).
     """
     for name in _repeated(found):
         report('class-repeated', file, detail=repr(name))
@@ -73,12 +71,13 @@ def check_numbering(
         report('class-missing', file, id=f'class {wanted.index(name)}', detail=repr(name) + hint)
     for name in left_out:
         report('class-left-out', file, detail=repr(name))
-    read = [name for name in found if name in wanted] if reads_subset else list(found)
-    if not missing and (reads_subset or not left_out):
-        for number, (name, own) in enumerate(zip(wanted, read, strict=False)):
-            if name != own:
-                detail = f'{name!r} in the config, {own!r} in the data'
-                report('class-order', file, id=f'class {number}', detail=detail)
+    # Of the names that both have: what is missing is reported above.
+    in_config = [name for name in wanted if name in found]
+    in_data = [name for name in dict.fromkeys(found) if name in wanted]
+    for name, own in zip(in_config, in_data, strict=False):
+        if name != own:
+            detail = f'{name!r} in the config, {own!r} in the data'
+            report('class-order', file, id=f'class {wanted.index(name)}', detail=detail)
 
 
 def check_heads(

@@ -46,7 +46,7 @@ def read_categories(
         what the annotators meant, even where the order is wrong.
     """
     path = str(source.annotation_file)
-    valid = [c for c in content['categories'] if 'id' in c and isinstance(c.get('name'), str)]
+    valid = [c for c in content['categories'] if is_id(c.get('id')) and is_name(c.get('name'))]
     for category in content['categories']:
         if category not in valid:
             report('annotation-incomplete', path, id='categories', detail=_short(category))
@@ -55,9 +55,10 @@ def read_categories(
             names = [c['name'] for c in valid if c['id'] == category_id]
             report('category-id-repeated', path, id=f'category {category_id}', detail=str(names))
     names = [c['name'] for c in valid]
-    check_numbering(source.classes, names, report, file=path, reads_subset=True)
+    check_numbering(source.classes, names, report, file=path)
     place = {name: number for number, name in enumerate(source.classes)}
-    return {c['id']: place.get(c['name']) for c in valid}
+    # The first of an id that occurs twice.
+    return {c['id']: place.get(c['name']) for c in reversed(valid)}
 
 
 def read_images(
@@ -65,7 +66,7 @@ def read_images(
 ) -> dict[Any, Entry]:
     """Check the image entries; returns those that can be used, by image id."""
     path = str(source.annotation_file)
-    folder = source.folders.get('img') or path_of_root(source)
+    folder = image_folder(source)
     map_folder = source.folders.get('seg')
     map_suffix = source.settings.get('seg_map_suffix') or '.png'
     images: dict[Any, Entry] = {}
@@ -73,7 +74,7 @@ def read_images(
     for number, image in enumerate(content['images']):
         image_id, name = image.get('id'), image.get('file_name')
         size = (image.get('width'), image.get('height'))
-        if image_id is None or not isinstance(name, str) or not all(map(_is_length, size)):
+        if not is_id(image_id) or not is_name(name) or not all(map(_is_length, size)):
             report('image-incomplete', path, id=f'images[{number}]', detail=_short(image))
             continue
         if image_id in images:
@@ -90,22 +91,31 @@ def read_images(
             if map_folder
             else None,
         )
-    _report_unused(folder, named, report)
     return images
 
 
-def path_of_root(source: Source) -> Path:
-    """The data root, where a data set names no folder of images."""
-    return Path(source.settings.get('data_root') or '')
+def image_folder(source: Source) -> Path:
+    """Where the images are: the data root, if the data set names no folder."""
+    return source.folders.get('img') or Path(source.settings.get('data_root') or '')
 
 
-def _report_unused(folder: Path, named: set[str], report: Reporter) -> None:
-    for parent, _, files in os.walk(folder):
-        for file in files:
-            path = os.path.join(parent, file)
-            if os.path.relpath(path, folder) not in named:
-                if file.lower().endswith(_IMAGE_SUFFIXES):
-                    report('image-not-used', path)
+def report_unused_images(folder: Path, used: set[str], report: Reporter) -> None:
+    """Report images below a folder that are none of ``used``, normalised paths."""
+    for parent, _, files in os.walk(folder, followlinks=True):
+        for file in sorted(files):
+            path = os.path.normpath(os.path.join(parent, file))
+            if path not in used and file.lower().endswith(_IMAGE_SUFFIXES):
+                report('image-not-used', path)
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be an id."""
+    return isinstance(value, (int, str))
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value can be a name."""
+    return isinstance(value, str) and bool(value)
 
 
 def _is_length(value: Any) -> bool:

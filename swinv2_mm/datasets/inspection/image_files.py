@@ -128,7 +128,7 @@ def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
     except FileFault as fault:
         # Whatever is wrong with the bytes, the map is unreadable.
         kind = fault.kind if fault.kind in ('missing', 'mode') else 'unreadable'
-        raise FileFault(kind, str(fault)) from fault
+        raise FileFault(kind, str(fault) or fault.kind) from fault
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FileFault('unreadable', _without_address(error)) from error
     return values.astype(np.uint8) if values.dtype == bool else values

@@ -51,7 +51,7 @@ def _read_folders(source: Source, report: Reporter, *, folder: Path) -> Listing:
         elif path.name.lower().endswith(suffixes):
             report('image-outside-folders', path)
     if source.classes is not None and _are_class_names(source.classes, names):
-        check_numbering(source.classes, names, report, file=str(folder), reads_subset=False)
+        check_numbering(source.classes, names, report, file=str(folder))
     elif source.classes is not None and len(names) != len(source.classes):
         detail = f'{len(names)} folders, {len(source.classes)} classes'
         report('class-missing', folder, detail=detail)
@@ -70,7 +70,7 @@ def _are_class_names(classes: tuple[str, ...], folders: list[str]) -> bool:
 def _list_images(
     folder: Path, name: str, listing: Listing, report: Reporter, *, suffixes: tuple[str, ...]
 ) -> None:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         for file in sorted(files):
             path = os.path.join(parent, file)

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from .coco_file import read_categories, read_coco, read_images
+from .coco_file import is_id, read_categories, read_coco, read_images
 from .findings import Reporter
 from .listing import Entry, Listing, Mark, Sample, evenly
 from .masks import MaskFault, disagreement, encode, overhang
 from .sources import Source
 
-_KEYS = ('id', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd')
+_ID_KEYS = ('id', 'image_id', 'category_id')
+_KEYS = (*_ID_KEYS, 'bbox', 'area', 'iscrowd')
 # Rounding of boxes that touch the edge.
 _EDGE_PX = 1.0
 
@@ -79,6 +80,7 @@ class _Checker:
     def check(self, annotation: dict, *, number: int) -> int | None:
         """Check an annotation; returns its label if the library would learn from it."""
         missing = [key for key in _KEYS if annotation.get(key) is None]
+        missing += [key for key in _ID_KEYS if key not in missing and not is_id(annotation[key])]
         if missing:
             place = f'annotation {annotation.get("id", f"at place {number}")}'
             self.report(

@@ -94,7 +94,7 @@ def label_table(source: Source) -> np.ndarray:
 def _files_below(folder: Path) -> list[str]:
     """Names relative to a folder, sorted, hidden ones left out as mmengine does."""
     found = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [f for f in folders if not f.startswith('.')]
         found += [
             os.path.relpath(os.path.join(parent, f), folder) for f in files if not f.startswith('.')

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from .coco_file import read_categories, read_coco, read_images
+from .coco_file import is_id, read_categories, read_coco, read_images
 from .findings import Reporter
 from .listing import Listing, Sample, evenly
 from .sources import Source
@@ -35,7 +35,7 @@ def read_panoptic(
         advance(1)
         image_id, segments = annotation.get('image_id'), annotation.get('segments_info')
         place = f'annotations[{number}]'
-        if image_id is None or not isinstance(segments, list):
+        if not is_id(image_id) or not _are_segments(segments):
             detail = 'lacks image_id or segments_info'
             report('annotation-incomplete', path, id=place, detail=detail)
             continue
@@ -52,7 +52,7 @@ def read_panoptic(
             if any(segment.get(key) is None for key in ('id', 'category_id', 'area', 'bbox')):
                 detail = 'lacks id, category_id, area or bbox'
                 report('annotation-incomplete', path, id=segment_place, detail=detail)
-            elif segment['category_id'] not in labels:
+            elif not is_id(segment['category_id']) or segment['category_id'] not in labels:
                 detail = f'category_id {segment["category_id"]}'
                 report('annotation-category-unknown', path, id=segment_place, detail=detail)
             elif labels[segment['category_id']] is not None:
@@ -66,3 +66,9 @@ def read_panoptic(
     listing.entries = list(images.values())
     listing.samples = [Sample(entry=entry) for entry in evenly(listing.entries, num_samples)]
     return listing
+
+
+def _are_segments(segments: object) -> bool:
+    return isinstance(segments, list) and all(
+        isinstance(segment, dict) and is_id(segment.get('id')) for segment in segments
+    )

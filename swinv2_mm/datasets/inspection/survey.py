@@ -12,6 +12,7 @@ from tqdm import tqdm
 from swinv2_mm.errors import UserError
 
 from .class_names import check_config_classes, check_heads
+from .coco_file import image_folder, report_unused_images
 from .findings import Findings, Reporter
 from .image_folders import read_image_folder
 from .instances import read_instances
@@ -103,6 +104,8 @@ def survey(
     for loader in loaders:
         _check_evaluators(cfg, loader, sources, Reporter(findings, data_set=loader), config=config)
     _check_folders(data_sets, findings)
+    if set(loaders) == set(LOADERS):
+        _check_unused(data_sets, findings)
     return Survey(config=config, data_sets=data_sets, findings=findings)
 
 
@@ -171,6 +174,18 @@ def _check_evaluators(
         if path and read and os.path.normpath(path) not in read:
             detail = f'{path}; the loader reads {", ".join(sorted(read))}'
             report('evaluator-file', config, id=f'{loader}_evaluator.ann_file', detail=detail)
+
+
+def _check_unused(data_sets: list[Surveyed], findings: Findings) -> None:
+    """Look for images that no data set reads: train and val may share a folder."""
+    used = {os.path.normpath(e.image) for d in data_sets for e in d.listing.entries}
+    folders = {
+        image_folder(d.source): d.source.name
+        for d in reversed(data_sets)
+        if d.source.kind in ('instances', 'panoptic') and d.listing.entries
+    }
+    for folder, name in folders.items():
+        report_unused_images(folder, used, Reporter(findings, data_set=name))
 
 
 def _check_folders(data_sets: list[Surveyed], findings: Findings) -> None:
