@@ -473,6 +473,14 @@ def folder_missing(root):
     return ["lacks 'five', which train has"]
 
 
+@fault(
+    FOLDERS, 'class-folder-hidden', also=('class-folders-differ', 'num-classes', 'class-never-seen')
+)
+def folder_of_a_notebook(root):
+    (root / 'folders/train/.ipynb_checkpoints').mkdir()
+    return ['.ipynb_checkpoints']
+
+
 def halve(path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])

@@ -53,6 +53,11 @@ CATALOGUE: dict[str, Kind] = {
         'class names that the type of the data set, which brings its own, does not know',
         "set type='BaseSegDataset' for a data set of your own",
     ),
+    'class-folder-hidden': Kind(
+        'error',
+        'hidden folders among the class folders; each counts as a class',
+        'delete them',
+    ),
     'class-folders-differ': Kind(
         'error',
         'class folders that another data set lacks; folders are numbered by their sorted names',

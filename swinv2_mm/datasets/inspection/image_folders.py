@@ -46,8 +46,10 @@ def _read_folders(source: Source, report: Reporter, *, folder: Path) -> Listing:
         return listing
     names = []
     for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith('.'):
+        if path.is_dir():
             names.append(path.name)
+            if path.name.startswith('.'):
+                report('class-folder-hidden', path)
         elif path.name.lower().endswith(suffixes):
             report('image-outside-folders', path)
     if source.classes is not None and _are_class_names(source.classes, names):
@@ -74,10 +76,12 @@ def _list_images(
         folders.sort()
         for file in sorted(files):
             path = os.path.join(parent, file)
+            if file.startswith('.'):
+                continue
             if file.lower().endswith(suffixes):
                 listing.entries.append(Entry(image=path, label=name))
                 listing.counts[name] += 1
-            elif not file.startswith('.'):
+            else:
                 report('image-other-suffix', path)
 
 

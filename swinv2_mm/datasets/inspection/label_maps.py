@@ -92,10 +92,9 @@ def label_table(source: Source) -> np.ndarray:
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Names relative to a folder, sorted, hidden ones left out as mmengine does."""
+    """Names relative to a folder, sorted; hidden files are left out as mmengine does."""
     found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith('.')]
+    for parent, _, files in os.walk(folder, followlinks=True):
         found += [
             os.path.relpath(os.path.join(parent, f), folder) for f in files if not f.startswith('.')
         ]
