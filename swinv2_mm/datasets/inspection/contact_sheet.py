@@ -8,22 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from pycocotools import mask as coco_mask
 
+from swinv2_mm.datasets.digits_on_photos import PALETTE
+
 from .image_files import FileFault, read_label_map
 from .listing import Listing, Mark, Sample
 from .masks import MaskFault, encode
 from .survey import Survey
 
-# Okabe and Ito's colours, which stay apart under the common colour blindnesses, without black;
-# where there are more classes, colours repeat and the written names tell them apart.
-PALETTE = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 85, 94),
-    (204, 121, 167),
-)
 _TILE_PX = 360
 _CAPTION_PX = 22
 _TITLE_PX = 34
@@ -32,7 +23,8 @@ _COLUMNS = 4
 _FONT_PX = 14
 # Masks must not hide what they cover.
 _OPACITY = 0.45
-_MAX_NAMES = 30
+# Grey level from which black ink reads better than white.
+_BRIGHT = 110
 _VOID_COLOUR = (0, 0, 0)
 
 
@@ -54,22 +46,28 @@ def draw_contact_sheet(survey: Survey, path: Path) -> int:
         drawn += len(tiles)
         where = data_set.source.annotation_file or data_set.source.folders.get('img_path', '')
         sections.append((f'{data_set.source.name}: {where}', tiles))
-    cell = _TILE_PX + _GAP_PX
-    rows = sum(-(-len(tiles) // _COLUMNS) for _, tiles in sections)
-    height = rows * (cell + _CAPTION_PX) + len(sections) * _TITLE_PX + _GAP_PX
-    page = Image.new('RGB', (_COLUMNS * cell + _GAP_PX, height), 'white')
+    # Rows as high as their highest image.
+    rows = [
+        (title if start == 0 else '', tiles[start : start + _COLUMNS])
+        for title, tiles in sections
+        for start in range(0, max(len(tiles), 1), _COLUMNS)
+    ]
+    height = sum(_row_height(title, tiles) for title, tiles in rows) + _GAP_PX
+    page = Image.new('RGB', (_COLUMNS * (_TILE_PX + _GAP_PX) + _GAP_PX, height), 'white')
     draw, top = ImageDraw.Draw(page), _GAP_PX
-    for title, tiles in sections:
+    for title, tiles in rows:
         draw.text((_GAP_PX, top), title, fill='black', font=_font(_FONT_PX + 4))
-        top += _TITLE_PX
-        for number, tile in enumerate(tiles):
-            column = number % _COLUMNS
-            page.paste(tile, (_GAP_PX + column * cell, top))
-            if column == _COLUMNS - 1 or number == len(tiles) - 1:
-                top += cell + _CAPTION_PX
+        for column, tile in enumerate(tiles):
+            left = _GAP_PX + column * (_TILE_PX + _GAP_PX)
+            page.paste(tile, (left, top + (_TITLE_PX if title else 0)))
+        top += _row_height(title, tiles)
     path.parent.mkdir(parents=True, exist_ok=True)
     page.save(path)
     return drawn
+
+
+def _row_height(title: str, tiles: list[Image.Image]) -> int:
+    return max((t.height for t in tiles), default=0) + _GAP_PX + (_TITLE_PX if title else 0)
 
 
 def _tile(sample: Sample, listing: Listing) -> Image.Image | None:
@@ -93,7 +91,7 @@ def _tile(sample: Sample, listing: Listing) -> Image.Image | None:
         _draw_label_map(image, sample, listing)
     elif entry.label:
         _write(ImageDraw.Draw(image), (0, 0), entry.label, _colour_of(entry.label, listing))
-    tile = Image.new('RGB', (_TILE_PX, _TILE_PX + _CAPTION_PX), 'white')
+    tile = Image.new('RGB', (_TILE_PX, image.height + _CAPTION_PX), 'white')
     tile.paste(image, (0, 0))
     draw = ImageDraw.Draw(tile)
     draw.text((0, image.height + 2), caption[-48:], fill='black', font=_font(_FONT_PX))
@@ -119,7 +117,7 @@ def _draw_boxes(
 ) -> None:
     draw = ImageDraw.Draw(image)
     across, down = image.width / annotated[0], image.height / annotated[1]
-    named = 0
+    taken: list[tuple[float, float, float, float]] = []
     for mark in _largest_first(marks):
         x, y, w, h = mark.box
         colour = PALETTE[mark.label % len(PALETTE)]
@@ -127,10 +125,12 @@ def _draw_boxes(
         # Dark below light: seen on any photograph.
         draw.rectangle(corners, outline='black', width=3)
         draw.rectangle(corners, outline=colour, width=1)
-        if named < _MAX_NAMES:
-            name = classes[mark.label] + (' (crowd)' if mark.crowd else '')
+        name = classes[mark.label] + (' (crowd)' if mark.crowd else '')
+        field = _field(draw, (corners[0], corners[1]), name)
+        # Names over names are no names; the colour still tells.
+        if not any(_overlap(field, other) for other in taken):
+            taken.append(field)
             _write(draw, (corners[0], corners[1]), name, colour)
-            named += 1
 
 
 def _draw_label_map(image: Image.Image, sample: Sample, listing: Listing) -> None:
@@ -166,17 +166,27 @@ def _write(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: tuple[int, int, int]
 ) -> float:
     """Write on a field of its own; returns the lower edge of it."""
-    font = _font(_FONT_PX)
-    left, top, right, bottom = draw.textbbox(place, text, font=font)
-    # Inside the picture, however near to its edge the object is.
-    shift_x = min(0.0, draw.im.size[0] - right - 2)
-    shift_y = min(0.0, draw.im.size[1] - bottom - 2)
-    x, y = max(place[0] + shift_x, 0), max(place[1] + shift_y, 0)
-    left, top, right, bottom = draw.textbbox((x, y), text, font=font)
-    draw.rectangle((left - 1, top - 2, right + 2, bottom + 2), fill=colour)
+    left, top, right, bottom = _field(draw, place, text)
+    draw.rectangle((left, top, right, bottom), fill=colour)
     luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    draw.text((x, y), text, fill='black' if luminance > 110 else 'white', font=font)
-    return bottom + 2
+    ink = 'black' if luminance > _BRIGHT else 'white'
+    draw.text((left + 2, top), text, fill=ink, font=_font(_FONT_PX))
+    return bottom
+
+
+def _field(
+    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str
+) -> tuple[float, float, float, float]:
+    """Where a text goes: inside the picture, however near to its edge the object is."""
+    width = draw.textlength(text, font=_font(_FONT_PX)) + 4
+    height = _FONT_PX + 4
+    left = max(min(place[0], draw.im.size[0] - width), 0)
+    top = max(min(place[1], draw.im.size[1] - height), 0)
+    return left, top, left + width, top + height
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _largest_first(marks: tuple[Mark, ...]) -> list[Mark]:

@@ -159,7 +159,9 @@ class _Checker:
         beyond = overhang(segmentation, width=width, height=height)
         if beyond > _EDGE_PX:
             self.report('mask-outside-image', self.path, id=place, detail=f'by {beyond:.1f} px')
-        difference = disagreement(rle, annotation['bbox'], width=width, height=height)
+        difference = disagreement(
+            segmentation, annotation['bbox'], rle=rle, width=width, height=height
+        )
         if difference:
             self.report('mask-box-disagree', self.path, id=place, detail=difference)
 

@@ -45,29 +45,42 @@ def overhang(segmentation: Any, *, width: int, height: int) -> float:
     """How far well-formed polygons reach beyond the image, in pixels; 0 for RLE."""
     if not isinstance(segmentation, list):
         return 0.0
-    points = np.concatenate([np.asarray(p, np.float64).reshape(-1, 2) for p in segmentation])
+    points = _points(segmentation)
     return float(max((-points).max(), (points - (width, height)).max(), 0.0))
 
 
-def disagreement(rle: dict, box: tuple[float, ...], *, width: int, height: int) -> str:
+def disagreement(
+    segmentation: Any, box: tuple[float, ...], *, rle: dict, width: int, height: int
+) -> str:
     """Say how a mask and its box differ; empty if they agree.
 
+    A side agrees with the pixels or with the corners of the polygons: no pixel is left of a tip
+    that is thinner than one.
+
     Args:
-        rle: Compressed, with at least one pixel.
+        segmentation: Well-formed.
         box: x, y, width, height in pixels; what lies beyond the image does not count.
+        rle: The same mask as ``encode`` returns it.
         width: Of the image.
         height: Of the image.
     """
     x, y, w, h = coco_mask.toBbox(rle)
     limit = np.array([width, height, width, height])
-    of_mask = np.array([x, y, x + w, y + h])
     of_box = np.clip([box[0], box[1], box[0] + box[2], box[1] + box[3]], 0, limit)
+    distance = np.abs(of_box - (x, y, x + w, y + h))
+    if isinstance(segmentation, list):
+        points = _points(segmentation)
+        corners = np.clip(np.r_[points.min(0), points.max(0)], 0, limit)
+        distance = np.minimum(distance, np.abs(of_box - corners))
     sides = np.tile(of_box[2:] - of_box[:2], 2)
-    tolerance = np.maximum(_TOLERANCE_PX, _TOLERANCE_RATE * sides)
-    if (np.abs(of_mask - of_box) <= tolerance).all():
+    if (distance <= np.maximum(_TOLERANCE_PX, _TOLERANCE_RATE * sides)).all():
         return ''
     shown = ', '.join(f'{v:g}' for v in (x, y, w, h))
     return f'box [{", ".join(f"{v:g}" for v in box)}], mask within [{shown}]'
+
+
+def _points(polygons: list[list[float]]) -> np.ndarray:
+    return np.concatenate([np.asarray(p, np.float64).reshape(-1, 2) for p in polygons])
 
 
 def _checked_polygon(polygon: Any, *, width: int, height: int) -> list[float]:

@@ -66,7 +66,7 @@ def _summary(surveyed: Surveyed) -> str:
     )  # fmt: skip
     return (
         f'{source.type_name}, {where}: {len(listing.entries)} images{opened}{labels}, '
-        f'{len(listing.classes)} classes'
+        f'{len(listing.classes)} class{"" if len(listing.classes) == 1 else "es"}'
     )
 
 
