@@ -1,12 +1,14 @@
 """tools/dataset.py check: planted faults are found by kind, place and count; clean data passes."""
 
 import json
+import os
 import shutil
+from functools import cache
 
 import dataset_faults
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SHARED_DATA
 from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -32,9 +34,16 @@ TRAIN = 'train_dataloader.dataset'
 ALL_FAULTS = [(task, fault) for task, faults in FAULTS.items() for fault in faults]
 
 
+@cache
+def load(leaf, data_root):
+    """Read a config once for each value that SWINV2_DATA has."""
+    assert os.environ['SWINV2_DATA'] == data_root
+    return Config.fromfile(leaf)
+
+
 def look(config, **options):
     """Counts and examples of what is found, by kind."""
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else load(config, os.environ['SWINV2_DATA'])
     result = survey(cfg, config='the config', progress=False, **options)
     found = {}
     for finding in result.findings:
@@ -43,12 +52,19 @@ def look(config, **options):
     return found
 
 
+@pytest.fixture(scope='module')
+def folder_of_copies(tmp_path_factory):
+    return tmp_path_factory.mktemp('copies')
+
+
 @pytest.fixture
-def copy(digits_root, monkeypatch, tmp_path):
+def copy(digits_root, folder_of_copies, monkeypatch):
     """A copy of the digits that a test may break, found through SWINV2_DATA."""
-    shutil.copytree(digits_root / 'digits', tmp_path / 'data' / 'digits')
-    monkeypatch.setenv('SWINV2_DATA', str(tmp_path / 'data'))
-    return tmp_path / 'data' / 'digits'
+    copied = folder_of_copies / 'digits'
+    shutil.copytree(digits_root / 'digits', copied)
+    monkeypatch.setenv('SWINV2_DATA', str(folder_of_copies))
+    yield copied
+    shutil.rmtree(copied)
 
 
 @pytest.fixture(scope='module')
@@ -276,3 +292,60 @@ def test_class_with_few_labels_is_noted(copy):
         crop.save(copy / 'folders/train/one' / f'plain_{number}.png')
     count, examples = look(LEAVES['folders'], loaders=['train'])['class-rare']
     assert count == 9 and any('eight: 8 images' in example for example in examples)
+
+
+needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason='../shared/data is not here')
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    monkeypatch.setenv('SWINV2_DATA', str(SHARED_DATA))
+    return SHARED_DATA
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ('leaf', 'oddities'),
+    [
+        # One window at the edge is 0.94 px wide; 7 shops against 1310 windows in val.
+        (
+            'detection/cascade-mask-rcnn_swinv2-nano-w12_facade.py',
+            {'box-tiny': 'annotation 1632 of image 40', 'class-rare': 'shop: 7'},
+        ),
+        (
+            'segmentation/upernet_swinv2-nano-w8_facade.py',
+            {'class-rare': 'traffic-infrastructure: 48388 pixels'},
+        ),
+        ('detection/cascade-mask-rcnn_swinv2-nano-w12_balloon.py', {}),
+        ('classification/swinv2-nano-w8_flowers.py', {}),
+    ],
+)
+def test_photographs_pass_but_for_true_oddities(leaf, oddities, shared):
+    found = look(CONFIGS / leaf)
+    assert set(found) == set(oddities)
+    for kind, place in oddities.items():
+        count, examples = found[kind]
+        assert count == 1 and place in examples[0]
+
+
+@needs_shared
+def test_real_coco_annotations_pass(shared):
+    """Crowds as RLE, category ids with gaps, a grey image: none of that is a fault."""
+    pipeline = [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]
+    loaders = {
+        f'{split}_dataloader': dict(
+            dataset=dict(
+                type='CocoDataset',
+                data_root=str(shared / 'coco_mini'),
+                ann_file=f'annotations/{split}.json',
+                data_prefix=dict(img=f'{split}/'),
+                pipeline=pipeline,
+            )
+        )
+        for split in ('train', 'val')
+    }
+    found = look(Config(dict(default_scope='mmdet', **loaders)))
+    # 67 and 62 of the 80 classes occur; 1 and 2 images are not labelled (README of the data).
+    counts = {kind: count for kind, (count, _) in found.items()}
+    assert counts.pop('class-rare') > 0
+    assert counts == {'class-never-seen': 13, 'class-not-tested': 18, 'image-without-labels': 3}

@@ -117,20 +117,24 @@ def _draw_boxes(
 ) -> None:
     draw = ImageDraw.Draw(image)
     across, down = image.width / annotated[0], image.height / annotated[1]
-    taken: list[tuple[float, float, float, float]] = []
+    placed = []
     for mark in _largest_first(marks):
         x, y, w, h = mark.box
+        left, top = x * across, y * down
+        right, bottom = (x + max(w, 0)) * across, (y + max(h, 0)) * down
         colour = PALETTE[mark.label % len(PALETTE)]
-        corners = [x * across, y * down, (x + max(w, 0)) * across, (y + max(h, 0)) * down]
-        # Dark below light: seen on any photograph.
-        draw.rectangle(corners, outline='black', width=3)
-        draw.rectangle(corners, outline=colour, width=1)
+        # Dark around light: seen on any photograph.
+        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline='black', width=4)
+        draw.rectangle((left, top, right, bottom), outline=colour, width=2)
         name = classes[mark.label] + (' (crowd)' if mark.crowd else '')
-        field = _field(draw, (corners[0], corners[1]), name)
+        placed.append(((left, top), name, colour))
+    taken: list[tuple[float, float, float, float]] = []
+    for place, name, colour in placed:
+        field = _field(draw, place, name)
         # Names over names are no names; the colour still tells.
         if not any(_overlap(field, other) for other in taken):
             taken.append(field)
-            _write(draw, (corners[0], corners[1]), name, colour)
+            _write(draw, place, name, colour)
 
 
 def _draw_label_map(image: Image.Image, sample: Sample, listing: Listing) -> None:
