@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -14,27 +15,48 @@ from torch import Tensor, nn
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import relative_coords
 
-from .layouts import HUGGINGFACE, OFFICIAL, OWN, TIMM, WINDOWS_BUFFER, Layout
+from .heads import find_head
+from .huggingface_config import hugging_face_config
+from .layouts import (
+    HUGGINGFACE,
+    MMPRETRAIN,
+    OFFICIAL,
+    OWN,
+    TIMM,
+    TORCHVISION,
+    WINDOWS_BUFFER,
+    Layout,
+)
 from .loading import find_backbone
 from .rules import translate
 
-_WRITABLE = {layout.name: layout for layout in (OWN, OFFICIAL, TIMM, HUGGINGFACE)}
+_WRITABLE = {
+    layout.name: layout for layout in (OWN, OFFICIAL, TIMM, MMPRETRAIN, HUGGINGFACE, TORCHVISION)
+}
+# These say what windows they were trained at by the coordinates that they save.
+_WITH_COORDINATES = (OFFICIAL, MMPRETRAIN, TORCHVISION)
+# Where classifiers have their head, and what they put before the names of the backbone.
+_HEADS = {'timm': 'head.fc', 'mmpretrain': 'head.fc', 'huggingface': 'classifier'}
+_PREFIXES = {'mmpretrain': 'backbone.', 'huggingface': 'swinv2.'}
 
 
 def save_pretrained(
     model: nn.Module,
     path: str | os.PathLike,
     *,
-    layout: Literal['own', 'official', 'timm', 'huggingface'] = 'own',
+    layout: Literal['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'] = 'own',
 ) -> dict[str, str]:
     """Write the backbone of a model so that ``load_pretrained``, or a peer, can read it.
 
-    The file appears complete or not at all. Only ``own`` holds everything; classification
-    models, which the other layouts come from, have no norms on the first outputs.
+    A classifier's linear head goes with it. The file appears complete or not at all. Only
+    ``own`` holds everything; most of the others are those of classification models, which have
+    no norms on the first outputs.
 
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.
-        path: Ends in ``.safetensors``, or in ``.pth``, ``.pt`` or ``.bin``.
+        path: Ends in ``.safetensors``, or in ``.pth``, ``.pt`` or ``.bin``. With
+            ``huggingface``, a path without a suffix is a folder that gets
+            ``model.safetensors`` and ``config.json``, as ``from_pretrained`` wants it.
         layout: Names and arrangement of the weights.
 
     Returns:
@@ -45,24 +67,56 @@ def save_pretrained(
             model, or if ``model`` does not hold exactly one backbone.
     """
     backbone = find_backbone(model)
+    head = None if model is backbone else find_head(model)
     if layout not in _WRITABLE:
         raise ValueError(f"unknown layout '{layout}' (known: {', '.join(_WRITABLE)})")
     path = Path(path)
-    if path.suffix not in ('.safetensors', '.pth', '.pt', '.bin'):
-        raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     weights, left_out = to_layout(backbone, layout=_WRITABLE[layout])
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        if path.suffix == '.safetensors':
-            windows = json.dumps(backbone.reference_windows)
-            # Others read the format; the windows find their way back to us.
-            save_file(weights, temporary, metadata={'format': 'pt', WINDOWS_BUFFER: windows})
-        else:
-            torch.save(weights, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if head is not None:
+        weights = _with_head(weights, head[1], layout=_WRITABLE[layout])
+    if layout == 'huggingface' and not path.suffix:
+        config = hugging_face_config(
+            backbone, num_classes=None if head is None else head[1].out_features
+        )
+        path.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(config, indent=2) + '\n'
+        write_whole(path / 'config.json', lambda part: part.write_text(text))
+        path /= 'model.safetensors'
+    if path.suffix == '.safetensors':
+        # Others read the format; the windows find their way back to us.
+        notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.reference_windows)}
+        write_whole(path, lambda part: save_file(weights, part, metadata=notes))
+    elif path.suffix in ('.pth', '.pt', '.bin'):
+        write_whole(path, lambda part: _save_pickle(weights, part))
+    else:
+        raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     return left_out
+
+
+def _save_pickle(weights: dict[str, Tensor], path: Path) -> None:
+    # Python's errors name the file and the reason; those of torch's own writer do not.
+    with path.open('wb') as file:
+        torch.save(weights, file)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` fill a temporary file, and move it to ``path`` when it is complete."""
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        write(part)
+        with part.open('rb') as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -> dict[str, Tensor]:
+    """Add a head under the name that it has in the classifiers of a layout."""
+    prefix = _PREFIXES.get(layout.name, '')
+    name = _HEADS.get(layout.name, 'head')
+    values = {f'{name}.{k}': v.detach().cpu().clone() for k, v in head.state_dict().items()}
+    return {prefix + key: value for key, value in weights.items()} | values
 
 
 def to_layout(
@@ -79,7 +133,7 @@ def to_layout(
             f"{layout.name} weights cannot express position_bias='{attention.position_bias}'; "
             "write layout='own'"
         )
-    if layout in (OFFICIAL, TIMM, HUGGINGFACE) and backbone.arch.extra_norm_every:
+    if layout not in (OWN, MMPRETRAIN) and backbone.arch.extra_norm_every:
         raise ValueError(
             f'{layout.name} weights have no place for the extra norms of this arch; write '
             "layout='own'"
@@ -87,6 +141,8 @@ def to_layout(
     own = {name: value.detach().cpu() for name, value in backbone.state_dict().items()}
     if layout is not OWN:
         del own[WINDOWS_BUFFER]
+    if layout in _WITH_COORDINATES:
+        own |= _coordinate_tables(backbone)
     translation = translate(own, rules=layout.writing_rules(num_stages=len(backbone.layers)))
     left_out = {
         name: f'{layout.name} weights have an output norm for the last stage only'
@@ -94,13 +150,11 @@ def to_layout(
     }
     # Copies: a file of a slice would hold the whole tensor, safetensors refuses shared memory.
     weights = {name: value.clone().contiguous() for name, value in translation.values.items()}
-    if layout is OFFICIAL:
-        weights |= _coordinate_tables(backbone)
     return weights, left_out
 
 
 def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
-    """Make the buffers by which official weights say what windows they were trained at."""
+    """Make the buffers by which weights say what windows they were trained at."""
     tables = {}
     for i, stage in enumerate(backbone.layers):
         for j, block in enumerate(stage.blocks):
@@ -114,5 +168,5 @@ def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
             )
             sides = (2 * window[0] - 1, 2 * window[1] - 1)
             name = f'layers.{i}.blocks.{j}.attn.relative_coords_table'
-            tables[name] = table.unflatten(0, sides)[None].clone()
+            tables[name] = table.unflatten(0, sides)[None]
     return tables
