@@ -17,6 +17,7 @@ LEAVES = {
     match[1]: match[2]
     for match in re.finditer(r'```python\n# (configs/\S+\.py)\n(.*?)```', DOCUMENT, re.S)
 }
+FULL_SIZE = dict(re.findall(r'^\| `(\S+my-\S+\.py)` \| `(\S+\.py)` \|', DOCUMENT, re.M))
 COMMANDS = [
     shlex.split(line)
     for block in re.findall(r'```shell\n(.*?)```', DOCUMENT, re.S)
@@ -71,6 +72,22 @@ def test_leaf_passes_the_check_and_builds(name, written_leaf, tool, tmp_path):
         model = registry.build(cfg.model)
     heads = [m.num_classes for m in model.modules() if hasattr(m, 'num_classes')]
     assert len(classes) in heads
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_leaf_fits_the_full_size_recipe(name, written_leaf, tool, tmp_path):
+    path = written_leaf(name)
+    base = path.with_name(FULL_SIZE[path.name])
+    if not base.is_file():
+        pytest.skip(f'{base.name} is not written yet')
+    text = path.read_text()
+    path.write_text(re.sub(r"^_base_ = '.*'", f"_base_ = '{base.name}'", text))
+    assert path.read_text() != text
+    out = tmp_path / 'report.json'
+    status, errors = tool('dataset', 'check', path, '--out', out, '--num-images', 2)
+    assert status == 0, errors
+    names = [d['name'] for d in json.loads(out.read_text())['data_sets']]
+    assert names == ['train', 'val, test']
 
 
 def test_commands_name_leaves_of_the_document():
