@@ -1,7 +1,9 @@
 """tools/dataset.py check: planted faults are found by kind, place and count; clean data passes."""
 
 import json
+import math
 import os
+import random
 import shutil
 from functools import cache
 
@@ -15,6 +17,7 @@ from pycocotools import mask as coco_mask
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
 from swinv2_mm.datasets.inspection.catalogue import CATALOGUE
+from swinv2_mm.datasets.inspection.image_files import in_threads
 from swinv2_mm.datasets.inspection.masks import MaskFault, run_lengths
 from swinv2_mm.datasets.inspection.report import as_text
 from swinv2_mm.datasets.inspection.survey import survey
@@ -292,6 +295,46 @@ def test_class_with_few_labels_is_noted(copy):
         crop.save(copy / 'folders/train/one' / f'plain_{number}.png')
     count, examples = look(LEAVES['folders'], loaders=['train'])['class-rare']
     assert count == 9 and any('eight: 8 images' in example for example in examples)
+
+
+ODD_VALUES = [
+    None, [], {}, '', 'x', 0, -1, 1e300, math.nan, math.inf, True, [1], [[1, 2]], [None], {'a': 1},
+    10**30, [[[1]]], [math.nan] * 8, {'size': [1, 1], 'counts': [1]}, {'size': 5, 'counts': 'x'},
+]  # fmt: skip
+
+
+def test_no_annotation_file_makes_it_crash(copy):
+    path = copy / 'annotations' / 'train.json'
+    text = path.read_text()
+    rng = random.Random(0)
+    for _ in range(150):
+        content = json.loads(text)
+        for _ in range(rng.choice([1, 3])):
+            owner = content
+            while True:
+                keys = list(owner) if isinstance(owner, dict) else range(len(owner))
+                key = rng.choice(list(keys))
+                deeper = isinstance(owner[key], (dict, list)) and owner[key]
+                if not deeper or rng.random() < 0.2:
+                    break
+                owner = owner[key]
+            owner[key] = rng.choice(ODD_VALUES)
+            if not isinstance(content, dict) or not all(content.values()):
+                break
+        path.write_text(json.dumps(content))
+        look(LEAVES['instances'], loaders=['train'], num_images=0)
+
+
+def test_few_images_are_in_memory_at_a_time():
+    taken = 0
+
+    def items():
+        nonlocal taken
+        for taken in range(1, 1001):
+            yield taken
+
+    ahead = [taken - done for done, _ in enumerate(in_threads(str, items(), workers=2), start=1)]
+    assert len(ahead) == 1000 and max(ahead) <= 64
 
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason='../shared/data is not here')

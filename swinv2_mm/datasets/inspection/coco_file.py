@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,10 @@ from .listing import Entry
 from .sources import Source
 
 _IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+# Beyond any image; pycocotools cannot count further.
+_LONGEST_SIDE_PX = 10**6
 
 
 def read_coco(source: Source, report: Reporter) -> dict[str, list[dict]] | None:
@@ -119,7 +122,7 @@ def is_name(value: Any) -> bool:
 
 
 def _is_length(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value >= 1
+    return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE_PX
 
 
 def _short(entry: dict) -> str:

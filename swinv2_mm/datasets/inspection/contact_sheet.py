@@ -100,6 +100,8 @@ def _tile(sample: Sample, listing: Listing) -> Image.Image | None:
 
 def _draw_masks(image: Image.Image, marks: tuple[Mark, ...], annotated: tuple) -> None:
     width, height = map(int, annotated)
+    if width * height > Image.MAX_IMAGE_PIXELS:
+        return
     pixels = np.asarray(image, np.float32).copy()
     for mark in _largest_first(marks):
         try:

@@ -179,9 +179,11 @@ def _samples(
 ) -> list[Sample]:
     marks: dict[Any, list[Mark]] = {image_id: [] for image_id in chosen}
     for annotation in annotations:
-        label = labels.get(annotation.get('category_id'))
-        box = annotation.get('bbox')
-        if annotation.get('image_id') in marks and label is not None and _is_four_numbers(box):
+        image_id, category_id = annotation.get('image_id'), annotation.get('category_id')
+        if not (is_id(image_id) and is_id(category_id) and image_id in marks):
+            continue
+        label, box = labels.get(category_id), annotation.get('bbox')
+        if label is not None and _is_four_numbers(box):
             marks[annotation['image_id']].append(
                 Mark(
                     label=label,
