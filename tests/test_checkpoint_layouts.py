@@ -232,6 +232,40 @@ def test_wrappers_are_opened(wrapper):
     assert report.dropped == {'epoch': 'beside the weights', 'loss': 'beside the weights'}
 
 
+@pytest.mark.parametrize('wrapper', ['state_dict_ema', 'model_ema', 'ema_state_dict'])
+def test_averaged_weights_serve_where_there_are_no_others(wrapper):
+    averaged, last = build(seed=2), build(seed=3)
+    report = load_pretrained(other := build(seed=1), {wrapper: averaged.state_dict(), 'epoch': 3})
+    assert_same(other, snapshot(averaged))
+    # MMEngine, for one, exchanges the two when it saves: what is called state_dict is meant.
+    both = {'state_dict': last.state_dict(), wrapper: averaged.state_dict()}
+    report = load_pretrained(other, both)
+    assert_same(other, snapshot(last))
+    assert report.dropped == {wrapper: 'beside the weights'}
+
+
+def test_an_averaging_module_is_seen_through():
+    model = build()
+    weights = torch.optim.swa_utils.AveragedModel(model).state_dict()
+    assert 'n_averaged' in weights
+    report = load_pretrained(other := build(seed=1), weights)
+    assert_same(other, snapshot(model))
+    assert report.dropped == {'n_averaged': 'not part of the backbone'}
+
+
+def test_deepspeed_files_are_read(tmp_path):
+    """What its engine saves under stage 1: the module, and settings of the optimiser beside it."""
+    model = build()
+    content = {'module': model.state_dict(), 'optimizer': None, 'dp_world_size': 2, 'ds_config': {}}
+    torch.save(content, tmp_path / 'mp_rank_00_model_states.pt')
+    load_pretrained(other := build(seed=1), tmp_path / 'mp_rank_00_model_states.pt')
+    assert_same(other, snapshot(model))
+    # And what zero_to_fp32.py makes of the later stages: names and float32 values, nothing else.
+    torch.save(dict(model.state_dict()), tmp_path / 'pytorch_model.bin')
+    load_pretrained(other := build(seed=2), tmp_path)
+    assert_same(other, snapshot(model))
+
+
 def test_compiled_and_wrapped_modules_are_seen_through():
     model = build()
     weights = {
@@ -257,6 +291,22 @@ def test_official_pretraining_names():
     assert report.layout == 'official'
     assert 'mask token' in report.dropped['encoder.mask_token']
     assert_same(other, snapshot(model))
+
+
+def test_hugging_face_pretraining():
+    from transformers import Swinv2Config, Swinv2ForMaskedImageModeling
+
+    peer = Swinv2ForMaskedImageModeling(Swinv2Config(image_size=128, window_size=8, **PEER_ARCH))
+    oracle.randomise(peer.eval(), seed=0)
+    model = build(seed=1, arch=PEER_ARCH, window_size=8, pretrained_window_sizes=(8, 8, 8, 4))
+    report = load_pretrained(model, peer.state_dict())
+    assert report.layout == 'huggingface' and not report.missing
+    assert 'mask token' in report.dropped['swinv2.embeddings.mask_token']
+    assert report.dropped['decoder.0.weight'] == 'not part of the backbone'
+    x, ours = features(model)
+    with torch.no_grad():
+        theirs = peer.swinv2(x).last_hidden_state.mean(1)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_official_classification_and_detection_files():

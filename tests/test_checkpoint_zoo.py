@@ -7,6 +7,7 @@ import threading
 import oracle
 import pytest
 import torch
+from conftest import ROOT
 from test_checkpoint_layouts import assert_refused, build
 
 from swinv2_mm.checkpoint import RELEASED, CheckpointError, load_pretrained, save_pretrained
@@ -28,6 +29,20 @@ def test_the_table_is_that_of_the_model_hub():
     assert sides['swinv2-base-w16-256_in1k'] == (16, 16, 16, 8)
     assert sides['swinv2-base-w12-192_in22k'] == (12, 12, 12, 6)
     assert sides['swinv2-large-w24-384_in22k-ft-in1k'] == (12, 12, 12, 6)
+
+
+def test_the_document_lists_the_same():
+    rows = [
+        line
+        for line in (ROOT / 'docs' / 'weights.md').read_text().splitlines()
+        if '.pth | ' in line
+    ]
+    assert len(rows) == 12
+    for row, model in zip(rows, RELEASED.values(), strict=True):
+        top1 = '' if model.top1 is None else str(model.top1)
+        assert [cell.strip(' `') for cell in row.split('|')[1:4]] == [
+            model.name, f'{model.file_name}.pth', top1,
+        ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

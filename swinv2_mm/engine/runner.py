@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import is_main_process
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
@@ -18,6 +21,8 @@ from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.errors import UserError
+
+from .checkpoint_hook import newest_first, publish
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -95,6 +100,46 @@ class CheckedRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def load_or_resume(self) -> None:
+        """Load or resume as the config says; ``resume`` alone takes the newest readable file."""
+        if self._resume and self._load_from is None and not self._has_loaded:
+            for path in newest_first(self.work_dir):
+                try:
+                    read_file(path, safe_globals=_SAFE_TYPES)
+                except UserError as error:
+                    self.logger.warning(f'Not resumed from {path.name}: {error}')
+                else:
+                    self._load_from = str(path)
+                    break
+            else:
+                self.logger.info(f'No checkpoint in {self.work_dir}: training starts anew')
+                self._resume, self._load_from = False, self.cfg.get('start_from')
+        super().load_or_resume()
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Save as MMEngine does, but under another name until the file is complete.
+
+        Raises:
+            UserError: If it cannot be written; what was there before is untouched.
+        """
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = Path(out_dir, filename)
+        part = path.with_name(f'.{path.name}.part')
+        try:
+            super().save_checkpoint(out_dir, part.name, *args, **kwargs)
+            if is_main_process():
+                publish(part, path)
+        except OSError as error:
+            raise UserError(
+                f'checkpoint {path} cannot be written: {error.strerror or error}; earlier ones '
+                'are untouched, go on with --resume'
+            ) from error
+        finally:
+            if is_main_process():
+                part.unlink(missing_ok=True)
 
     def _load_foreign(
         self, model: torch.nn.Module, filename: str, *, class_map: str | None
