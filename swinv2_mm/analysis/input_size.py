@@ -1,0 +1,45 @@
+"""The size of image that a config's model is given in testing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.config import Config
+
+from swinv2_mm.errors import UserError
+
+
+def input_size_px(cfg: Config) -> tuple[int, int]:
+    """Read height and width off a config.
+
+    A segmentor is measured at its crop, as is usual; others at the size to which the test
+    pipeline brings an image. A detector's (long, short) side is taken as a landscape picture,
+    extended to the multiple that its preprocessor pads to.
+
+    Raises:
+        UserError: If the config does not say.
+    """
+    preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
+    if preprocessor.get('size'):
+        return tuple(preprocessor['size'])
+    size = None
+    for transform in _test_pipeline(cfg):
+        if transform.get('type') in ('CenterCrop', 'ResizeEdge'):
+            size = transform.get('crop_size') or transform.get('scale')
+        elif transform.get('type') == 'Resize':
+            scale = transform['scale']
+            # (width, height) there.
+            size = (min(scale), max(scale)) if isinstance(scale, (list, tuple)) else scale
+    if size is None:
+        raise UserError('the config does not say how large its test images are; give --shape H W')
+    height, width = size if isinstance(size, (list, tuple)) else (size, size)
+    multiple = preprocessor.get('pad_size_divisor') or 1
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+
+def _test_pipeline(cfg: Config) -> list[dict]:
+    dataset: Any = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    while dataset and 'pipeline' not in dataset:
+        inner = dataset.get('dataset') or (dataset.get('datasets') or [{}])[0]
+        dataset = inner
+    return dataset.get('pipeline') or []
