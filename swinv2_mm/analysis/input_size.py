@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -9,20 +10,24 @@ from mmengine.config import Config
 from swinv2_mm.errors import UserError
 
 
-def input_size_px(cfg: Config) -> tuple[int, int]:
+def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[int, int]:
     """Read height and width off a config.
 
     A segmentor is measured at its crop, as is usual; others at the size to which the test
     pipeline brings an image. A detector's (long, short) side is taken as a landscape picture,
     extended to the multiple that its preprocessor pads to.
 
+    Args:
+        cfg: A whole config.
+        fallback: Height and width if the config does not say.
+
     Raises:
-        UserError: If the config does not say.
+        UserError: If neither says.
     """
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
     if preprocessor.get('size'):
         return tuple(preprocessor['size'])
-    size = None
+    size = fallback
     for transform in _test_pipeline(cfg):
         if transform.get('type') in ('CenterCrop', 'ResizeEdge'):
             size = transform.get('crop_size') or transform.get('scale')

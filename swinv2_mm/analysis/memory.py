@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import finalize
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -82,24 +81,28 @@ class PeakMemory(TorchDispatchMode):
         return out
 
 
-class GpuHabits(TorchFunctionMode):
-    """What CUDA does otherwise than the CPU, as far as memory depends on it.
+@contextmanager
+def gpu_habits() -> Iterator[None]:
+    """Have functions do what they do on CUDA, as far as memory depends on it.
 
     - Attention with a bias that is trained uses the memory-efficient kernel, which keeps no
       N x N matrix; a CPU would fall back to one that does.
     - Under autocast LayerNorm runs in float32.
     """
+    attention, layer_norm = F.scaled_dot_product_attention, F.layer_norm
 
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        """Exchange the two functions."""
-        kwargs = kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            return _efficient_attention(*args, **kwargs)
-        if func is F.layer_norm and torch.is_autocast_enabled('cpu'):
+    def layer_norm_in_float32(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_autocast_enabled('cpu'):
             args = tuple(a.float() if isinstance(a, Tensor) else a for a in args)
-        return func(*args, **kwargs)
+        return layer_norm(*args, **kwargs)
+
+    # Exchanged in the module, not by a TorchFunctionMode: torch turns those off in the backward
+    # pass, in which checkpointed blocks run again.
+    F.scaled_dot_product_attention, F.layer_norm = _efficient_attention, layer_norm_in_float32
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention, F.layer_norm = attention, layer_norm
 
 
 def _efficient_attention(
@@ -154,11 +157,15 @@ def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> tu
     # The target boxes from which DINO makes its denoising queries are not known here.
     if training and hasattr(network.model, 'dn_query_generator'):
         network.model.train(False)
+    for module in network.modules():
+        # In training it refuses the 1 x 1 map that PSP pooling makes of a single image.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(False)
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(training))
         memory = stack.enter_context(PeakMemory())
         stack.enter_context(KnownValues())
-        stack.enter_context(GpuHabits())
+        stack.enter_context(gpu_habits())
         for tensor in (*network.parameters(), *network.buffers(), images):
             memory.hold(tensor)
         before = memory.live
@@ -166,6 +173,6 @@ def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> tu
             outputs = network(images)
         activations = memory.live - before
         if training:
-            sum(x.float().mean() for x in outputs if x.requires_grad).backward()
+            torch.autograd.backward([x.float().mean() for x in outputs if x.requires_grad])
             network.zero_grad(set_to_none=True)
     return memory.peak, activations

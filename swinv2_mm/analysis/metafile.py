@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -36,30 +37,41 @@ def read_metafile(path: Path) -> dict:
     return content
 
 
-def measured_metadata(config: Path) -> dict:
-    """Measure what the entry of a config says about its cost."""
+def measured_metadata(config: Path, *, known_size_px: Sequence[int] | None = None) -> dict:
+    """Measure what the entry of a config says about its cost.
+
+    Args:
+        config: The config.
+        known_size_px: Height and width of its images, for a config that does not say: one whose
+            data set is taken at the size it has.
+    """
     cfg = load_config(str(config))
-    size_px = input_size_px(cfg)
+    size_px = input_size_px(cfg, known_size_px)
     report = measure(cfg.model, scope=cfg.default_scope, size_px=size_px, with_memory=False)
     return {'Parameters': report.params, 'FLOPs': report.macs, 'Input Size': list(size_px)}
 
 
-def refreshed(content: dict, *, folder: Path, root: Path) -> dict:
+def refreshed(content: dict, *, folder: Path) -> dict:
     """Return a model list that has one entry per config of ``folder``, freshly measured.
 
     Args:
         content: The list so far.
-        folder: Where the configs lie.
-        root: The repository, to which paths in the list are relative.
+        folder: Where the configs lie: configs/TASK in a repository, to which paths in the list
+            are relative.
     """
     known = {entry.get('Config'): entry for entry in content['Models']}
     collection = content['Collections'][0]['Name']
+    root = folder.parents[1]
     models = []
     for config in sorted(folder.glob('*.py')):
         name = config.relative_to(root).as_posix()
         blank = {'Name': config.stem, 'In Collection': collection, 'Config': name, 'Metadata': {}}
         entry = known.get(name, blank)
-        entry['Metadata'] = {**entry['Metadata'], **measured_metadata(config)}
+        size_px = entry['Metadata'].get('Input Size')
+        entry['Metadata'] = {
+            **entry['Metadata'],
+            **measured_metadata(config, known_size_px=size_px),
+        }
         models.append(entry)
     return {**content, 'Models': models}
 

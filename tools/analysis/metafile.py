@@ -35,7 +35,7 @@ def main() -> None:
     paths = args.metafile or sorted(ROOT.glob('configs/*/metafile.yml'))
     for path in track_iter_progress(paths):
         content = read_metafile(path)
-        text = to_text(refreshed(content, folder=path.resolve().parent, root=ROOT))
+        text = to_text(refreshed(content, folder=path.resolve().parent))
         if text == path.read_text():
             continue
         stale.append(str(path))
