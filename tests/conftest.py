@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from leaf_table import pytest_terminal_summary  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
