@@ -112,6 +112,11 @@ def measure(
     if with_memory:
         images = fake_images(model, batch=batch, size_px=size_px)
         memory = estimate_memory(network, images, amp=amp)
+    parts = tuple(_parts(model, macs))
+    # A head's branches may be called past the head (DINO chooses its queries so).
+    rest = macs[''] - sum(part.macs for part in parts)
+    if rest:
+        parts += (Part('(elsewhere)', 0, rest),)
     return Complexity(
         size_px=size_px,
         batch=batch,
@@ -120,7 +125,7 @@ def measure(
         macs=macs[''],
         official_flops=official_flops(backbone, size_px=size_px, num_classes=num_classes),
         mmcls_flops=mmcls_flops(model, size_px=size_px, backbone=backbone),
-        parts=tuple(_parts(model, macs)),
+        parts=parts,
         roi_counts=roi_counts(model, training=False),
         memory=memory,
     )

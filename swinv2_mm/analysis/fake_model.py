@@ -41,7 +41,7 @@ def fake_images(model: nn.Module, *, batch: int, size_px: tuple[int, int]) -> Te
     Shapes:
         -> (batch, 3, H_px, W_px)
     """
-    with next(model.parameters()).fake_mode:
+    with next(p for p in model.parameters() if isinstance(p, FakeTensor)).fake_mode:
         return torch.empty(batch, 3, *size_px)
 
 
@@ -64,6 +64,9 @@ class _FakeWeights(TorchFunctionMode):
         if func in self._SOURCES:
             with self._mode:
                 return func(*args, **(kwargs or {}))
+        if func == Tensor.data.__set__ and isinstance(args[0], FakeTensor):
+            # Real values given to a weight (mmcv does so): a fake one has no place for them.
+            return None
         return func(*args, **(kwargs or {}))
 
 
@@ -88,5 +91,6 @@ class KnownValues(TorchFunctionMode):
             if func is torch._shape_as_tensor:
                 return torch.tensor(args[0].shape)
             if func is torch.where and len(args) == 1:
-                return tuple(torch.zeros(0, dtype=torch.long) for _ in args[0].shape)
+                with args[0].fake_mode:
+                    return tuple(torch.zeros(0, dtype=torch.long) for _ in args[0].shape)
         return func(*args, **(kwargs or {}))

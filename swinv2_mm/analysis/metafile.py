@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+from mmengine.utils import track_iter_progress
 
 from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.errors import UserError
@@ -63,7 +64,7 @@ def refreshed(content: dict, *, folder: Path) -> dict:
     collection = content['Collections'][0]['Name']
     root = folder.parents[1]
     models = []
-    for config in sorted(folder.glob('*.py')):
+    for config in track_iter_progress(sorted(folder.glob('*.py'))):
         name = config.relative_to(root).as_posix()
         blank = {'Name': config.stem, 'In Collection': collection, 'Config': name, 'Metadata': {}}
         entry = known.get(name, blank)

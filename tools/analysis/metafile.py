@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.utils import track_iter_progress
-
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.metafile import read_metafile, refreshed, to_text
@@ -33,7 +31,7 @@ def main() -> None:
     args = parse_args()
     stale = []
     paths = args.metafile or sorted(ROOT.glob('configs/*/metafile.yml'))
-    for path in track_iter_progress(paths):
+    for path in paths:
         content = read_metafile(path)
         text = to_text(refreshed(content, folder=path.resolve().parent))
         if text == path.read_text():
@@ -41,7 +39,6 @@ def main() -> None:
         stale.append(str(path))
         if not args.check:
             path.write_text(text)
-    print()
     if args.check and stale:
         raise UserError(f'out of date: {", ".join(stale)}; run tools/analysis/metafile.py')
     print(f'changed: {", ".join(stale) or "nothing"}')
