@@ -64,7 +64,7 @@ class _FakeWeights(TorchFunctionMode):
         if func in self._SOURCES:
             with self._mode:
                 return func(*args, **(kwargs or {}))
-        if func == Tensor.data.__set__ and isinstance(args[0], FakeTensor):
+        if func == Tensor.data.__set__ and not isinstance(args[1], FakeTensor):
             # Real values given to a weight (mmcv does so): a fake one has no place for them.
             return None
         return func(*args, **(kwargs or {}))
