@@ -129,6 +129,9 @@ def estimate_memory(network: FixedCost, images: Tensor, *, amp: bool) -> MemoryE
     Activation checkpointing, frozen stages and shared buffers count as they run. The optimiser
     is AdamW; its step, which updates all weights at once, needs a copy of them.
 
+    Compared on a CPU: equal to the tensors of a real run within 1 %, 17 % below the resident memory
+    that such a run adds to its process (allocator and library workspaces). Not compared on a GPU.
+
     Args:
         network: A fake model; afterwards it has gradients.
         images: A fake batch.
