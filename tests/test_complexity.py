@@ -255,6 +255,23 @@ class TestTool:
         assert 'give --shape' in self.refused(tool, path)
 
 
+@pytest.mark.parametrize(
+    ('config', 'size_px'),
+    [
+        # Long side 1333, padded to a multiple of 32.
+        ('detection/cascade-mask-rcnn_swinv2-t-w16_fpn_1x_coco.py', (800, 1344)),
+        ('detection/cascade-mask-rcnn_swinv2-nano-w12_facade.py', (384, 384)),
+        # Trained at 640 px, tested at 896.
+        ('segmentation/upernet_swinv2-g-w56_ade20k-896.py', (896, 896)),
+        ('segmentation/upernet_swinv2-nano-w8_digits.py', (128, 128)),
+        ('classification/swinv2-l-w24_16xb64_in21k-pre_in1k-384.py', (384, 384)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_input_size(config, size_px):
+    assert input_size_px(load_config(str(CONFIGS / config))) == size_px
+
+
 def test_input_size_that_is_not_said():
     cfg = load_config(str(CLASSIFIER), ['test_dataloader.dataset.pipeline=[]'])
     with pytest.raises(UserError, match='--shape'):

@@ -13,9 +13,9 @@ from swinv2_mm.errors import UserError
 def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[int, int]:
     """Read height and width off a config.
 
-    A segmentor is measured at its crop, as is usual; others at the size to which the test
-    pipeline brings an image. A detector's (long, short) side is taken as a landscape picture,
-    extended to the multiple that its preprocessor pads to.
+    A segmentor is measured at a square of the short side that it tests at, as is usual; others at
+    the size to which the test pipeline brings an image. A detector's (long, short) side is taken
+    as a landscape picture, extended to the multiple that its preprocessor pads to.
 
     Args:
         cfg: A whole config.
@@ -25,16 +25,17 @@ def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[i
         UserError: If neither says.
     """
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
-    if preprocessor.get('size'):
-        return tuple(preprocessor['size'])
-    size = fallback
+    is_segmentor = bool(preprocessor.get('size'))
+    size = preprocessor.get('size') or fallback
     for transform in _test_pipeline(cfg):
         if transform.get('type') in ('CenterCrop', 'ResizeEdge'):
             size = transform.get('crop_size') or transform.get('scale')
-        elif transform.get('type') == 'Resize':
+        elif transform.get('type') == 'Resize' and transform.get('scale'):
             scale = transform['scale']
             # (width, height) there.
-            size = (min(scale), max(scale)) if isinstance(scale, (list, tuple)) else scale
+            if isinstance(scale, (list, tuple)):
+                scale = min(scale) if is_segmentor else (min(scale), max(scale))
+            size = scale
     if size is None:
         raise UserError('the config does not say how large its test images are; give --shape H W')
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
