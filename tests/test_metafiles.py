@@ -90,8 +90,10 @@ def repository(tmp_path):
     shutil.copytree(ROOT / 'configs' / '_base_', tmp_path / 'configs' / '_base_')
     folder = tmp_path / 'configs' / 'classification'
     folder.mkdir()
-    for name in ('swinv2-nano-w8_digits.py', 'swinv2-nano-w8_flowers.py'):
-        shutil.copy(ROOT / 'configs' / 'classification' / name, folder)
+    shutil.copy(
+        ROOT / 'configs' / 'classification' / 'swinv2-nano-w8_flowers.py', folder / 'five.py'
+    )
+    (folder / 'ten.py').write_text("_base_ = 'five.py'\nmodel = dict(head=dict(num_classes=10))\n")
     return tmp_path
 
 
@@ -99,20 +101,19 @@ def test_refreshing(repository):
     folder = repository / 'configs' / 'classification'
     kept = {
         'Name': 'by hand',
-        'Config': 'configs/classification/swinv2-nano-w8_digits.py',
+        'Config': 'configs/classification/ten.py',
         'Metadata': {'FLOPs': 1, 'Epochs': 7},
         'Results': [{'Task': 'T', 'Dataset': 'D', 'Metrics': {'top 1': 1.0}}],
     }
     gone = {**kept, 'Config': 'configs/classification/gone.py'}
     content = {'Collections': [{'Name': 'C'}], 'Models': [gone, kept]}
-    digits, flowers = refreshed(content, folder=folder)['Models']
-    assert digits['Name'] == 'by hand' and digits['Results'] == kept['Results']
-    assert digits['Metadata']['Epochs'] == 7 and digits['Metadata']['FLOPs'] > 1e7
-    assert flowers['In Collection'] == 'C' and 'Results' not in flowers
-    # Ten classes there, five here; the image is larger.
-    params = [entry['Metadata']['Parameters'] for entry in (digits, flowers)]
+    five, ten = refreshed(content, folder=folder)['Models']
+    assert ten['Name'] == 'by hand' and ten['Results'] == kept['Results']
+    assert ten['Metadata']['Epochs'] == 7 and ten['Metadata']['FLOPs'] > 1e7
+    assert five['In Collection'] == 'C' and 'Results' not in five
+    params = [entry['Metadata']['Parameters'] for entry in (ten, five)]
     assert params[0] - params[1] == 5 * 257
-    assert yaml.safe_load(to_text({'Models': [flowers]})) == {'Models': [flowers]}
+    assert yaml.safe_load(to_text({'Models': [five]})) == {'Models': [five]}
 
 
 def test_tool_tells_and_mends_what_is_out_of_date(repository, tool):

@@ -37,7 +37,10 @@ def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[i
                 scale = min(scale) if is_segmentor else (min(scale), max(scale))
             size = scale
     if size is None:
-        raise UserError('the config does not say how large its test images are; give --shape H W')
+        raise UserError(
+            'the config does not say how large its test images are; give --shape H W (in a '
+            'metafile.yml: Input Size)'
+        )
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     multiple = preprocessor.get('pad_size_divisor') or 1
     return -(-height // multiple) * multiple, -(-width // multiple) * multiple
