@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,10 +131,9 @@ def run_task(
     """
     folder = args.work_dir / task.name
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, 'SWINV2_DATA': str(args.work_dir / 'data')}
-    # Room for the data loader: threads that wait for a core spin, and cost more than they bring.
+    environment = {**os.environ}
+    # Room for the other: threads that wait for a core spin, and cost more than they bring.
     environment.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // 2)))
-    os.environ['SWINV2_DATA'] = environment['SWINV2_DATA']
     iterations = args.iterations or Config.fromfile(ROOT / task.config).train_cfg.max_iters
     options = []
     if pretrained is not None:
@@ -173,6 +173,7 @@ def main() -> None:
     """Run the demonstration."""
     args = parse_args()
     args.work_dir = args.work_dir.absolute()
+    os.environ['SWINV2_DATA'] = str(args.work_dir / 'data')
     console = Console()
     started = time.time()
     console.print('Making the data set (digits of scikit-learn on photographs of scikit-image) ...')
@@ -188,17 +189,21 @@ def main() -> None:
         TimeRemainingColumn(),
     )
     pictures = []
-    pretrained = None
-    with Progress(*columns, console=console) as progress:
-        for task in TASKS:
-            metrics, weights = run_task(task, args, pretrained=pretrained, progress=progress)
-            pretrained = pretrained or weights
-            for key, name, chance in task.metrics:
-                # CocoMetric counts from 0 to 1, the others in percent.
-                score = metrics[key] * (100 if key.startswith('coco/') else 1)
-                table.add_row(task.name, name, f'{score:.1f}', f'{chance:.1f}')
-            found = sorted((args.work_dir / task.name / 'pictures').rglob('*.[jp][pn]g'))
-            pictures.append((task.name, found))
+    with Progress(*columns, console=console) as progress, ThreadPoolExecutor() as pool:
+        first = run_task(TASKS[0], args, pretrained=None, progress=progress)
+        # One core each: neither can use a second one well.
+        rest = [
+            pool.submit(run_task, task, args, pretrained=first[1], progress=progress)
+            for task in TASKS[1:]
+        ]
+        results = [first, *(future.result() for future in rest)]
+    for task, (metrics, _) in zip(TASKS, results, strict=True):
+        for key, name, chance in task.metrics:
+            # CocoMetric counts from 0 to 1, the others in percent.
+            score = metrics[key] * (100 if key.startswith('coco/') else 1)
+            table.add_row(task.name, name, f'{score:.1f}', f'{chance:.1f}')
+        found = sorted((args.work_dir / task.name / 'pictures').rglob('*.[jp][pn]g'))
+        pictures.append((task.name, found))
     console.print(table)
     for name, found in pictures:
         if not found:

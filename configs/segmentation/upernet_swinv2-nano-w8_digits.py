@@ -1,6 +1,6 @@
 # Trains: UperNet with a narrow SwinV2 on the digits of `make demo`, which runs it.
 # Command: make demo
-# Hardware: one CPU core, 3 minutes.
+# Hardware: one CPU core, 5 minutes.
 # Score: mIoU 15.3 % (docs/results.md)
 # Source: own recipe for a demonstration; UperNet as in the paper's appendix A2.2.
 _base_ = ['../_base_/models/upernet-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/digits-semantic.py',
@@ -11,7 +11,7 @@ model = dict(
     decode_head=dict(
         in_channels=_base_.channels, num_classes=_base_.num_classes, loss_decode=dict(class_weight=[0.2] + [1.0] * 10)),
     auxiliary_head=dict(in_channels=_base_.channels_of_stage_2, num_classes=_base_.num_classes))
-train_cfg = dict(max_iters=400, val_interval=400)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=400, T_max=300)]
-default_hooks = dict(checkpoint=dict(interval=400), logger=dict(interval=10))
+train_cfg = dict(max_iters=700, val_interval=700)
+param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=700, T_max=600)]
+default_hooks = dict(checkpoint=dict(interval=700), logger=dict(interval=10))
 optim_wrapper = dict(optimizer=dict(lr=2e-3))

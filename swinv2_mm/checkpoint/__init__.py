@@ -4,5 +4,13 @@ from .errors import CheckpointError
 from .loading import load_pretrained
 from .report import LoadReport
 from .saving import save_pretrained
+from .zoo import RELEASED, ReleasedModel
 
-__all__ = ['CheckpointError', 'LoadReport', 'load_pretrained', 'save_pretrained']
+__all__ = [
+    'RELEASED',
+    'CheckpointError',
+    'LoadReport',
+    'ReleasedModel',
+    'load_pretrained',
+    'save_pretrained',
+]

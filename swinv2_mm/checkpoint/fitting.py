@@ -10,12 +10,19 @@ import torch
 from torch import Tensor
 
 from swinv2_mm.core import ARCHITECTURES, Architecture, SwinTransformerV2
+from swinv2_mm.core.position_bias import PositionBias
 from swinv2_mm.core.windows import Size
 
 from .errors import CheckpointError
 from .report import shortened
+from .stem import STEM
 
 _BLOCK = re.compile(r'layers\.(\d+)\.blocks\.(\d+)\.(.+)')
+_POSITION_BIAS_PARTS: dict[PositionBias, str] = {
+    'log_cpb': 'cpb_mlp.',
+    'linear_cpb': 'linear_cpb_mlp.',
+    'table': 'relative_position_bias_table',
+}
 _OUTPUT_NORM = re.compile(r'norm(\d+)\.(?:weight|bias)')
 
 
@@ -31,7 +38,7 @@ def architecture_of(weights: Mapping[str, Tensor]) -> Architecture | None:
         elif match[3] == 'norm3.weight':
             with_extra_norm.append(int(match[2]) + 1)
     num_stages = 1 + max((stage for stage, _ in heads), default=-1)
-    stem = weights.get('patch_embed.proj.weight')
+    stem = weights.get(STEM)
     if stem is None or stem.ndim != 4 or not heads:
         return None
     if any((stage, 0) not in heads for stage in range(num_stages)):
@@ -46,6 +53,15 @@ def architecture_of(weights: Mapping[str, Tensor]) -> Architecture | None:
         )
     except ValueError:
         return None
+
+
+def position_bias_of(weights: Mapping[str, Tensor]) -> PositionBias | None:
+    """Read the kind of position bias off the names, or ``None`` where none is there."""
+    for name in weights:
+        for kind, part in _POSITION_BIAS_PARTS.items():
+            if f'.attn.{part}' in name:
+                return kind
+    return None
 
 
 def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransformerV2) -> None:
@@ -70,24 +86,21 @@ def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransform
         raise CheckpointError(
             f'the weights have {known}{", ".join(theirs)}; the model has {", ".join(ours)}'
         )
-    has_table = any(name.endswith('.relative_position_bias_table') for name in weights)
-    needs_table = backbone.layers[0].blocks[0].attn.position_bias == 'table'
-    if has_table != needs_table:
-        kinds = 'a learnt table', 'a bias network'
-        theirs, ours = kinds if has_table else kinds[::-1]
+    theirs, ours = position_bias_of(weights), backbone.layers[0].blocks[0].attn.position_bias
+    if theirs not in (None, ours):
         raise CheckpointError(
-            f'the weights have {theirs} for the position bias, the model has {ours} (position_bias)'
+            f"the weights have position_bias='{theirs}', the model has position_bias='{ours}'"
         )
 
 
 def split_output_norms(
-    weights: Mapping[str, Tensor], *, backbone: SwinTransformerV2
+    weights: Mapping[str, Tensor], *, backbone: SwinTransformerV2, has_final_norm: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Say which output norms only one of the two sides has, and why that is in order.
 
     Classification weights have one norm, that of the last stage; a dense model has one for each
     map that it returns. Only whole norms can be in order, and the last stage's is left out only
-    by weights that have another one.
+    by weights that have another one, or by a layout that has none (``has_final_norm``).
 
     Returns:
         Norm parameters of the weights that the model does not have, and those of the model
@@ -101,7 +114,9 @@ def split_output_norms(
         if stage not in backbone.out_indices:
             reason = f'the model does not return stage {stage}'
             dropped |= {name: reason for name in names if name in weights}
-        elif stage not in stages_in_weights and (stage != last or stages_in_weights):
+        elif stage not in stages_in_weights and (
+            stage != last or stages_in_weights or not has_final_norm
+        ):
             reason = f'the weights have no output norm for stage {stage}: it keeps its start'
             missing |= {name: reason for name in names}
     return dropped, missing
@@ -147,12 +162,22 @@ def check_parameters(
                 f'{name} has the shape {tuple(value.shape)} in the weights, {tuple(shape)} in '
                 'the model'
             )
-        if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
-            raise CheckpointError(
-                f'{name} is a tensor of type {value.dtype} ({value.layout}, {value.device}), '
-                'not of ordinary floating-point numbers'
-            )
-        ready[name] = value.detach().to(device=target.device, dtype=target.dtype)
-        if not ready[name].isfinite().all():
-            raise CheckpointError(f'{name} holds NaN or infinite values')
+        ready[name] = ready_value(name, value, target=target)
+    return ready
+
+
+def ready_value(name: str, value: Tensor, *, target: Tensor) -> Tensor:
+    """Return a value in the type and place of the parameter that it is for.
+
+    Raises:
+        CheckpointError: If it is not of ordinary, finite numbers.
+    """
+    if not value.is_floating_point() or value.layout != torch.strided or value.is_meta:
+        raise CheckpointError(
+            f'{name} is a tensor of type {value.dtype} ({value.layout}, {value.device}), '
+            'not of ordinary floating-point numbers'
+        )
+    ready = value.detach().to(device=target.device, dtype=target.dtype)
+    if not ready.isfinite().all():
+        raise CheckpointError(f'{name} holds NaN or infinite values')
     return ready

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .rules import UNCHANGED, Conversion, Rule, Template
+from .stem import STEM
 
 # The name of the buffer that says which windows the position bias was trained at.
 WINDOWS_BUFFER = 'pretrained_window_sizes'
@@ -44,6 +45,7 @@ class Layout:
         stem: Name of the patch embedding's weight. What precedes it in a file is the prefix of
             the whole backbone.
         table: Rows in order; the first that covers a name counts.
+        has_final_norm: Whether such weights have a norm after the last stage.
         extras: Beginnings of names that are known but not part of the backbone, with what they
             are. (Names outside the backbone's prefix need no entry.)
     """
@@ -52,6 +54,7 @@ class Layout:
     stem: str
     table: tuple[Row, ...]
     extras: tuple[tuple[str, str], ...] = ()
+    has_final_norm: bool = True
 
     def reading_rules(self, *, num_stages: int) -> tuple[Rule, ...]:
         """Return the rules from this layout to our names."""
@@ -122,14 +125,15 @@ _MASK_TOKEN = 'mask token of masked-image pre-training'
 
 OWN = Layout(
     name='own',
-    stem='patch_embed.proj.weight',
+    stem=STEM,
     table=(_STEM, _BLOCKS, _MERGING, _OUTPUT_NORMS, Row(WINDOWS_BUFFER, WINDOWS_BUFFER)),
+    extras=(_HEAD,),
 )
 
 # Also timm's names before 0.9, and the encoder of SimMIM.
 OFFICIAL = Layout(
     name='official',
-    stem='patch_embed.proj.weight',
+    stem=STEM,
     table=(
         # The first release of the self-supervised weights.
         Row(_BLOCK + 'attn.cpb_mlp.{rest}', _BLOCK + 'attn.rpe_mlp.{rest}', with_write=False),
@@ -145,7 +149,7 @@ OFFICIAL = Layout(
 
 TIMM = Layout(
     name='timm',
-    stem='patch_embed.proj.weight',
+    stem=STEM,
     table=(
         _STEM,
         _BLOCKS,
@@ -154,6 +158,18 @@ TIMM = Layout(
         _FINAL_NORM,
     ),
     extras=(_HEAD,),
+)
+
+# What features_only=True makes of them: the stages' maps as they are, without the last norm.
+TIMM_FEATURES = Layout(
+    name='timm features',
+    stem=STEM,
+    table=(
+        _STEM,
+        Row(_BLOCK + '{rest}', 'layers_{i}.blocks.{j}.{rest}'),
+        Row('layers.{i}.downsample.{rest}', 'layers_{i+1}.downsample.{rest}'),
+    ),
+    has_final_norm=False,
 )
 
 _MM_BLOCK = 'stages.{i}.blocks.{j}.'
@@ -243,5 +259,6 @@ TORCHVISION = Layout(
 )
 
 LAYOUTS = {
-    layout.name: layout for layout in (OWN, OFFICIAL, TIMM, MMPRETRAIN, HUGGINGFACE, TORCHVISION)
+    layout.name: layout
+    for layout in (OWN, OFFICIAL, TIMM, TIMM_FEATURES, MMPRETRAIN, HUGGINGFACE, TORCHVISION)
 }

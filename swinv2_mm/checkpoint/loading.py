@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
@@ -12,11 +13,13 @@ from swinv2_mm.core.windows import Size
 
 from .errors import CheckpointError
 from .fitting import check_architecture, check_parameters, split_output_norms
-from .layouts import OWN, WINDOWS_BUFFER, Layout
+from .heads import HeadWeights, find_head, fit_head
+from .layouts import WINDOWS_BUFFER, Layout
 from .reading import Source, Weights, read_weights
 from .recognition import recognise
 from .report import LoadReport
 from .rules import Translation, translate
+from .stem import STEM, fit_stem
 from .trained_windows import trained_windows
 
 # Buffers that follow from the window; ours are not part of the weights.
@@ -26,16 +29,23 @@ _DERIVED = re.compile(
 )
 
 
-def load_pretrained(model: nn.Module, source: Source) -> LoadReport:
+def load_pretrained(
+    model: nn.Module, source: Source, *, class_map: str | os.PathLike | None = None
+) -> LoadReport:
     """Load weights in any layout that ``LAYOUTS`` lists into the backbone of a model.
 
     The window that the weights were trained at is taken from them, the window that they are
-    used at from the model. All is checked before the first parameter changes.
+    used at from the model. Another number of input channels or another patch size is made up
+    for, and a model that is a classifier gets the weights' head if it has as many classes; the
+    report says so. All is checked before the first parameter changes.
 
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.
-        source: Path of a ``.safetensors`` or PyTorch file, a URL of one, or a state dict, as it
-            is or inside what a training program saves.
+        source: Path of a ``.safetensors`` or PyTorch file, a URL of one, the name of a released
+            model (``swinv2_mm.checkpoint.RELEASED``), a folder of Hugging Face, or a state
+            dict, as it is or inside what a training program saves.
+        class_map: Text file that says, for each class of the model, which class of the weights'
+            head it is (the official ``map22kto1k.txt``).
 
     Raises:
         CheckpointError: If the source cannot be read without running code, is not a SwinV2,
@@ -46,9 +56,12 @@ def load_pretrained(model: nn.Module, source: Source) -> LoadReport:
     backbone = find_backbone(model)
     if any(parameter.is_meta for parameter in backbone.parameters()):
         raise ValueError('the model is on the meta device: call to_empty() before loading')
+    head = None if model is backbone else find_head(model)
+    if class_map is not None and head is None:
+        raise ValueError(f'a class map was given, but {type(model).__name__} has no linear head')
     weights = read_weights(source)
     try:
-        return _load(backbone, weights)
+        return _load(backbone, weights, head=head, class_map=class_map)
     except CheckpointError as error:
         raise CheckpointError(f'{weights.origin}: {error}') from None
 
@@ -68,13 +81,26 @@ def find_backbone(model: nn.Module) -> SwinTransformerV2:
     return found[0]
 
 
-def _load(backbone: SwinTransformerV2, weights: Weights) -> LoadReport:
+def _load(
+    backbone: SwinTransformerV2,
+    weights: Weights,
+    *,
+    head: tuple[str, nn.Linear] | None,
+    class_map: str | os.PathLike | None,
+) -> LoadReport:
     layout, prefix = recognise(weights.tensors)
     dropped = dict(weights.dropped)
+    head_weights = HeadWeights()
+    if head is not None:
+        head_weights = fit_head(weights.tensors, prefix=prefix, head=head, class_map=class_map)
+        dropped |= head_weights.dropped
+    handled = {*head_weights.origins.values(), *head_weights.dropped}
     translation = _translate(weights, layout=layout, prefix=prefix, backbone=backbone)
     own = translation.values
     unexpected = []
     for name in translation.unmatched:
+        if name in handled:
+            continue
         reason = _reason_to_drop(name, layout=layout, prefix=prefix)
         if reason is None:
             unexpected.append(name)
@@ -83,12 +109,17 @@ def _load(backbone: SwinTransformerV2, weights: Weights) -> LoadReport:
 
     check_architecture(own, backbone=backbone)
     windows = _windows(backbone, weights, layout=layout, translation=translation)
-    unused_norms, missing = split_output_norms(own, backbone=backbone)
+    unused_norms, missing = split_output_norms(
+        own, backbone=backbone, has_final_norm=layout.has_final_norm
+    )
     reasons = {name: 'follows from the window' for name in own if _DERIVED.fullmatch(name)}
     for name, reason in (reasons | unused_norms).items():
         dropped |= dict.fromkeys(translation.origins[name], reason)
         del own[name]
     own.pop(WINDOWS_BUFFER, None)
+    adapted = dict(head_weights.adapted)
+    if how := fit_stem(own, target=backbone.patch_embed.proj.weight):
+        adapted[STEM] = how
     ready = check_parameters(
         own,
         backbone=backbone,
@@ -102,17 +133,23 @@ def _load(backbone: SwinTransformerV2, weights: Weights) -> LoadReport:
     with torch.no_grad():
         for name, value in ready.items():
             parameters[name].copy_(value)
+        for name, value in head_weights.values.items():
+            head[1].get_parameter(name.rpartition('.')[2]).copy_(value)
     renamed: dict[str, tuple[str, ...]] = {}
     for name in ready:
         for origin in translation.origins[name]:
             if origin != name:
                 renamed[origin] = (*renamed.get(origin, ()), name)
+    for name, origin in head_weights.origins.items():
+        if origin != name:
+            renamed[origin] = (name,)
     return LoadReport(
         layout=layout.name,
-        loaded=tuple(ready),
+        loaded=(*ready, *head_weights.values),
         renamed=renamed,
         dropped=dropped,
-        missing=missing,
+        missing=missing | head_weights.missing,
+        adapted=adapted,
         reference_windows=windows,
     )
 
@@ -151,17 +188,12 @@ def _windows(
 ) -> tuple[Size, ...]:
     """Decide which windows the weights were trained at."""
     position_bias = backbone.layers[0].blocks[0].attn.position_bias
-    if position_bias == 'linear_cpb' and layout is not OWN:
-        raise CheckpointError(
-            f'{layout.name} weights have a bias network for log-spaced coordinates, the model '
-            "has position_bias='linear_cpb'"
-        )
     given = backbone.reference_windows if backbone.reference_is_given else None
     found = trained_windows(
         translation.values,
         num_stages=len(backbone.layers),
         position_bias=position_bias,
-        metadata=weights.metadata,
+        declared=weights.declared_windows,
     )
     if found is None and given is None:
         raise CheckpointError(

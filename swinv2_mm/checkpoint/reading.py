@@ -7,6 +7,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,27 @@ import safetensors
 import torch
 from torch import Tensor
 
+from .download import fetch
 from .errors import CheckpointError
+from .provenance import declared_windows
+from .zoo import url_of
 
 Source = str | os.PathLike | Mapping[str, Any]
 
 # Where training programs put the weights in what they save, the likeliest first.
-_WRAPPERS = ('state_dict', 'model', 'module', 'model_state_dict')
+# Averaged weights (timm, the official code) only where there are no others.
+_WRAPPERS = (
+    'state_dict',
+    'model',
+    'module',
+    'model_state_dict',
+    'state_dict_ema',
+    'model_ema',
+    'ema_state_dict',
+)
+# What a folder made by save_pretrained of Hugging Face's libraries holds.
+_NAMES_IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
+_IS_TRUSTED: ContextVar[bool] = ContextVar('is_trusted', default=False)
 # Modules that only wrap another one; they may stand anywhere in a name.
 _WRAPPER_MODULES = re.compile(
     r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
@@ -35,13 +51,15 @@ class Weights:
     Attributes:
         tensors: Name to tensor, on the CPU if they come from a file.
         dropped: Entries that are no weights, each with the reason.
-        metadata: What a safetensors file says about itself.
+        declared_windows: Window per stage that what comes with the weights says they were
+            trained at: a safetensors file's note of ours, a ``config.json`` beside it, or the
+            name of a released model. Entries of the state dict itself come before it.
         origin: What to call the file in a message.
     """
 
     tensors: dict[str, Tensor]
     dropped: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)
+    declared_windows: Any = None
     origin: str = 'the state dict'
 
 
@@ -80,8 +98,13 @@ _REPLACED_GLOBALS = [
 ]
 
 
+def trust_files() -> None:
+    """Let files run code while they are read, in the present context (``contextvars``)."""
+    _IS_TRUSTED.set(True)
+
+
 def read_weights(source: Source) -> Weights:
-    """Read a ``.safetensors`` file, a PyTorch file, either from a URL, or a state dict.
+    """Read a file, a released model by its name, a URL, a folder of Hugging Face, or a state dict.
 
     Raises:
         CheckpointError: If the source cannot be read, or holds no tensors.
@@ -92,7 +115,11 @@ def read_weights(source: Source) -> Weights:
     else:
         path = local_path(source)
         content, metadata = read_file(path)
-        weights = Weights({}, metadata=metadata, origin=str(path))
+        weights = Weights(
+            {},
+            declared_windows=declared_windows(path, metadata=metadata, name=str(source)),
+            origin=str(path),
+        )
     state, beside = _innermost(content, origin=weights.origin)
     weights.dropped |= dict.fromkeys(beside, 'beside the weights')
     for name, value in state.items():
@@ -122,24 +149,27 @@ def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[st
 
 
 def local_path(source: str | os.PathLike) -> Path:
-    """Return the path of a file; that of a URL is in torch's hub directory, fetched once.
+    """Return the path of a weight file, downloaded if need be.
+
+    Args:
+        source: A file, a folder that holds one under Hugging Face's names, a URL, or the name
+            of a released model such as ``swinv2-base-w12-192_in22k``.
 
     Raises:
-        CheckpointError: If the URL cannot be fetched.
+        CheckpointError: If it cannot be downloaded, or the folder holds no weights.
     """
-    url = str(source)
-    if urlparse(url).scheme not in ('http', 'https'):
-        return Path(source)
-    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
-    if path.exists():
+    text = str(source)
+    if urlparse(text).scheme in ('http', 'https'):
+        return fetch(text)
+    path = Path(source)
+    if not path.exists() and (url := url_of(text)):
+        return fetch(url)
+    if not path.is_dir():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        # Writes to a temporary file and moves it.
-        torch.hub.download_url_to_file(url, str(path))
-    except OSError as error:
-        raise CheckpointError(f'cannot download {url}: {error}') from None
-    return path
+    for name in _NAMES_IN_FOLDER:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f'{path} is a folder without {" or ".join(_NAMES_IN_FOLDER)}')
 
 
 def read_file(
@@ -185,6 +215,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _read_pickle(path: Path, safe_globals: Sequence, map_location: str | Callable) -> Any:
     try:
+        if _IS_TRUSTED.get():
+            return torch.load(path, map_location=map_location, weights_only=False)
         with torch.serialization.safe_globals(list(safe_globals)):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -194,7 +226,7 @@ def _read_pickle(path: Path, safe_globals: Sequence, map_location: str | Callabl
             raise CheckpointError(f'{path} is damaged or not a file of weights') from None
         raise CheckpointError(
             f'{path} was refused: to be read it would have to run code ({wanted[1]}), and '
-            'weights never need that'
+            'weights never need that; if you trust whoever made it, add --trust-checkpoint'
         ) from None
     except Exception:
         # Whatever bytes somebody has made up; torch raises a dozen types on them.

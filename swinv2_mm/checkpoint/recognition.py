@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from .errors import CheckpointError
-from .layouts import LAYOUTS, OFFICIAL, OWN, TIMM, WINDOWS_BUFFER, Layout
+from .layouts import LAYOUTS, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER, Layout
 from .report import shortened
 
 
@@ -46,7 +46,9 @@ def recognise(names: Iterable[str]) -> tuple[Layout, str]:
     [(prefix, stem)] = with_blocks
     if stem != OWN.stem:
         return next(layout for layout in LAYOUTS.values() if layout.stem == stem), prefix
-    # These three share their names but for a few.
+    # These share their names but for a few.
+    if f'{prefix}layers_0.blocks.0.attn.logit_scale' in names:
+        return TIMM_FEATURES, prefix
     if prefix + WINDOWS_BUFFER in names:
         return OWN, prefix
     closes_a_stage = f'{prefix}layers.0.downsample.reduction.weight' in names

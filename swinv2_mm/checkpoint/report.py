@@ -15,11 +15,13 @@ class LoadReport:
 
     Attributes:
         layout: Name of the layout that the weights came in.
-        loaded: Parameters of the backbone that were set, by their own names.
-        renamed: Names in the file that are not the backbone's, each with the parameters that
+        loaded: Parameters that were set: those of the backbone by their names in it, those of
+            a classification head by their names in the whole model.
+        renamed: Names in the file that are not the model's, each with the parameters that
             were made of it.
         dropped: Names in the file that were not used, each with the reason.
-        missing: Parameters of the backbone that kept their values, each with the reason.
+        missing: Parameters of the model that kept their values, each with the reason.
+        adapted: Parameters whose values were changed to fit, each with what was done.
         unexpected: Names that nothing explains. Loading raises on them, so this is empty
             unless somebody made the report by hand.
         reference_windows: Window per stage that the position bias was trained at.
@@ -30,6 +32,7 @@ class LoadReport:
     renamed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    adapted: Mapping[str, str] = field(default_factory=dict)
     unexpected: tuple[str, ...] = ()
     reference_windows: tuple[Size, ...] = ()
 
@@ -41,6 +44,7 @@ class LoadReport:
         ]
         lines += _by_reason('dropped', self.dropped)
         lines += _by_reason('missing', self.missing)
+        lines += _by_reason('adapted', self.adapted)
         if self.unexpected:
             lines.append(f'  unexpected: {shortened(self.unexpected)}')
         return '\n'.join(lines)

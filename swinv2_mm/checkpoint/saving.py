@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import relative_coords
 
+from .heads import find_head
+from .huggingface_config import hugging_face_config
 from .layouts import HUGGINGFACE, OFFICIAL, OWN, TIMM, WINDOWS_BUFFER, Layout
 from .loading import find_backbone
 from .rules import translate
@@ -29,12 +32,15 @@ def save_pretrained(
 ) -> dict[str, str]:
     """Write the backbone of a model so that ``load_pretrained``, or a peer, can read it.
 
-    The file appears complete or not at all. Only ``own`` holds everything; classification
-    models, which the other layouts come from, have no norms on the first outputs.
+    A classifier's linear head goes with it. The file appears complete or not at all. Only
+    ``own`` holds everything; classification models, which the other layouts come from, have no
+    norms on the first outputs.
 
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.
-        path: Ends in ``.safetensors``, or in ``.pth``, ``.pt`` or ``.bin``.
+        path: Ends in ``.safetensors``, or in ``.pth``, ``.pt`` or ``.bin``. With
+            ``huggingface``, a path without a suffix is a folder that gets
+            ``model.safetensors`` and ``config.json``, as ``from_pretrained`` wants it.
         layout: Names and arrangement of the weights.
 
     Returns:
@@ -45,24 +51,51 @@ def save_pretrained(
             model, or if ``model`` does not hold exactly one backbone.
     """
     backbone = find_backbone(model)
+    head = None if model is backbone else find_head(model)
     if layout not in _WRITABLE:
         raise ValueError(f"unknown layout '{layout}' (known: {', '.join(_WRITABLE)})")
     path = Path(path)
-    if path.suffix not in ('.safetensors', '.pth', '.pt', '.bin'):
-        raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     weights, left_out = to_layout(backbone, layout=_WRITABLE[layout])
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        if path.suffix == '.safetensors':
-            windows = json.dumps(backbone.reference_windows)
-            # Others read the format; the windows find their way back to us.
-            save_file(weights, temporary, metadata={'format': 'pt', WINDOWS_BUFFER: windows})
-        else:
-            torch.save(weights, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if head is not None:
+        weights = _with_head(weights, head[1], layout=_WRITABLE[layout])
+    if layout == 'huggingface' and not path.suffix:
+        config = hugging_face_config(
+            backbone, num_classes=None if head is None else head[1].out_features
+        )
+        path.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(config, indent=2) + '\n'
+        write_whole(path / 'config.json', lambda part: part.write_text(text))
+        path /= 'model.safetensors'
+    if path.suffix == '.safetensors':
+        # Others read the format; the windows find their way back to us.
+        notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.reference_windows)}
+        write_whole(path, lambda part: save_file(weights, part, metadata=notes))
+    elif path.suffix in ('.pth', '.pt', '.bin'):
+        write_whole(path, lambda part: torch.save(weights, part))
+    else:
+        raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     return left_out
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` fill a temporary file, and move it to ``path`` when it is complete."""
+    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    try:
+        write(part)
+        with part.open('rb') as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -> dict[str, Tensor]:
+    """Add a head under the name that it has in the classifiers of a layout."""
+    if layout is HUGGINGFACE:
+        weights = {f'swinv2.{name}': value for name, value in weights.items()}
+    name = {HUGGINGFACE.name: 'classifier', TIMM.name: 'head.fc'}.get(layout.name, 'head')
+    values = {f'{name}.{k}': v.detach().cpu().clone() for k, v in head.state_dict().items()}
+    return weights | values
 
 
 def to_layout(

@@ -6,7 +6,6 @@ without it, the weights mean nothing.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -35,30 +34,33 @@ def trained_windows(
     *,
     num_stages: int,
     position_bias: PositionBias,
-    metadata: Mapping[str, str] | None = None,
+    declared: Any = None,
 ) -> tuple[Size, ...] | None:
-    """Return the window of each stage, or ``None`` if the weights do not tell.
+    """Return the window of each stage, or ``None`` if nothing tells.
 
-    Looks at our own buffer, at the coordinate tables that most programs save, at the note in a
-    safetensors file that we wrote, and at the size of a learnt bias table, in this order.
+    Looks at our own buffer, at the coordinate tables that most programs save or at the size of
+    a learnt bias table, and at what is declared beside the weights, in this order.
 
     Args:
         weights: Under our names, derived buffers included.
         num_stages: Stages of the model.
         position_bias: What the weights are used for.
-        metadata: Of a safetensors file.
+        declared: See ``Weights.declared_windows``.
 
     Raises:
         CheckpointError: If what is there is not what such an entry can be, or is incomplete.
     """
     if WINDOWS_BUFFER in weights:
         return _checked_windows(weights[WINDOWS_BUFFER].tolist(), num_stages=num_stages)
-    if metadata and WINDOWS_BUFFER in metadata:
-        try:
-            noted = json.loads(metadata[WINDOWS_BUFFER])
-        except ValueError:
-            noted = None
-        return _checked_windows(noted, num_stages=num_stages)
+    found = _windows_in_tables(weights, num_stages=num_stages, position_bias=position_bias)
+    if found is None and declared is not None:
+        return _checked_windows(declared, num_stages=num_stages)
+    return found
+
+
+def _windows_in_tables(
+    weights: Mapping[str, Tensor], *, num_stages: int, position_bias: PositionBias
+) -> tuple[Size, ...] | None:
     found: dict[int, Size] = {}
     for name, value in weights.items():
         if match := _COORDS.fullmatch(name):

@@ -26,6 +26,8 @@ Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
 # Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
 MAX_LOGIT_SCALE = math.log(100.0)
 _CPB_HIDDEN_DIM = 512
+# Names of their own, so that weights of one are never taken for those of the other.
+_BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
 # Bias tables kept in eval, per block: one per shape that a clipped window takes.
 _MAX_CACHED_TABLES = 8
 
@@ -161,11 +163,12 @@ class WindowAttention(nn.Module):
             shape = self._table_shape(reference_window, num_heads)
             self.relative_position_bias_table = nn.Parameter(torch.empty(shape))
         else:
-            self.cpb_mlp = nn.Sequential(
+            mlp = nn.Sequential(
                 nn.Linear(2, _CPB_HIDDEN_DIM),
                 nn.ReLU(inplace=True),
                 nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
             )
+            self.add_module(_BIAS_NETWORKS[position_bias], mlp)
         self.proj = nn.Linear(dim, dim)
         self.reset_parameters()
 
@@ -176,6 +179,11 @@ class WindowAttention(nn.Module):
         nn.init.zeros_(self.v_bias)
         if self.position_bias == 'table':
             nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    @property
+    def bias_network(self) -> nn.Sequential:
+        """The network that maps coordinates to the position bias; ``table`` has none."""
+        return self.get_submodule(_BIAS_NETWORKS[self.position_bias])
 
     @staticmethod
     def _table_shape(window: Size, num_heads: int) -> tuple[int, int]:
@@ -215,7 +223,7 @@ class WindowAttention(nn.Module):
         if self.position_bias == 'table':
             parameters = [self.relative_position_bias_table]
         else:
-            parameters = list(self.cpb_mlp.parameters())
+            parameters = list(self.bias_network.parameters())
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Tensors made in inference mode have no version that would tell of a change.
         is_changing = self.training or any(p.is_inference() for p in parameters)
@@ -241,15 +249,15 @@ class WindowAttention(nn.Module):
             source, target = self.reference_window, grid.nominal_window
             table = resized_table(table, source=source, target=target)
             return central_table(table, window=target, clipped=grid.window)
-        weight = self.cpb_mlp[0].weight
+        mlp = self.bias_network
         coords = relative_coords(
             grid.window,
             reference_window=self.reference_window,
             kind=self.position_bias,
-            device=weight.device,
-            dtype=torch.promote_types(weight.dtype, torch.float32),
+            device=mlp[0].weight.device,
+            dtype=torch.promote_types(mlp[0].weight.dtype, torch.float32),
         )
-        return cpb_table(coords, mlp=self.cpb_mlp)
+        return cpb_table(coords, mlp=mlp)
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """Attend within the windows of ``grid``.

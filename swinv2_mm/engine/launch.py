@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextvars import copy_context
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
+from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.errors import DataError, UserError
 
 from .config_file import annotation_files
@@ -40,6 +42,11 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='how the processes of a distributed job were started',
     )
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='let checkpoints run code while they are read; only for files of people you trust',
+    )
     # torchrun and its predecessor pass it; the environment says the same.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
 
@@ -50,6 +57,8 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     Raises:
         UserError: If a value in the config does not fit the class that takes it.
     """
+    if args.trust_checkpoint:
+        trust_files()
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
@@ -73,7 +82,8 @@ def run_tool(main: Callable[[], None]) -> None:
     ``SWINV2_MM_TRACEBACK=1`` shows where it was noticed.
     """
     try:
-        main()
+        # What is switched on for this run, such as trust, ends with it.
+        copy_context().run(main)
     except UserError as error:
         if os.environ.get('SWINV2_MM_TRACEBACK') == '1':
             traceback.print_exc()

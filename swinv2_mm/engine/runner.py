@@ -10,9 +10,13 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
+from swinv2_mm.checkpoint import load_pretrained
+from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
+from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import local_path, read_file
+from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.errors import UserError
 
 
@@ -33,7 +37,6 @@ _SAFE_TYPES = [
     np._core.multiarray.scalar,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.uint32, np.bool_)),
 ]
-_LISTED_KEYS = 3
 
 
 @RUNNERS.register_module()
@@ -42,6 +45,14 @@ class CheckedRunner(Runner):
 
     MMEngine falls back to running the code in a pickle, executes the config text of a
     checkpoint that is resumed, and goes on when weights do not fit. This one refuses.
+
+    ``load_from`` may also be weights of any layout that ``swinv2_mm.checkpoint`` reads, or the
+    name of a released model. Two entries of the config say what it need not fit:
+
+    - ``fresh_parameters``: beginnings of names, such as ``roi_head.mask_head``, that keep their
+      initial values; ``*`` stands for one part of a name.
+    - ``head_class_map``: which class of the weights' classification head each class is; see
+      ``load_pretrained``.
     """
 
     def load_checkpoint(
@@ -51,7 +62,7 @@ class CheckedRunner(Runner):
         strict: bool = True,
         revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
     ) -> dict:
-        """Load all weights of the model from a checkpoint of this project.
+        """Load weights into the model.
 
         Returns:
             The checkpoint, without its config text.
@@ -64,18 +75,67 @@ class CheckedRunner(Runner):
         )
         if not isinstance(checkpoint, dict):
             raise UserError(f'checkpoint {filename} holds no weights')
-        checkpoint.get('meta', {}).pop('config', None)
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        if isinstance(meta := checkpoint.get('meta'), dict):
+            meta.pop('config', None)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
         state_dict = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, k): v for k, v in state_dict.items()}
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        if strict:
-            _check_fit(model, state_dict, filename)
-        model.load_state_dict(state_dict, strict=strict)
+        class_map = self.cfg.get('head_class_map')
+        if not self._resume and (class_map is not None or _is_foreign(state_dict, model)):
+            self._load_foreign(model, filename, class_map=class_map)
+        else:
+            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+            fresh = [] if self._resume else self._fresh_names(model)
+            state_dict = {k: v for k, v in state_dict.items() if k not in fresh}
+            state_dict |= {k: v for k, v in model.state_dict().items() if k in fresh}
+            if strict:
+                _check_fit(model, state_dict, filename)
+            model.load_state_dict(state_dict, strict=strict)
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def _load_foreign(
+        self, model: torch.nn.Module, filename: str, *, class_map: str | None
+    ) -> None:
+        report = load_pretrained(model, filename, class_map=class_map)
+        self.logger.info(str(report))
+        backbone = find_backbone(model)
+        place = next(name for name, module in model.named_modules() if module is backbone)
+        loaded = {*report.loaded, *(f'{place}.{name}' for name in report.loaded)}
+        idle = [name for name, _ in model.named_parameters() if name not in loaded]
+        if not idle:
+            return
+        # A training's loop is built before its weights are loaded.
+        if not isinstance(self._train_loop, BaseLoop):
+            raise UserError(
+                f'{filename} has no weights for {shortened(idle)}: only a trained model of this '
+                'config can be tested'
+            )
+        self.logger.info(f'{len(idle)} parameters keep their initial values: {shortened(idle)}')
+
+    def _fresh_names(self, model: torch.nn.Module) -> set[str]:
+        """Return the names in a model that ``fresh_parameters`` means."""
+        names, fresh = set(model.state_dict()), set()
+        for start in self.cfg.get('fresh_parameters') or ():
+            pattern = re.escape(start).replace(r'\*', r'[^.]+') + r'(\..+)?'
+            found = {name for name in names if re.fullmatch(pattern, name)}
+            if not found:
+                raise UserError(f"fresh_parameters: the model has nothing called '{start}'")
+            fresh |= found
+        if fresh:
+            self.logger.info(
+                f'{len(fresh)} tensors keep their initial values (fresh_parameters): '
+                f'{shortened(sorted(fresh))}'
+            )
+        return fresh
+
+
+def _is_foreign(state_dict: dict, model: torch.nn.Module) -> bool:
+    """Whether weights are not those of a whole model of this project."""
+    buffers = [name for name in model.state_dict() if name.endswith(WINDOWS_BUFFER)]
+    return bool(buffers) and not any(name in state_dict for name in buffers)
 
 
 def _check_fit(model: torch.nn.Module, state_dict: dict, filename: str) -> None:
@@ -84,9 +144,7 @@ def _check_fit(model: torch.nn.Module, state_dict: dict, filename: str) -> None:
     problems = []
     for what, keys in (('lacks', own.keys() - state_dict), ('adds', state_dict.keys() - own)):
         if keys:
-            named = ', '.join(sorted(keys)[:_LISTED_KEYS])
-            more = ', ...' if len(keys) > _LISTED_KEYS else ''
-            problems.append(f'it {what} {len(keys)} tensors ({named}{more})')
+            problems.append(f'it {what} {len(keys)} tensors ({shortened(sorted(keys))})')
     shapes = [k for k in own if k in state_dict and own[k].shape != state_dict[k].shape]
     if shapes:
         first = shapes[0]
@@ -96,5 +154,6 @@ def _check_fit(model: torch.nn.Module, state_dict: dict, filename: str) -> None:
         )
     if problems:
         raise UserError(
-            f'checkpoint {filename} does not fit the model of this config: {"; ".join(problems)}'
+            f'checkpoint {filename} does not fit the model of this config: {"; ".join(problems)}. '
+            'To train on with parts of it, name the others in fresh_parameters'
         )

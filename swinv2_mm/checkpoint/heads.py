@@ -1,0 +1,145 @@
+"""The linear classification head: in a model, in a file, and from one to the other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointError
+from .fitting import ready_value
+
+# mmpretrain and timm; the official code, torchvision and timm before 0.9; Hugging Face.
+_NAMES = ('head.fc', 'head', 'classifier')
+
+
+@dataclass
+class HeadWeights:
+    """What becomes of a head; see ``fit_head``.
+
+    Attributes:
+        values: By the model's own names, ready to be copied.
+        origins: The name in the file of each.
+        dropped: Names in the file that are not used, with the reason.
+        missing: Names in the model that keep their values, with the reason.
+        adapted: Names in the model whose values were changed on the way, with what was done.
+    """
+
+    values: dict[str, Tensor] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    adapted: dict[str, str] = field(default_factory=dict)
+
+
+def find_head(model: nn.Module) -> tuple[str, nn.Linear] | None:
+    """Return the classification head of a model and its name, if it has one."""
+    modules = dict(model.named_modules())
+    for name in _NAMES:
+        if isinstance(modules.get(name), nn.Linear):
+            return name, modules[name]
+    return None
+
+
+def head_in(weights: Mapping[str, Tensor], *, prefix: str) -> str | None:
+    """Return the name of the head in a file, beside the backbone or around it.
+
+    Args:
+        weights: All tensors of the file.
+        prefix: That of the backbone.
+    """
+    around = prefix[: prefix.rstrip('.').rfind('.') + 1]
+    for name in (start + name for start in dict.fromkeys((prefix, around)) for name in _NAMES):
+        weight = weights.get(f'{name}.weight')
+        if weight is not None and weight.ndim == 2:
+            return name
+    return None
+
+
+def fit_head(
+    weights: Mapping[str, Tensor],
+    *,
+    prefix: str,
+    head: tuple[str, nn.Linear],
+    class_map: str | os.PathLike | None = None,
+) -> HeadWeights:
+    """Prepare the head of a file for that of a model.
+
+    Args:
+        weights: All tensors of the file.
+        prefix: That of the backbone.
+        head: Of the model, from ``find_head``.
+        class_map: Text file with one line for each class of the model: the number of that class
+            in the file's head (as the official ``map22kto1k.txt``).
+
+    Raises:
+        CheckpointError: If the class map does not fit, or the head has unusable values.
+    """
+    own_name, module = head
+    own = {f'{own_name}.{leaf}': value for leaf, value in module.named_parameters()}
+    found = head_in(weights, prefix=prefix)
+    if found is None:
+        if class_map is not None:
+            raise CheckpointError('a class map was given, but the weights have no head')
+        return HeadWeights(missing=dict.fromkeys(own, 'the weights have no classification head'))
+    theirs = {
+        f'{own_name}.{leaf}': f'{found}.{leaf}'
+        for leaf in ('weight', 'bias')
+        if f'{found}.{leaf}' in weights
+    }
+    num_classes = weights[theirs[f'{own_name}.weight']].shape[0]
+    result = HeadWeights(origins=theirs)
+    chosen = None
+    if class_map is not None:
+        chosen = read_class_map(class_map, num_known=num_classes, num_wanted=module.out_features)
+        how = f'{module.out_features} of {num_classes} classes, by {class_map}'
+        result.adapted = dict.fromkeys(own, how)
+    elif num_classes != module.out_features:
+        reason = f'the weights have {num_classes} classes, the model {module.out_features}'
+        return HeadWeights(
+            dropped=dict.fromkeys(theirs.values(), f'classification head: {reason}'),
+            missing=dict.fromkeys(own, f'{reason}: the head keeps its start'),
+        )
+    if theirs.keys() != own.keys():
+        with_bias = 'the weights' if len(theirs) > len(own) else 'the model'
+        raise CheckpointError(f'only the head of {with_bias} has a bias')
+    for name, target in own.items():
+        value = weights[theirs[name]]
+        value = value if chosen is None else value[chosen.to(value.device)]
+        if value.shape != target.shape:
+            raise CheckpointError(
+                f'{theirs[name]} has the shape {tuple(value.shape)} in the weights, '
+                f'{tuple(target.shape)} in the model'
+            )
+        result.values[name] = ready_value(theirs[name], value, target=target)
+    return result
+
+
+def read_class_map(path: str | os.PathLike, *, num_known: int, num_wanted: int) -> Tensor:
+    """Read which class of the weights each class of the model is.
+
+    Shapes:
+        -> (num_wanted,)
+
+    Raises:
+        CheckpointError: If the file cannot be read, or its numbers do not fit.
+    """
+    try:
+        lines = Path(path).read_text(encoding='utf-8').split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f'cannot read the class map {path}: {error}') from None
+    if len(lines) != num_wanted:
+        raise CheckpointError(
+            f'the class map {path} has {len(lines)} entries, the model has {num_wanted} classes'
+        )
+    for number, line in enumerate(lines, start=1):
+        if not line.isascii() or not line.isdecimal() or int(line) >= num_known:
+            raise CheckpointError(
+                f"entry {number} of the class map {path}, '{line[:20]}', is not a class of the "
+                f'weights (0 to {num_known - 1})'
+            )
+    return torch.tensor([int(line) for line in lines])

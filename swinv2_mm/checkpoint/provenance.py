@@ -1,0 +1,62 @@
+"""What comes with a weight file and says which windows it was trained at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .layouts import WINDOWS_BUFFER
+from .zoo import find_released
+
+
+def declared_windows(path: Path, *, metadata: Mapping[str, str], name: str) -> Any:
+    """Return the windows that a file is said to be trained at, unchecked; ``None`` if unknown.
+
+    Args:
+        path: The file; a ``config.json`` of Hugging Face or timm may lie beside it.
+        metadata: What a safetensors file says about itself.
+        name: What the user called it, such as the name of a released model.
+    """
+    if WINDOWS_BUFFER in metadata:
+        return _parsed(metadata[WINDOWS_BUFFER]) or metadata[WINDOWS_BUFFER]
+    config = _neighbouring_config(path)
+    if config.get('model_type') == 'swinv2':
+        return _windows_of_hugging_face(config)
+    for known in (str(config.get('architecture', '')), name, path.name, path.parent.name):
+        if released := find_released(known):
+            return [list(window) for window in released.reference_windows]
+    return None
+
+
+def _neighbouring_config(path: Path) -> dict[str, Any]:
+    try:
+        config = _parsed((path.parent / 'config.json').read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _windows_of_hugging_face(config: Mapping[str, Any]) -> list[list[int]] | None:
+    """Work out what ``Swinv2Config`` leaves to the model: windows are clipped to the maps.
+
+    A pretrained window of 0 stands for the window itself.
+    """
+    try:
+        patches = config['image_size'] // config['patch_size']
+        pretrained = config.get('pretrained_window_sizes') or [0] * len(config['depths'])
+        sides = [
+            given or min(config['window_size'], patches // 2**stage)
+            for stage, given in enumerate(pretrained)
+        ]
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+    return [[side, side] for side in sides]
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
