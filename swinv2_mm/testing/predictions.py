@@ -1,10 +1,10 @@
 """Predictions of a whole test set in one ``.npz`` file, readable without unpickling anything.
 
 Always there: ``format``, ``classes`` (names), ``images`` (M paths), ``sizes`` (M, 2), height and
-width in pixels. With detections: ``offsets`` (M + 1,), image ``i`` having the rows ``offsets[i]`` to
-``offsets[i + 1]`` of ``boxes`` (K, 4), corners in pixels, ``scores`` (K,) and ``labels`` (K,); with
-instance masks ``mask_bytes``, COCO's compressed run lengths one after another, cut by
-``mask_offsets`` (K + 1,). With label maps: ``label_map_0`` (H, W) and so on; panoptic ones under
+width in pixels. With detections: ``offsets`` (M + 1,), the rows from ``offsets[i]`` to before
+``offsets[i + 1]`` being those of image ``i`` in ``boxes`` (K, 4), corners in pixels, ``scores``
+(K,) and ``labels`` (K,); with instance masks ``mask_bytes``, COCO's compressed run lengths one
+after another, cut by ``mask_offsets`` (K + 1,). With label maps: ``label_map_0`` (H, W) and so on; panoptic ones under
 ``panoptic_map_0``, mmdet's ``class + 1000 * instance``. With classes: ``class_scores`` (M, classes)
 and ``class_labels`` (M,).
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,7 @@ def read_predictions(path: str | Path) -> Iterator[dict]:
                 record.update({n: arrays[n][rows] for n in ('boxes', 'scores', 'labels')})
             if 'mask_offsets' in arrays:
                 ends = arrays['mask_offsets'][rows.start : rows.stop + 1]
-                cuts = zip(ends[:-1], ends[1:], strict=True)
-                counts = [arrays['mask_bytes'][a:b].tobytes() for a, b in cuts]
+                counts = [arrays['mask_bytes'][a:b].tobytes() for a, b in pairwise(ends)]
                 record['masks'] = [{'size': list(record['size']), 'counts': c} for c in counts]
             for name in _MAPS.values():
                 if f'{name}_{i}' in file:

@@ -17,8 +17,8 @@ def write_submission_only(cfg: Config, folder: Path) -> None:
     """Have the metrics of a config write result files, and nothing read annotations.
 
     mmdet writes COCO's JSON (boxes ``predictions.bbox.json``, masks ``predictions.segm.json``,
-    panoptic ``predictions.panoptic.json`` beside a folder of PNG files); mmseg one PNG per image. The
-    annotation file of a COCO-format set only needs its ``images`` and ``categories``.
+    panoptic ``predictions.panoptic.json`` beside a folder of PNG files); mmseg one PNG per image.
+    The annotation file of a COCO-format set only needs its ``images`` and ``categories``.
 
     Args:
         cfg: A whole config; its test data and evaluator are changed.

@@ -17,7 +17,7 @@ def suppress(
         scores: In [0, 1].
         labels: Class indices.
         nms: Such as ``dict(type='soft_nms', iou_threshold=0.5)``; ``None`` only sorts.
-        limit: How many may stay; negative for all.
+        limit: How many may stay; 0 or less for all, as in mmdet.
 
     Shapes:
         (K, 4), (K,), (K,) -> (kept,), (kept,)
@@ -28,6 +28,6 @@ def suppress(
     if len(boxes) == 0:
         return torch.empty(0, dtype=torch.long, device=boxes.device), scores
     rows, kept = batched_nms(boxes, scores, labels, nms)
-    if limit >= 0:
+    if limit > 0:
         rows, kept = rows[:limit], kept[:limit]
     return kept, rows[:, -1]
