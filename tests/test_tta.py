@@ -4,13 +4,15 @@ import copy
 import gc
 import json
 import weakref
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config, ConfigDict
-from mmengine.structures import InstanceData
+from mmengine.structures import InstanceData, PixelData
+from scipy.optimize import linear_sum_assignment
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tta_models import (
@@ -18,6 +20,7 @@ from tta_models import (
     SHRUNK,
     random_image,
     random_model,
+    scope_of,
     shrunk_config,
     symmetrise,
     two_stage_config,
@@ -143,12 +146,12 @@ def checkpoints(tmp_path_factory):
 def run(checkpoints, tool, use_data, tmp_path):
     """Test a shrunk leaf; returns status, errors, metrics and predictions."""
 
-    def test(scope, *arguments, options=(), outputs=('json', 'npz')):
+    def test(scope, *arguments, options=(), outputs=('json', 'npz'), images=2):
         paths = [tmp_path / f'out.{suffix}' for suffix in outputs]
         status, errors = tool(
             'test', LEAVES[scope], checkpoints / f'{scope}.pth', '--work-dir', tmp_path / 'work',
             *[word for path in paths for word in ('--out', path)], *arguments,
-            '--cfg-options', *SHRUNK[scope], *options,
+            '--cfg-options', *SHRUNK[scope], f'+test_dataloader.dataset.indices={images}', *options,
         )  # fmt: skip
         if status:
             return status, errors, None, None
@@ -192,9 +195,9 @@ def test_one_plain_view_is_plain_testing(scope, options, run):
 @pytest.mark.parametrize('scope', SCOPES)
 def test_several_views_with_pictures_and_another_window(scope, run, tmp_path):
     arguments = ['--tta', '--window-size', '12,12,12,6', '--show-dir', tmp_path / 'pictures']
-    status, errors, metrics, predictions = run(scope, *arguments)
+    status, errors, metrics, predictions = run(scope, *arguments, images=1)
     assert status == 0, errors
-    _, _, plain_metrics, plain = run(scope)
+    _, _, plain_metrics, plain = run(scope, images=1)
     assert metrics.keys() == plain_metrics.keys()
     assert predictions.keys() == plain.keys()
     assert any(
@@ -206,14 +209,15 @@ def test_several_views_with_pictures_and_another_window(scope, run, tmp_path):
 
 def close_detections(first, second):
     """Compare two results whose order may differ where scores are equal up to rounding."""
+    both = (first, second)
     assert len(first) == len(second) > 3
-    assert torch.allclose(first.scores.sort()[0], second.scores.sort()[0], atol=1e-4)
-    distance = torch.cdist(
-        torch.cat([first.bboxes, first.labels[:, None] * 1e4], dim=1),
-        torch.cat([second.bboxes, second.labels[:, None] * 1e4], dim=1),
+    assert torch.allclose(first.scores.sort()[0], second.scores.sort()[0], atol=1e-3)
+    distances = torch.cdist(
+        *(torch.cat([x.bboxes, x.labels[:, None] * 1e3, x.scores[:, None] * 10], 1) for x in both),
+        compute_mode='donot_use_mm_for_euclid_dist',  # the other one is not exact
     )
-    nearest, match = distance.min(dim=1)
-    assert nearest.max() < 0.05 and len(match.unique()) == len(match)
+    rows, match = linear_sum_assignment(distances)
+    assert distances[rows, match].max() < 0.1
     differing = (first.masks != second.masks[match]).flatten(1).sum(1)
     # Pixels on the edge of a mask may go either way.
     assert (differing <= 1 + 0.02 * first.masks.flatten(1).sum(1)).all()
@@ -222,23 +226,39 @@ def close_detections(first, second):
 class TestTwoStage:
     """The passes of ours over a single view against mmdet's own test of it."""
 
-    @pytest.mark.parametrize('nms', ['nms', 'soft_nms'])
-    @pytest.mark.parametrize('kind', ['mask-rcnn', 'cascade', 'htc'])
-    @pytest.mark.parametrize('view', [(1.5, 'none'), (0.75, 'horizontal'), (1.0, 'diagonal')])
-    def test_one_view(self, view, kind, nms):
+    @pytest.mark.parametrize(
+        ('kind', 'scale', 'flip', 'nms'),
+        [
+            ('mask-rcnn', 1.5, 'none', 'soft_nms'),
+            ('cascade', 0.75, 'horizontal', 'soft_nms'),
+            ('htc', 1.0, 'diagonal', 'nms'),
+            *(
+                pytest.param(*each, marks=pytest.mark.slow)
+                for each in product(
+                    ['mask-rcnn', 'cascade', 'htc'],
+                    [1.5, 0.75],
+                    ['none', 'horizontal', 'vertical', 'diagonal'],
+                    ['nms', 'soft_nms'],
+                )
+            ),
+        ],
+    )
+    def test_one_view(self, kind, scale, flip, nms):
         cfg = two_stage_config(kind)
+        cfg.test_dataloader.dataset.pipeline[1].scale = (96, 96)
+        cfg.model.test_cfg.rpn.max_per_img = 50
         cfg.model.test_cfg.rcnn.nms.type = nms
         cfg.model.test_cfg.rcnn.score_thr = 0.2
         cfg.model.test_cfg.rcnn.max_per_img = -1
         model = random_model(cfg)
-        views = views_of(cfg, [view[0]], [view[1]])
+        views = views_of(cfg, [scale], [flip])
         images = [random_image(128, 96), random_image(112, 128, seed=1)]
         assert two_stage.is_supported(model)
         with torch.no_grad():
             ours = two_stage.merge(model, views, images)
             theirs = model.test_step(views[0].batch(images))
         for own, their in zip(ours, theirs, strict=True):
-            detections.mirror_back(their, view[1])
+            detections.mirror_back(their, flip)
             assert own.pred_instances.masks.shape[1:] == their.ori_shape
             close_detections(own.pred_instances, their.pred_instances)
 
@@ -281,6 +301,7 @@ class TestSymmetry:
     @pytest.fixture(scope='class')
     def detector(self):
         cfg = two_stage_config('cascade')
+        cfg.test_dataloader.dataset.pipeline[1].scale = (64, 64)
         # Anchors lie on the left edge of their cells, and the coarsest level is every second
         # column of the one before: neither is symmetric.
         cfg.model.rpn_head.anchor_generator.center_offset = 0.5
@@ -288,13 +309,18 @@ class TestSymmetry:
         cfg.model.neck.num_outs = 4
         # All candidates, so that rounding does not decide which are among the best.
         cfg.model.test_cfg.rpn.update(nms_pre=5000, max_per_img=5000)
-        cfg.model.test_cfg.rcnn.update(max_per_img=-1, score_thr=0.3)
-        return cfg, symmetrise(random_model(cfg, seed=3))
+        cfg.model.test_cfg.rpn.nms.iou_threshold = 0.5
+        cfg.model.test_cfg.rcnn.update(max_per_img=-1, score_thr=0.5)
+        model = symmetrise(random_model(cfg, seed=3))
+        for name, parameter in model.named_parameters():
+            if name.endswith(('rpn_reg.weight', 'fc_reg.weight')):
+                parameter.data *= 0.1  # boxes near their anchors, of which none is empty
+        return cfg, model
 
     @pytest.mark.parametrize('flips', [['horizontal'], ['none', 'horizontal']], ids=str)
     def test_detector(self, detector, flips):
         cfg, model = detector
-        plain, tested = self.results_of_both(cfg, model, random_image(64, 128), flips)
+        plain, tested = self.results_of_both(cfg, model, random_image(64, 64), flips)
         close_detections(plain.pred_instances, tested.pred_instances)
 
     def test_detector_of_which_nothing_is_mapped_back(self, detector):
@@ -302,10 +328,10 @@ class TestSymmetry:
         cfg, model = detector
         with torch.no_grad():
             (plain,) = model.test_step(
-                views_of(cfg, [1], ['none'])[0].batch([random_image(64, 128)])
+                views_of(cfg, [1], ['none'])[0].batch([random_image(64, 64)])
             )
             (other,) = model.test_step(
-                views_of(cfg, [1], ['horizontal'])[0].batch([random_image(64, 128)])
+                views_of(cfg, [1], ['horizontal'])[0].batch([random_image(64, 64)])
             )
         with pytest.raises(AssertionError):
             close_detections(plain.pred_instances, other.pred_instances)
@@ -332,9 +358,9 @@ class TestSymmetry:
 
     @staticmethod
     def results_of_both(cfg, model, image, flips):
-        whole = MultiViewModel(
-            model, scope=cfg.default_scope, views=view_configs(cfg, [1], flips)
-        )
+        with scope_of(cfg):
+            views = view_configs(cfg, [1], flips)
+            whole = MultiViewModel(model, scope=cfg.default_scope, views=views)
         with torch.no_grad():
             (plain,) = model.test_step(views_of(cfg, [1], ['none'])[0].batch([image]))
             (tested,) = whole.test_step({'loaded': [image]})
@@ -440,7 +466,7 @@ def test_panoptic_predictions_are_refused():
         def test_step(self, batch):
             samples = batch['data_samples']
             for sample in samples:
-                sample.pred_panoptic_seg = InstanceData()
+                sample.pred_panoptic_seg = PixelData()
             return samples
 
     views = views_of(shrunk_config('mmdet'), [1], ['none', 'horizontal'])
@@ -449,12 +475,15 @@ def test_panoptic_predictions_are_refused():
 
 
 class PeakOfTensors(TorchDispatchMode):
-    """The largest number of bytes that tensors made inside hold at one time."""
+    """The largest number of bytes that tensors made inside hold at one time.
 
-    def __init__(self):
+    Views of the weights are results of operations, too, but take no memory.
+    """
+
+    def __init__(self, weights=()):
         super().__init__()
         self.now = self.peak = 0
-        self._seen = weakref.WeakSet()
+        self._seen = weakref.WeakSet(w.untyped_storage() for w in weights)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
@@ -474,7 +503,9 @@ class PeakOfTensors(TorchDispatchMode):
 
 
 def test_the_measure_of_memory():
-    with PeakOfTensors() as memory:
+    weight = torch.ones(5000)
+    with PeakOfTensors([weight]) as memory:
+        weight.view(10, 500).t()
         for _ in range(3):
             first = torch.ones(1000)
             second = first.view(10, 100) + 1
@@ -486,16 +517,24 @@ def test_the_measure_of_memory():
 @pytest.mark.parametrize('scope', SCOPES)
 def test_memory_does_not_grow_with_the_number_of_scales(scope):
     cfg = shrunk_config(scope)
-    model = random_model(cfg)
     merge = {'mmdet': detections, 'mmseg': label_maps, 'mmpretrain': class_scores}[scope].merge
+    images = [random_image(128, 128)]
+    six = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    # The backbone keeps masks and coordinates of the map sizes it meets, up to a fixed number of
+    # bytes: for every scale here, as for every size of image in a plain test.
+    with torch.no_grad():
+        merge(random_model(cfg), views_of(cfg, six, ['none']), images, nms=None)
     peaks = []
-    for scales in ([1.0], [0.5, 1.0], [0.5, 0.6, 0.7, 0.8, 0.9, 1.0]):
+    for scales in ([1.0], [0.5, 1.0], six):
+        model = random_model(cfg)  # with no bias table kept from before
+        views = views_of(cfg, scales, ['none'])
         gc.collect()
-        with torch.no_grad(), PeakOfTensors() as memory:
-            merge(model, views_of(cfg, scales, ['none']), [random_image(128, 128)], nms=None)
+        weights = [*model.parameters(), *model.buffers()]
+        with torch.no_grad(), PeakOfTensors(weights) as memory:
+            merge(model, views, images, nms=None)
         peaks.append(memory.peak)
     print(f'{scope}: peak in bytes with 1, 2, 6 scales: {peaks}')
-    assert peaks[2] <= 1.05 * peaks[1]
+    assert peaks[2] <= 1.02 * peaks[1]
     assert peaks[2] <= 1.25 * peaks[0]
 
 
@@ -505,7 +544,7 @@ class TestOutputs:
 
         *_, arrays = run('mmdet', outputs=['npz'])
         records = list(read_predictions(tmp_path / 'out.npz'))
-        assert len(records) == len(arrays['images']) == 4
+        assert len(records) == len(arrays['images']) == 2
         assert arrays['classes'][0] == 'zero'
         for record in records:
             assert record['image'].endswith('.jpg') and record['size'] == (128, 128)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from conftest import ROOT
 from mmengine.config import ConfigDict
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from swinv2_mm.engine.config_file import load_config
@@ -36,12 +36,16 @@ def shrunk_config(scope, *options):
     return load_config(str(LEAVES[scope]), [*SHRUNK[scope], *options])
 
 
+def scope_of(cfg):
+    return DefaultScope.overwrite_default_scope(cfg.default_scope)
+
+
 def random_model(cfg, *, seed=0):
     """Build a model whose predictions differ clearly between places and classes."""
-    init_default_scope(cfg.default_scope)
     torch.manual_seed(seed)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
+    with scope_of(cfg):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -100,7 +104,6 @@ def random_image(height, width, *, seed=0):
 def view_configs(cfg, scales, flips):
     """The views of a config's test pipeline, without the reading of annotations."""
     cfg = copy.deepcopy(cfg)
-    init_default_scope(cfg.default_scope)
     dataset = cfg.test_dataloader.dataset
     dataset.pipeline = [t for t in dataset.pipeline if t.type != 'LoadAnnotations']
     cfg.tta = dict(scales=scales, flips=flips)
@@ -109,7 +112,8 @@ def view_configs(cfg, scales, flips):
 
 def views_of(cfg, scales, flips):
     """The same, built."""
-    return build_views(view_configs(cfg, scales, flips))
+    with scope_of(cfg):
+        return build_views(view_configs(cfg, scales, flips))
 
 
 def symmetrise(model):

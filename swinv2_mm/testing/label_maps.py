@@ -61,4 +61,4 @@ def _probabilities(model: Module, scores: Tensor) -> Tensor:
     heads = {base.__name__ for base in type(model.decode_head).__mro__}
     if len(scores) == 1 or 'MaskFormerHead' in heads:
         return scores.clone()
-    return scores.softmax(dim=0)
+    return scores.float().softmax(dim=0)

@@ -150,6 +150,6 @@ def _mask_probabilities(
             seen = bbox_flip(seen, sample.ori_shape, view.mirroring)
         boxes.append(seen * seen.new_tensor(sample.scale_factor).repeat(2))
     logits = _MASK_LOGITS[type(model.roi_head).predict_mask](model.roi_head, x, bbox2roi(boxes))
-    mean = torch.stack([stage.sigmoid() for stage in logits]).mean(dim=0)
+    mean = torch.stack([stage.float().sigmoid() for stage in logits]).mean(dim=0)
     # The crop of a mirrored box is mirrored.
     return mean.flip(MIRRORED_DIMS[view.mirroring])

@@ -184,14 +184,15 @@ def _at_scale(transform: dict, scale: Any) -> dict:
     if not isinstance(scale, Real):
         changed.pop('scale_factor', None)
         return {**changed, argument: scale}
+    rounded = round
     if changed.get(argument) is None:
-        factor = changed['scale_factor']
-        times = [scale * f for f in factor] if isinstance(factor, Sequence) else scale * factor
-        return {**changed, 'scale_factor': tuple(times) if isinstance(times, list) else times}
+        argument, rounded = 'scale_factor', float
     size = changed[argument]
     if isinstance(size, Sequence):
-        return {**changed, argument: tuple(round(scale * side) for side in size)}
-    return {**changed, argument: round(scale * size)}
+        changed[argument] = tuple(rounded(scale * side) for side in size)
+    else:
+        changed[argument] = rounded(scale * size)
+    return changed
 
 
 def _mirrored(transforms: list[dict], mirroring: str) -> list[dict]:
