@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from leaf_table import pytest_terminal_summary  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
@@ -47,7 +48,10 @@ def use_data(data_root, monkeypatch):
 
 @pytest.fixture
 def tool(monkeypatch, capsys):
-    """Run a tool in this process; returns its exit status and what it wrote to stderr."""
+    """Run a tool in this process; returns its exit status and what it wrote to stderr.
+
+    What it wrote to stdout is then in ``tool.printed``.
+    """
 
     from mmengine.logging import MMLogger
 
@@ -68,7 +72,8 @@ def tool(monkeypatch, capsys):
             run_tool(module.main)
         except SystemExit as stop:
             status = stop.code
-        return status, capsys.readouterr().err
+        run.printed, errors = capsys.readouterr()
+        return status, errors
 
     return run
 

@@ -66,15 +66,17 @@ def log_coordinate(offset: int, reference: int) -> float:
 def continuous_bias(params: Params, *, kind: str, reference: Size) -> Callable[[int, int], Tensor]:
     """Return the bias of an offset, per head, from the small network of section 3.3."""
 
+    mlp = 'cpb_mlp' if kind == 'log_cpb' else 'linear_cpb_mlp'
+    first, bias_1, second = (params[f'{mlp}.{x}'] for x in ('0.weight', '0.bias', '2.weight'))
+
     def bias(dy: int, dx: int) -> Tensor:
         if kind == 'log_cpb':
             place = [log_coordinate(dy, reference[0]), log_coordinate(dx, reference[1])]
         else:
             place = [dy / max(reference[0] - 1, 1), dx / max(reference[1] - 1, 1)]
-        first = params['cpb_mlp.0.weight']
-        hidden = first[:, 0] * place[0] + first[:, 1] * place[1] + params['cpb_mlp.0.bias']
+        hidden = first[:, 0] * place[0] + first[:, 1] * place[1] + bias_1
         hidden = torch.where(hidden > 0, hidden, torch.zeros_like(hidden))
-        return 16.0 / (1.0 + torch.exp(-(params['cpb_mlp.2.weight'] @ hidden)))
+        return 16.0 / (1.0 + torch.exp(-(second @ hidden)))
 
     return bias
 

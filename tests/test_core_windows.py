@@ -320,6 +320,31 @@ def test_coordinates_by_hand():
     )
 
 
+def farthest(window, reference, kind):
+    coords = relative_coords(
+        (window, window),
+        reference_window=(reference, reference),
+        kind=kind,
+        device=torch.device('cpu'),
+        dtype=torch.float64,
+    )
+    assert coords.max() == -coords.min()
+    return coords.max().item()
+
+
+def test_log_spaced_coordinates_extrapolate_less():
+    """The paper's section 3.3: from window 8 to 16, 1.14 times the range against 0.33 times."""
+    near, far = (farthest(window, 8, 'linear_cpb') for window in (8, 16))
+    assert far / near - 1 == pytest.approx(8 / 7) and round(far / near - 1, 2) == 1.14
+    # The text takes logarithms of offsets in tokens: a reference window of 9 makes 8 / (W - 1) = 1.
+    near, far = (farthest(window, 9, 'log_cpb') * 3 * math.log(2) for window in (8, 16))
+    assert (round(near, 3), round(far, 3)) == (2.079, 2.773)
+    assert round(far / near - 1, 2) == 0.33
+    # With the offsets scaled as in the released weights it is a little less.
+    near, far = (farthest(window, 8, 'log_cpb') for window in (8, 16))
+    assert round(far / near - 1, 2) == 0.32
+
+
 def test_pairwise_bias_looks_up_query_minus_key():
     for mh, mw in [(1, 1), (3, 3), (2, 5), (4, 1)]:
         offsets = (2 * mh - 1) * (2 * mw - 1)

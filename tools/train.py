@@ -55,7 +55,11 @@ def apply_switches(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume == 'auto':
+            # What the runner starts from if there is nothing to resume yet.
+            cfg.start_from, cfg.load_from = cfg.get('load_from'), None
+        else:
+            cfg.load_from = args.resume
 
 
 def main() -> None:

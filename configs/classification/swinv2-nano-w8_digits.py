@@ -8,6 +8,7 @@ _base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_
 model = dict(
     data_preprocessor=dict(num_classes=_base_.num_classes), backbone=dict(_base_.backbone, window_size=8),
     head=dict(in_channels=_base_.channels_of_stage_3, num_classes=_base_.num_classes))
+auto_scale_lr = dict(base_batch_size=64)
 train_cfg = dict(max_iters=400, val_interval=400)
 param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=400, T_max=300)]
 default_hooks = dict(

@@ -8,3 +8,4 @@ _base_ = ['../_base_/models/classifier.py', '../_base_/backbones/nano.py', '../_
 model = dict(
     data_preprocessor=dict(num_classes=_base_.num_classes), backbone=dict(_base_.backbone, window_size=8, drop_path_rate=0.05),
     head=dict(in_channels=_base_.channels_of_stage_3, num_classes=_base_.num_classes))
+auto_scale_lr = dict(base_batch_size=16)

@@ -1,7 +1,7 @@
 # Trains: UperNet with a narrow SwinV2, from scratch, on building facades (11 classes).
 # Command: python tools/train.py configs/segmentation/upernet_swinv2-nano-w8_facade.py
-# Hardware: one CPU core, 21 minutes with other work beside it.
-# Score: mIoU 18.3 % (docs/results.md)
+# Hardware: one CPU core, 17 minutes.
+# Score: mIoU 18.5 % (docs/results.md)
 # Source: own recipe for small data; UperNet and AdamW as in the paper's appendix A2.2.
 _base_ = ['../_base_/models/upernet-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/facade-semantic.py',
           '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/segmentation.py']

@@ -23,7 +23,7 @@ _POSITION_BIAS_PARTS: dict[PositionBias, str] = {
     'linear_cpb': 'linear_cpb_mlp.',
     'table': 'relative_position_bias_table',
 }
-_OUTPUT_NORM = re.compile(r'norm(\d+)\.(?:weight|bias)')
+OUTPUT_NORM = re.compile(r'norm(\d+)\.(?:weight|bias)')
 
 
 def architecture_of(weights: Mapping[str, Tensor]) -> Architecture | None:
@@ -107,7 +107,7 @@ def split_output_norms(
         that the weights do not have, each with the reason.
     """
     last = len(backbone.layers) - 1
-    stages_in_weights = {int(m[1]) for name in weights if (m := _OUTPUT_NORM.fullmatch(name))}
+    stages_in_weights = {int(m[1]) for name in weights if (m := OUTPUT_NORM.fullmatch(name))}
     dropped, missing = {}, {}
     for stage in range(last + 1):
         names = (f'norm{stage}.weight', f'norm{stage}.bias')

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -22,8 +23,7 @@ from .errors import CheckpointError
 from .provenance import declared_windows
 from .zoo import url_of
 
-Source = str | os.PathLike | Mapping[str, Any]
-
+_CHUNK_BYTES = 1 << 20
 # Where training programs put the weights in what they save, the likeliest first.
 # Averaged weights (timm, the official code) only where there are no others.
 _WRAPPERS = (
@@ -61,6 +61,9 @@ class Weights:
     dropped: dict[str, str] = field(default_factory=dict)
     declared_windows: Any = None
     origin: str = 'the state dict'
+
+
+Source = str | os.PathLike | Mapping[str, Any] | Weights
 
 
 class _Inert:
@@ -109,6 +112,8 @@ def read_weights(source: Source) -> Weights:
     Raises:
         CheckpointError: If the source cannot be read, or holds no tensors.
     """
+    if isinstance(source, Weights):
+        return source
     if isinstance(source, Mapping):
         weights = Weights({})
         content: Any = source
@@ -213,8 +218,26 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise CheckpointError(f'{path} is damaged or not a safetensors file') from None
 
 
+def _check_sums(path: Path) -> None:
+    """Compare the checksums in a file of ``torch.save``, which torch itself does not.
+
+    Raises:
+        BadZipFile: If one is wrong.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            # 0: written without, by torch.serialization.set_crc32_options(False).
+            if entry.CRC:
+                with archive.open(entry) as content:
+                    while content.read(_CHUNK_BYTES):
+                        pass
+
+
 def _read_pickle(path: Path, safe_globals: Sequence, map_location: str | Callable) -> Any:
     try:
+        _check_sums(path)
         if _IS_TRUSTED.get():
             return torch.load(path, map_location=map_location, weights_only=False)
         with torch.serialization.safe_globals(list(safe_globals)):

@@ -146,6 +146,9 @@ def translate(weights: Mapping[str, Tensor], *, rules: Sequence[Rule]) -> Transl
             if target in result.values:
                 both = ' and '.join((*result.origins[target], *names))
                 raise CheckpointError(f'{both} are the same parameter twice ({target})')
+        if len({weights[name].dtype for name in names}) > 1:
+            types = ', '.join(f'{name} {weights[name].dtype}' for name in names)
+            raise CheckpointError(f'these belong together and differ in type: {types}')
         try:
             values = rule.transform(*(weights[name] for name in names))
         except (RuntimeError, ValueError, IndexError):

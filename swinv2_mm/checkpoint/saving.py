@@ -17,24 +17,40 @@ from swinv2_mm.core.position_bias import relative_coords
 
 from .heads import find_head
 from .huggingface_config import hugging_face_config
-from .layouts import HUGGINGFACE, OFFICIAL, OWN, TIMM, WINDOWS_BUFFER, Layout
+from .layouts import (
+    HUGGINGFACE,
+    MMPRETRAIN,
+    OFFICIAL,
+    OWN,
+    TIMM,
+    TORCHVISION,
+    WINDOWS_BUFFER,
+    Layout,
+)
 from .loading import find_backbone
 from .rules import translate
 
-_WRITABLE = {layout.name: layout for layout in (OWN, OFFICIAL, TIMM, HUGGINGFACE)}
+_WRITABLE = {
+    layout.name: layout for layout in (OWN, OFFICIAL, TIMM, MMPRETRAIN, HUGGINGFACE, TORCHVISION)
+}
+# These say what windows they were trained at by the coordinates that they save.
+_WITH_COORDINATES = (OFFICIAL, MMPRETRAIN, TORCHVISION)
+# Where classifiers have their head, and what they put before the names of the backbone.
+_HEADS = {'timm': 'head.fc', 'mmpretrain': 'head.fc', 'huggingface': 'classifier'}
+_PREFIXES = {'mmpretrain': 'backbone.', 'huggingface': 'swinv2.'}
 
 
 def save_pretrained(
     model: nn.Module,
     path: str | os.PathLike,
     *,
-    layout: Literal['own', 'official', 'timm', 'huggingface'] = 'own',
+    layout: Literal['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'] = 'own',
 ) -> dict[str, str]:
     """Write the backbone of a model so that ``load_pretrained``, or a peer, can read it.
 
     A classifier's linear head goes with it. The file appears complete or not at all. Only
-    ``own`` holds everything; classification models, which the other layouts come from, have no
-    norms on the first outputs.
+    ``own`` holds everything; most of the others are those of classification models, which have
+    no norms on the first outputs.
 
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.
@@ -71,10 +87,16 @@ def save_pretrained(
         notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.reference_windows)}
         write_whole(path, lambda part: save_file(weights, part, metadata=notes))
     elif path.suffix in ('.pth', '.pt', '.bin'):
-        write_whole(path, lambda part: torch.save(weights, part))
+        write_whole(path, lambda part: _save_pickle(weights, part))
     else:
         raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     return left_out
+
+
+def _save_pickle(weights: dict[str, Tensor], path: Path) -> None:
+    # Python's errors name the file and the reason; those of torch's own writer do not.
+    with path.open('wb') as file:
+        torch.save(weights, file)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -91,11 +113,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -> dict[str, Tensor]:
     """Add a head under the name that it has in the classifiers of a layout."""
-    if layout is HUGGINGFACE:
-        weights = {f'swinv2.{name}': value for name, value in weights.items()}
-    name = {HUGGINGFACE.name: 'classifier', TIMM.name: 'head.fc'}.get(layout.name, 'head')
+    prefix = _PREFIXES.get(layout.name, '')
+    name = _HEADS.get(layout.name, 'head')
     values = {f'{name}.{k}': v.detach().cpu().clone() for k, v in head.state_dict().items()}
-    return weights | values
+    return {prefix + key: value for key, value in weights.items()} | values
 
 
 def to_layout(
@@ -112,7 +133,7 @@ def to_layout(
             f"{layout.name} weights cannot express position_bias='{attention.position_bias}'; "
             "write layout='own'"
         )
-    if layout in (OFFICIAL, TIMM, HUGGINGFACE) and backbone.arch.extra_norm_every:
+    if layout not in (OWN, MMPRETRAIN) and backbone.arch.extra_norm_every:
         raise ValueError(
             f'{layout.name} weights have no place for the extra norms of this arch; write '
             "layout='own'"
@@ -120,6 +141,8 @@ def to_layout(
     own = {name: value.detach().cpu() for name, value in backbone.state_dict().items()}
     if layout is not OWN:
         del own[WINDOWS_BUFFER]
+    if layout in _WITH_COORDINATES:
+        own |= _coordinate_tables(backbone)
     translation = translate(own, rules=layout.writing_rules(num_stages=len(backbone.layers)))
     left_out = {
         name: f'{layout.name} weights have an output norm for the last stage only'
@@ -127,13 +150,11 @@ def to_layout(
     }
     # Copies: a file of a slice would hold the whole tensor, safetensors refuses shared memory.
     weights = {name: value.clone().contiguous() for name, value in translation.values.items()}
-    if layout is OFFICIAL:
-        weights |= _coordinate_tables(backbone)
     return weights, left_out
 
 
 def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
-    """Make the buffers by which official weights say what windows they were trained at."""
+    """Make the buffers by which weights say what windows they were trained at."""
     tables = {}
     for i, stage in enumerate(backbone.layers):
         for j, block in enumerate(stage.blocks):
@@ -147,5 +168,5 @@ def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
             )
             sides = (2 * window[0] - 1, 2 * window[1] - 1)
             name = f'layers.{i}.blocks.{j}.attn.relative_coords_table'
-            tables[name] = table.unflatten(0, sides)[None].clone()
+            tables[name] = table.unflatten(0, sides)[None]
     return tables

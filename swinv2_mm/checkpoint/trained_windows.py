@@ -137,7 +137,11 @@ def _window_of_bias_table(table: Tensor) -> Size | None:
 def _checked_windows(value: Any, *, num_stages: int) -> tuple[Size, ...]:
     is_list = isinstance(value, list) and len(value) == num_stages
     if is_list and all(isinstance(size, list) and len(size) == 2 for size in value):
-        windows = tuple(tuple(size) for size in value)
+        # Whole numbers, also after somebody has made all tensors of a file half precision.
+        windows = tuple(
+            tuple(int(s) if isinstance(s, float) and s.is_integer() else s for s in size)
+            for size in value
+        )
         if all(type(side) is int and side > 0 for size in windows for side in size):
             return windows
     raise CheckpointError(

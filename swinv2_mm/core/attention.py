@@ -228,7 +228,7 @@ class WindowAttention(nn.Module):
         # Tensors made in inference mode have no version that would tell of a change.
         is_changing = self.training or any(p.is_inference() for p in parameters)
         if needs_graph or is_changing or torch.compiler.is_compiling():
-            return self._compute_bias_table(grid)
+            return self._compute_bias_table(grid.window, nominal_window=grid.nominal_window)
         # The kept parameters themselves are compared: an address alone can be used again.
         key = (grid.window, grid.nominal_window, torch.is_inference_mode_enabled())
         state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
@@ -238,20 +238,30 @@ class WindowAttention(nn.Module):
                 return kept.table
         if key not in self._tables and len(self._tables) >= _MAX_CACHED_TABLES:
             self._tables.clear()
-        table = self._compute_bias_table(grid).detach()
+        table = self._compute_bias_table(grid.window, nominal_window=grid.nominal_window).detach()
         self._tables[key] = _KeptTable(parameters, state, table)
         return table
 
-    def _compute_bias_table(self, grid: WindowGrid) -> Tensor:
+    def bake(self, window: Size) -> None:
+        """Replace the bias network, or a table of another size, by the bias at one window."""
+        with torch.no_grad():
+            table = self._compute_bias_table(window, nominal_window=window).t().contiguous()
+        if self.position_bias != 'table':
+            self.add_module(_BIAS_NETWORKS[self.position_bias], None)
+        self.position_bias = 'table'
+        self.reference_window = window
+        self.relative_position_bias_table = nn.Parameter(table.clone())
+        self._tables.clear()
+
+    def _compute_bias_table(self, window: Size, *, nominal_window: Size) -> Tensor:
         if self.position_bias == 'table':
             table = self.relative_position_bias_table
             table = table.to(torch.promote_types(table.dtype, torch.float32))
-            source, target = self.reference_window, grid.nominal_window
-            table = resized_table(table, source=source, target=target)
-            return central_table(table, window=target, clipped=grid.window)
+            table = resized_table(table, source=self.reference_window, target=nominal_window)
+            return central_table(table, window=nominal_window, clipped=window)
         mlp = self.bias_network
         coords = relative_coords(
-            grid.window,
+            window,
             reference_window=self.reference_window,
             kind=self.position_bias,
             device=mlp[0].weight.device,

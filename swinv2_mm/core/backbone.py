@@ -173,6 +173,17 @@ class SwinTransformerV2(nn.Module):
                 block.attn.set_reference_window(reference)
         self.pretrained_window_sizes.copy_(torch.tensor(references))
 
+    def bake_position_bias(self) -> None:
+        """Fix the position bias at the present windows, for inference (paper 3.3).
+
+        Each bias network is replaced by a table of its values. Outputs stay what they are at
+        these windows, and where a small map clips them; at others the table is interpolated.
+        """
+        for stage in self.layers:
+            for block in stage.blocks:
+                block.attn.bake(stage.window)
+        self.set_reference_windows(self.window_sizes)
+
     def reset_parameters(self) -> None:
         """Draw weights as the official code does: a block starts as the identity."""
         for module in self.modules():
@@ -244,7 +255,7 @@ class SwinTransformerV2(nn.Module):
         # Runs before the children load, so that a learnt table has its final shape by then.
         sizes = state_dict.get(f'{prefix}pretrained_window_sizes')
         if sizes is not None and sizes.shape == self.pretrained_window_sizes.shape:
-            loaded = tuple(tuple(size) for size in sizes.tolist())
+            loaded = tuple(tuple(size) for size in sizes.long().tolist())
             if self.reference_is_given and loaded != self.reference_windows:
                 error_msgs = args[-1]
                 error_msgs.append(

@@ -1,10 +1,12 @@
 """What a run needs beside the model: optimiser groups, seeds, checked configs and weights."""
 
+from .checkpoint_hook import SafeCheckpointHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
 
 __all__ = [
     'IterationSeedHook',
+    'SafeCheckpointHook',
     'SeedAugmentation',
     'SeededInfiniteSampler',
     'SeededSampler',

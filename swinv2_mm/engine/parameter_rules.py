@@ -5,7 +5,17 @@ from __future__ import annotations
 from torch import nn
 
 # Official rule; 1-D parameters (norms, biases) are exempt as well.
-NO_DECAY_NAMES = ('logit_scale', 'cpb_mlp', 'relative_position_bias_table', 'mask_token')
+NO_DECAY_NAMES = (
+    'logit_scale',
+    'cpb_mlp',
+    'relative_position_bias_table',
+    'mask_token',
+    # What the queries and levels of Mask2Former start from (its published recipe). The dot leaves
+    # DINO's alone, whose recipe lets them decay.
+    'query_embed.',
+    'query_feat.',
+    'level_embed.',
+)
 
 
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
@@ -18,6 +28,10 @@ def backbone_depth(name: str, depths: tuple[int, ...]) -> int:
 
     0 is the stem, 1 + i the i-th block counted through all stages; the merging after a stage
     goes with that stage's last block; output norms are ``sum(depths) + 1``, as a head is.
+
+    This is BEiT's convention as the official fine-tuning code of SimMIM applies it to Swin, and
+    mmpretrain's for Swin V1. That code knows no ``norm0`` to ``norm2``: they are new in a dense
+    task, as its head is, and learn as fast.
 
     Args:
         name: Name inside the backbone, such as ``layers.0.blocks.1.mlp.fc1.weight``.

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import is_main_process
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
@@ -18,6 +21,8 @@ from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.errors import UserError
+
+from .checkpoint_hook import newest_first, publish
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -86,7 +91,9 @@ class CheckedRunner(Runner):
             self._load_foreign(model, filename, class_map=class_map)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-            fresh = [] if self._resume else self._fresh_names(model)
+            # What is tested or resumed has been trained: nothing of it is fresh.
+            is_start = self._is_training() and not self._resume
+            fresh = self._fresh_names(model) if is_start else set()
             state_dict = {k: v for k, v in state_dict.items() if k not in fresh}
             state_dict |= {k: v for k, v in model.state_dict().items() if k in fresh}
             if strict:
@@ -95,6 +102,46 @@ class CheckedRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def load_or_resume(self) -> None:
+        """Load or resume as the config says; ``resume`` alone takes the newest readable file."""
+        if self._resume and self._load_from is None and not self._has_loaded:
+            for path in newest_first(self.work_dir):
+                try:
+                    read_file(path, safe_globals=_SAFE_TYPES)
+                except UserError as error:
+                    self.logger.warning(f'Not resumed from {path.name}: {error}')
+                else:
+                    self._load_from = str(path)
+                    break
+            else:
+                self.logger.info(f'No checkpoint in {self.work_dir}: training starts anew')
+                self._resume, self._load_from = False, self.cfg.get('start_from')
+        super().load_or_resume()
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Save as MMEngine does, but under another name until the file is complete.
+
+        Raises:
+            UserError: If it cannot be written; what was there before is untouched.
+        """
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = Path(out_dir, filename)
+        part = path.with_name(f'.{path.name}.part')
+        try:
+            super().save_checkpoint(out_dir, part.name, *args, **kwargs)
+            if is_main_process():
+                publish(part, path)
+        except OSError as error:
+            raise UserError(
+                f'checkpoint {path} cannot be written: {error.strerror or error}; earlier ones '
+                'are untouched, go on with --resume'
+            ) from error
+        finally:
+            if is_main_process():
+                part.unlink(missing_ok=True)
 
     def _load_foreign(
         self, model: torch.nn.Module, filename: str, *, class_map: str | None
@@ -107,13 +154,16 @@ class CheckedRunner(Runner):
         idle = [name for name, _ in model.named_parameters() if name not in loaded]
         if not idle:
             return
-        # A training's loop is built before its weights are loaded.
-        if not isinstance(self._train_loop, BaseLoop):
+        if not self._is_training():
             raise UserError(
                 f'{filename} has no weights for {shortened(idle)}: only a trained model of this '
                 'config can be tested'
             )
         self.logger.info(f'{len(idle)} parameters keep their initial values: {shortened(idle)}')
+
+    def _is_training(self) -> bool:
+        # A training's loop is built before its weights are loaded.
+        return isinstance(self._train_loop, BaseLoop)
 
     def _fresh_names(self, model: torch.nn.Module) -> set[str]:
         """Return the names in a model that ``fresh_parameters`` means."""

@@ -4,14 +4,19 @@ Name it in a config: ``custom_imports = dict(imports='swinv2_mm.models')``. Work
 mmdet, mmsegmentation and mmpretrain; none of them is needed for another.
 """
 
+from swinv2_mm.datasets.panoptic_api import ensure_panopticapi
 from swinv2_mm.ops import ensure_ops
 
-# Before anything imports mmcv.ops, which looks for the compiled module once.
+# Before anything imports mmcv.ops or mmdet, which look for these modules once.
 ensure_ops()
+ensure_panopticapi()
 
+import swinv2_mm.datasets.instaboost  # noqa: E402
 import swinv2_mm.datasets.loading  # noqa: E402
+import swinv2_mm.datasets.numbered_folders  # noqa: E402
 import swinv2_mm.engine  # noqa: E402, F401
 
 from .backbone import SwinV2  # noqa: E402
+from .global_attention import GlobalAttentionNeck  # noqa: E402
 
-__all__ = ['SwinV2']
+__all__ = ['GlobalAttentionNeck', 'SwinV2']

@@ -1,0 +1,41 @@
+# The head of Mask2Former (arXiv 2112.01527), for mmdet and mmseg alike: six layers of deformable
+# attention over strides 8 to 32, then nine of masked attention. mask2former*.py beside it add the
+# classes.
+width = 256
+mask2former_head = dict(
+    type='Mask2FormerHead', feat_channels=width, out_channels=width, num_queries=100,
+    num_transformer_feat_level=3, enforce_decoder_input_project=False,
+    pixel_decoder=dict(
+        type='mmdet.MSDeformAttnPixelDecoder', num_outs=3,
+        norm_cfg=dict(type='GN', num_groups=32), act_cfg=dict(type='ReLU'),
+        encoder=dict(
+            num_layers=6,
+            layer_cfg=dict(
+                self_attn_cfg=dict(embed_dims=width, num_heads=8, num_levels=3, num_points=4,
+                                   dropout=0.0, batch_first=True),
+                ffn_cfg=dict(embed_dims=width, feedforward_channels=1024, ffn_drop=0.0))),
+        positional_encoding=dict(num_feats=width // 2, normalize=True)),
+    positional_encoding=dict(num_feats=width // 2, normalize=True),
+    transformer_decoder=dict(
+        num_layers=9, return_intermediate=True,
+        layer_cfg=dict(
+            self_attn_cfg=dict(embed_dims=width, num_heads=8, batch_first=True),
+            cross_attn_cfg=dict(embed_dims=width, num_heads=8, batch_first=True),
+            ffn_cfg=dict(embed_dims=width, feedforward_channels=2048, ffn_drop=0.0))),
+    loss_mask=dict(
+        type='mmdet.CrossEntropyLoss', use_sigmoid=True, reduction='mean', loss_weight=5.0),
+    loss_dice=dict(
+        type='mmdet.DiceLoss', use_sigmoid=True, activate=True, reduction='mean', naive_dice=True,
+        eps=1.0, loss_weight=5.0))
+# The loss of the classes needs their number: its last weight is that of "no object".
+mask2former_loss_cls = dict(
+    type='mmdet.CrossEntropyLoss', use_sigmoid=False, reduction='mean', loss_weight=2.0)
+mask2former_train_cfg = dict(
+    num_points=12544, oversample_ratio=3.0, importance_sample_ratio=0.75,
+    assigner=dict(
+        type='mmdet.HungarianAssigner',
+        match_costs=[
+            dict(type='mmdet.ClassificationCost', weight=2.0),
+            dict(type='mmdet.CrossEntropyLossCost', weight=5.0, use_sigmoid=True),
+            dict(type='mmdet.DiceCost', weight=5.0, pred_act=True, eps=1.0)]),
+    sampler=dict(type='mmdet.MaskPseudoSampler'))

@@ -1,0 +1,35 @@
+# What Mask R-CNN and Cascade Mask R-CNN share: FPN, proposals, RoI features, mask head.
+model = dict(
+    data_preprocessor=dict(
+        type='DetDataPreprocessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True, pad_mask=True, pad_size_divisor=32),
+    neck=dict(type='FPN', out_channels=256, num_outs=5),
+    rpn_head=dict(
+        type='RPNHead', in_channels=256, feat_channels=256,
+        anchor_generator=dict(
+            type='AnchorGenerator', scales=[8], ratios=[0.5, 1.0, 2.0], strides=[4, 8, 16, 32, 64]),
+        bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[1.0] * 4),
+        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0)),
+    roi_head=dict(
+        bbox_roi_extractor=dict(
+            type='SingleRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32],
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0)),
+        mask_roi_extractor=dict(
+            type='SingleRoIExtractor', out_channels=256, featmap_strides=[4, 8, 16, 32],
+            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0)),
+        mask_head=dict(
+            type='FCNMaskHead', num_convs=4, in_channels=256, conv_out_channels=256, num_classes=80,
+            loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))),
+    train_cfg=dict(
+        rpn=dict(
+            assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3,
+                          match_low_quality=True, ignore_iof_thr=-1),
+            sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1,
+                         add_gt_as_proposals=False),
+            pos_weight=-1, debug=False),
+        rpn_proposal=dict(nms_pre=2000, min_bbox_size=0, nms=dict(type='nms', iou_threshold=0.7))),
+    test_cfg=dict(
+        rpn=dict(nms_pre=1000, max_per_img=1000, min_bbox_size=0,
+                 nms=dict(type='nms', iou_threshold=0.7)),
+        rcnn=dict(score_thr=0.05, max_per_img=100, mask_thr_binary=0.5,
+                  nms=dict(type='nms', iou_threshold=0.5))))

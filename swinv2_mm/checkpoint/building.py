@@ -1,0 +1,117 @@
+"""A model made to the measure of a file, for looking at it, converting it and testing it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.backbone import WindowSize
+
+from .errors import CheckpointError
+from .fitting import OUTPUT_NORM, architecture_of, position_bias_of
+from .heads import head_in
+from .loading import load_pretrained
+from .reading import Source, Weights, read_weights
+from .recognition import recognise
+from .report import LoadReport
+from .rules import translate
+from .stem import STEM
+from .trained_windows import trained_windows
+
+_RELEASED_NUM_STAGES = 4
+
+
+class LoadedModel(nn.Module):
+    """A backbone and, if the weights have one, their linear classification head.
+
+    Args:
+        backbone: Returns the map of the last stage, at least.
+        head: From its channels to classes.
+    """
+
+    def __init__(self, backbone: SwinTransformerV2, *, head: nn.Linear | None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scores of the classes, or, without a head, the pooled features.
+
+        Shapes:
+            (B, in_channels, H_px, W_px) -> (B, num_classes) or (B, C of the last stage)
+        """
+        pooled = self.backbone(x)[-1].mean((2, 3))
+        return pooled if self.head is None else self.head(pooled)
+
+
+def model_of(
+    source: Source, *, pretrained_window_sizes: WindowSize | None = None
+) -> tuple[LoadedModel, LoadReport]:
+    """Build the model that weights are those of, at the windows they were trained at, and load it.
+
+    Args:
+        source: As ``load_pretrained`` takes it.
+        pretrained_window_sizes: Those windows, where the weights do not tell.
+
+    Returns:
+        The model in eval mode, and the report of loading.
+
+    Raises:
+        CheckpointError: If the weights cannot be read, or make up no whole backbone.
+        ValueError: If the given windows do not fit.
+    """
+    weights = read_weights(source)
+    try:
+        model = _matching(weights, pretrained_window_sizes=pretrained_window_sizes)
+    except CheckpointError as error:
+        raise CheckpointError(f'{weights.origin}: {error}') from None
+    return model, load_pretrained(model.eval(), weights)
+
+
+def _matching(weights: Weights, *, pretrained_window_sizes: WindowSize | None) -> LoadedModel:
+    layout, prefix = recognise(weights.tensors)
+    inside = {
+        name.removeprefix(prefix): value
+        for name, value in weights.tensors.items()
+        if name.startswith(prefix)
+    }
+    own, num_stages = {}, _RELEASED_NUM_STAGES
+    # What the last norm is called depends on the number of stages, which the blocks tell.
+    for _ in range(2):
+        own = translate(inside, rules=layout.reading_rules(num_stages=num_stages)).values
+        arch = architecture_of(own)
+        if arch is None:
+            raise CheckpointError('the weights make up no whole SwinV2: a stage or its stem lacks')
+        num_stages = len(arch.depths)
+    position_bias = position_bias_of(own) or 'log_cpb'
+    windows = pretrained_window_sizes or trained_windows(
+        own,
+        num_stages=num_stages,
+        position_bias=position_bias,
+        declared=weights.declared_windows,
+    )
+    if windows is None:
+        raise CheckpointError(
+            f'{layout.name} weights do not say which windows they were trained at: give '
+            '--pretrained-window-sizes, such as 12 12 12 6'
+        )
+    stages = {int(m[1]) for name in own if (m := OUTPUT_NORM.fullmatch(name))}
+    stem = own[STEM]
+    backbone = SwinTransformerV2(
+        arch,
+        window_size=windows,
+        pretrained_window_sizes=pretrained_window_sizes,
+        position_bias=position_bias,
+        drop_path_rate=0.0,
+        out_indices=sorted(s for s in stages if s < num_stages) or (num_stages - 1,),
+        in_channels=stem.shape[1],
+        patch_size_px=stem.shape[2],
+    )
+    name = head_in(weights.tensors, prefix=prefix)
+    if name is None or num_stages - 1 not in backbone.out_indices:
+        return LoadedModel(backbone, head=None)
+    num_classes, dim = weights.tensors[f'{name}.weight'].shape
+    if dim != backbone.out_channels[-1]:
+        return LoadedModel(backbone, head=None)
+    bias = f'{name}.bias' in weights.tensors
+    return LoadedModel(backbone, head=nn.Linear(dim, num_classes, bias=bias))

@@ -1,0 +1,1 @@
+"""The transfer study: one training per position bias, tested at larger windows (paper table 1)."""

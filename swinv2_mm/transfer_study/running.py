@@ -1,0 +1,165 @@
+"""Running one cell of a transfer study with MMEngine's Runner."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import os
+from argparse import Namespace
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from logging import FileHandler
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from swinv2_mm.engine.launch import build_runner
+from swinv2_mm.errors import UserError
+
+from .configs import testing_config, training_config
+from .plan import Cell, Study
+
+_TOP1 = 'accuracy/top1'
+_WEIGHTS, _SETTINGS, _RESULT = 'weights.pth', 'settings.json', 'result.json'
+# MMEngine keeps loggers, message hubs and visualisers by name for the life of a process.
+_RUN_NUMBERS = itertools.count()
+
+
+def run_cell(
+    cell: Cell,
+    *,
+    study: Study,
+    base: Config,
+    work_dir: Path,
+    num_workers: int,
+    advance: Callable[[float], None],
+) -> dict:
+    """Do the work of a cell, going on from its newest checkpoint, and write its result.
+
+    Args:
+        cell: What to do. A training must be finished before its weights are tested or tuned.
+        study: All settings.
+        base: From ``base_config``.
+        work_dir: Of the study.
+        num_workers: Processes that load pictures.
+        advance: Called now and then with the part that is done, from 0 to 1.
+
+    Returns:
+        What is written: ``top1_percent``, unless the cell only trains.
+
+    Raises:
+        UserError: If the config or a picture does not fit.
+    """
+    folder = work_dir / cell.folder
+    first = Cell('train', cell.bias, cell.seed, study.pairs[0])
+    weights = work_dir / first.folder / _WEIGHTS
+    how = {'study': study, 'base': base, 'num_workers': num_workers}
+    share = study.training_share(cell)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / _SETTINGS, study.settings(cell))
+    if cell.kind != 'test':
+        start = None if cell.kind == 'train' else weights
+        weights = folder / _WEIGHTS
+        # There only once the training is finished.
+        if not weights.exists():
+            cfg = training_config(cell, **how)
+            newest = _newest_checkpoint(folder)
+            cfg.resume = newest is not None
+            cfg.load_from = str(newest or start) if newest or start else None
+            _run(cfg, folder, Runner.train, lambda part: advance(part * share))
+            _newest_checkpoint(folder).rename(weights)
+            for path in (*folder.glob('epoch_*.pth'), folder / 'last_checkpoint'):
+                path.unlink()
+    result: dict = {'cell': str(cell)}
+    if cell.kind != 'train':
+        cfg = testing_config(cell, **how)
+        cfg.load_from = str(weights)
+        metrics = _run(
+            cfg, folder / 'test', Runner.test, lambda part: advance(share + part * (1 - share))
+        )
+        result['top1_percent'] = float(metrics[_TOP1])
+    _write_json(folder / _RESULT, result)
+    return result
+
+
+def finished_result(cell: Cell, *, study: Study, work_dir: Path) -> dict | None:
+    """Return what a finished cell wrote, or ``None``.
+
+    Raises:
+        UserError: If the folder was begun with other settings.
+    """
+    folder = work_dir / cell.folder
+    settings = json.loads(json.dumps(study.settings(cell)))
+    begun = folder / _SETTINGS
+    if begun.exists():
+        found = json.loads(begun.read_text())
+        different = [name for name in settings if found.get(name) != settings[name]]
+        if different:
+            name = different[0]
+            raise UserError(
+                f'--work-dir: {folder} was begun with {name} {found.get(name)}, not '
+                f'{settings[name]}; name another folder'
+            )
+    result = folder / _RESULT
+    return json.loads(result.read_text()) if result.exists() else None
+
+
+class _Progress(Hook):
+    """Reports the part of a run that is done."""
+
+    def __init__(self, advance: Callable[[float], None]) -> None:
+        self.advance = advance
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Report, counted from the start of the training."""
+        self.advance((runner.iter + 1) / runner.max_iters)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
+        """Report."""
+        self.advance((batch_idx + 1) / len(runner.test_dataloader))
+
+
+def _run(
+    cfg: Config, folder: Path, method: Callable[[Runner], dict], advance: Callable[[float], None]
+) -> dict:
+    """Build a Runner that logs to a file only, and call a method of it."""
+    cfg.experiment_name = f'transfer_{os.getpid()}_{next(_RUN_NUMBERS)}'
+    arguments = Namespace(config=cfg.filename, work_dir=str(folder), launcher='none')
+    with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
+        runner = build_runner(cfg, arguments)
+    logger = runner.logger
+    logger.handlers = [h for h in logger.handlers if isinstance(h, FileHandler)]
+    try:
+        runner.register_hook(_Progress(advance), 'LOW')
+        return method(runner)
+    finally:
+        for handler in logger.handlers:
+            handler.close()
+        del runner
+        if torch.cuda.is_available():
+            # A Runner is full of cycles; its memory is wanted for the next one.
+            gc.collect()
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    try:
+        # By its name: the work dir may have moved.
+        name = Path((folder / 'last_checkpoint').read_text().strip()).name
+    except OSError:
+        return None
+    return folder / name if name and (folder / name).is_file() else None
+
+
+def _write_json(path: Path, content: dict) -> None:
+    """Write a file that is there whole or not at all."""
+    partial = path.with_suffix('.partial')
+    partial.write_text(json.dumps(content, indent=2) + '\n')
+    partial.replace(path)

@@ -1,0 +1,213 @@
+"""Damaged, altered and hostile files: one line each, no code run, nothing half loaded."""
+
+import collections
+import json
+import os
+import pickle
+import random
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_checkpoint_layouts import LAYOUTS, build, in_layout
+from test_checkpoint_tool import checkpoint  # noqa: F401
+
+CASES = 240
+SLOW_CASES = 2400
+SUFFIXES = ('.pth', '.legacy.pth', '.safetensors')
+
+
+def write(weights, path):
+    if path.suffix == '.safetensors':
+        save_file({name: value.contiguous() for name, value in weights.items()}, path)
+    else:
+        torch.save(weights, path, _use_new_zipfile_serialization='.legacy' not in path.name)
+
+
+# Each takes (dice, weights) and changes them in place. What must be refused says so.
+
+
+def _any(dice, weights):
+    return dice.choice(sorted(name for name in weights if 'relative_coords' not in name))
+
+
+def drop(dice, weights):
+    del weights[_any(dice, weights)]
+
+
+def rename(dice, weights):
+    name = _any(dice, weights)
+    position = dice.randrange(len(name))
+    weights[name[:position] + 'x' + name[position:]] = weights.pop(name)
+
+
+def swap(dice, weights):
+    one, two = _any(dice, weights), _any(dice, weights)
+    if weights[one].shape == weights[two].shape:
+        return drop(dice, weights)
+    weights[one], weights[two] = weights[two], weights[one]
+
+
+def transpose(dice, weights):
+    flat = [n for n, v in weights.items() if v.ndim == 2 and v.shape[0] != v.shape[1]]
+    name = dice.choice(sorted(flat))
+    weights[name] = weights[name].t().contiguous()
+
+
+def cut(dice, weights):
+    name = dice.choice(sorted(n for n, v in weights.items() if v.ndim and v.shape[0] > 1))
+    weights[name] = weights[name][: dice.randrange(weights[name].shape[0])].clone()
+
+
+def wrong_type(dice, weights):
+    name = _any(dice, weights)
+    kind = dice.choice([torch.int64, torch.bool, torch.uint8, torch.complex64])
+    weights[name] = weights[name].to(kind)
+
+
+def not_finite(dice, weights):
+    name = _any(dice, weights)
+    value = weights[name].float().clone()
+    value.view(-1)[dice.randrange(value.numel())] = dice.choice([float('nan'), float('inf')])
+    weights[name] = value
+
+
+def extra(dice, weights):
+    name = dice.choice(sorted(n for n in weights if n.endswith('.logit_scale')))
+    weights[name.rpartition('.')[0] + '.unheard_of'] = torch.ones(2)
+
+
+def half(dice, weights):
+    for name in weights:
+        weights[name] = weights[name].half()
+
+
+def extra_outside(dice, weights):
+    weights['optimizer_step'] = torch.ones(1)
+
+
+REFUSED = [drop, rename, swap, transpose, cut, wrong_type, not_finite, extra]
+ACCEPTED = [half]
+
+
+# Changes of the bytes: (dice, content) -> content
+
+
+def truncate(dice, content):
+    return content[: dice.randrange(len(content))]
+
+
+def flip(dice, content):
+    content = bytearray(content)
+    for _ in range(dice.choice([1, 3, 30])):
+        content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+    return bytes(content)
+
+
+def flip_start(dice, content):
+    content = bytearray(content)
+    content[dice.randrange(min(400, len(content)))] = dice.randrange(256)
+    return bytes(content)
+
+
+def blank(dice, content):
+    start = dice.randrange(len(content))
+    length = dice.choice([8, 512, 5000])
+    return content[:start] + bytes(len(content[start : start + length])) + content[start + length :]
+
+
+def insert(dice, content):
+    start = dice.randrange(len(content))
+    return content[:start] + dice.randbytes(dice.randrange(1, 40)) + content[start:]
+
+
+def giant_header(dice, content):
+    return struct.pack('<Q', dice.choice([1 << 62, 1 << 40, 0, 5])) + content[8:]
+
+
+DAMAGE = [truncate, flip, flip_start, blank, insert, giant_header]
+
+
+class Payload:
+    def __init__(self, call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def hostile(dice, weights, path, proof):
+    call = dice.choice(
+        [
+            (os.system, (f'touch {proof}',)),
+            (os.mkdir, (str(proof),)),
+            (eval, (f'open({str(proof)!r}, "w")',)),
+            (exec, (f'open({str(proof)!r}, "w")',)),
+            (open, (str(proof), 'w')),
+            (__import__('subprocess').call, (['touch', str(proof)],)),
+        ]
+    )
+    payload = Payload(call)
+    place = dice.choice(['beside', 'value', 'key', 'whole', 'raw'])
+    if place == 'raw':
+        path.write_bytes(pickle.dumps(payload, protocol=dice.choice([0, 2, 4])))
+        return
+    content = {
+        'beside': {'state_dict': weights, 'meta': payload},
+        'value': weights | {dice.choice(sorted(weights)): payload},
+        'key': {'state_dict': weights, 'meta': {'hooks': [payload] * 2}},
+        'whole': payload,
+    }[place]
+    torch.save(content, path, _use_new_zipfile_serialization=dice.random() < 0.5)
+
+
+@pytest.mark.parametrize(
+    'num_cases', [CASES, pytest.param(SLOW_CASES, marks=pytest.mark.slow)], ids=['some', 'all']
+)
+def test_no_file_does_harm(tmp_path, checkpoint, num_cases):  # noqa: F811
+    dice = random.Random(num_cases)
+    proof = tmp_path / 'proof'
+    models = {name: in_layout(build(seed=2), name) for name in LAYOUTS}
+    num_parameters = len(list(build().parameters()))
+    counts = collections.Counter()
+    for number in range(num_cases):
+        layout, suffix = dice.choice(sorted(models)), dice.choice(SUFFIXES)
+        weights = {name: value.clone() for name, value in models[layout].items()}
+        path = tmp_path / f'case{suffix}'
+        kind = dice.choice(['state', 'state', 'damage', 'hostile'])
+        if kind == 'hostile':
+            change, path = hostile, tmp_path / 'case.pth'
+            hostile(dice, weights, path, proof)
+        elif kind == 'state':
+            change = dice.choice([*REFUSED, *ACCEPTED, extra_outside])
+            change(dice, weights)
+            write(weights, path)
+        else:
+            change = dice.choice(DAMAGE)
+            write(weights, path)
+            path.write_bytes(change(dice, path.read_bytes()))
+        # Windows where the layout does not tell them; where it does, they are the same.
+        status, errors, text = checkpoint(
+            'inspect', path, '--json', '--pretrained-window-sizes', '4'
+        )
+        where = f'case {number}: {layout} {suffix} {change.__name__}: {errors}'
+        assert not proof.exists(), where
+        assert 'Traceback' not in errors, where
+        if status == 1:
+            assert errors.startswith('error: ') and errors.count('\n') == 1, where
+            assert len(errors) < 600, where
+        else:
+            assert status == 0, where
+            facts = json.loads(text)
+            # Whole, or said otherwise: all parameters, none missing without a reason.
+            assert len(facts['loaded']) + len(facts['missing']) == num_parameters, where
+            assert all('norm' in name for name in facts['missing']), where
+        if change in REFUSED or change is hostile:
+            assert status == 1, where
+        if change in ACCEPTED:
+            assert status == 0, where
+        counts[change.__name__, 'refused' if status else 'read'] += 1
+    print(f'{num_cases} files:', dict(sorted(counts.items())))
+    assert sum(counts.values()) == num_cases
+    assert all(counts[change.__name__, 'refused'] for change in (*REFUSED, hostile, truncate))

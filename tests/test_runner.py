@@ -1,0 +1,143 @@
+"""Where a model's weights may come from, and what it must not take."""
+
+import re
+
+import oracle
+import pytest
+import torch
+from test_checkpoint_heads import classifier
+from test_tools import CLASSIFIER, only_line
+
+from swinv2_mm.checkpoint import save_pretrained
+
+ARCH = {'embed_dim': 16, 'depths': (1, 1, 1, 1), 'num_heads': (1, 2, 4, 8)}
+SMALL = [
+    f'model.backbone.arch={ARCH!r}'.replace(' ', ''),
+    'model.head.in_channels=128',
+    'train_cfg.max_iters=1',
+    'train_dataloader.batch_size=4',
+    'train_dataloader.num_workers=1',
+    'default_hooks.checkpoint.interval=1',
+    'optim_wrapper.optimizer.lr=0.0',
+    '+test_dataloader.dataset.indices=4',
+    '+val_dataloader=None',
+    '+val_cfg=None',
+    '+val_evaluator=None',
+]
+
+
+@pytest.fixture
+def train(tool, use_data, tmp_path):
+    """Train for a step at rate 0, and return the weights, which are those that were loaded."""
+
+    def run(*options, name='run'):
+        folder = tmp_path / name
+        status, errors = tool(
+            'train', CLASSIFIER, '--work-dir', folder, '--cfg-options', *SMALL, *options
+        )
+        if status:
+            return only_line(errors)
+        run.log = next(folder.glob('*/*.log')).read_text()
+        return torch.load(folder / 'iter_1.pth', weights_only=False)['state_dict']
+
+    return run
+
+
+def foreign(path, *, num_classes=10, layout='timm', seed=0):
+    model = classifier(num_classes, arch=ARCH, window_size=8)
+    oracle.randomise(model, seed=seed)
+    save_pretrained(model, path, layout=layout)
+    return model
+
+
+def test_a_foreign_classifier_starts_a_training(train, tmp_path):
+    model = foreign(tmp_path / 'a.safetensors')
+    weights = train(f'load_from={tmp_path}/a.safetensors')
+    assert torch.equal(weights['head.fc.weight'], model.head.weight)
+    name = 'layers.2.blocks.0.mlp.fc1.weight'
+    assert torch.equal(weights[f'backbone.{name}'], model.backbone.get_parameter(name))
+    assert 'parameters loaded from timm weights trained at windows 8, 8, 8, 8' in train.log
+    assert 'keep their initial values' not in train.log
+
+
+def test_a_larger_head_needs_a_map(train, tmp_path):
+    model = foreign(tmp_path / 'a.pth', num_classes=30, layout='official')
+    weights = train(f'load_from={tmp_path}/a.pth')
+    assert weights['head.fc.weight'].abs().max() < 0.2 < model.head.weight.abs().max()
+    assert 'the weights have 30 classes, the model 10' in train.log
+    assert '2 parameters keep their initial values' in train.log
+    (tmp_path / 'map.txt').write_text('\n'.join(str(3 * i) for i in range(10)))
+    weights = train(
+        f'load_from={tmp_path}/a.pth', f'+head_class_map={tmp_path}/map.txt', name='mapped'
+    )
+    assert torch.equal(weights['head.fc.weight'], model.head.weight[::3])
+    assert 'absent.txt' in train(
+        f'load_from={tmp_path}/a.pth', '+head_class_map=absent.txt', name='absent'
+    )
+
+
+def test_parts_of_our_own_may_stay_fresh(train, tmp_path):
+    first = train()
+    start = f'load_from={tmp_path}/run/iter_1.pth'
+    line = train(start, 'model.head.num_classes=7', '+randomness.seed=1', name='refused')
+    assert 'does not fit' in line and 'fresh_parameters' in line
+    weights = train(start, '+fresh_parameters=["head"]', '+randomness.seed=1', name='fresh')
+    assert not torch.equal(weights['head.fc.weight'], first['head.fc.weight'])
+    for name, value in weights.items():
+        assert name.startswith('head.') or torch.equal(value, first[name]), name
+    assert re.search(r'2 tensors keep their initial values .*head\.fc\.bias', train.log)
+    pattern = '+fresh_parameters=["backbone.layers.*.blocks"]'
+    weights = train(start, pattern, '+randomness.seed=1', name='pattern')
+    name = 'backbone.layers.3.blocks.0.mlp.fc2.weight'
+    assert not torch.equal(weights[name], first[name])
+    line = train(start, '+fresh_parameters=["haed"]', name='unknown')
+    assert "the model has nothing called 'haed'" in line
+
+
+def test_released_weights_can_be_tested_but_not_half_of_them(tool, use_data, tmp_path):
+    foreign(tmp_path / 'a.pth', layout='huggingface')
+    options = ['--work-dir', tmp_path / 'test', '--cfg-options', *SMALL]
+    status, errors = tool('test', CLASSIFIER, tmp_path / 'a.pth', *options)
+    assert status == 1 and 'pretrained_window_sizes' in only_line(errors)
+    options.append('+model.backbone.pretrained_window_sizes=8')
+    status, errors = tool('test', CLASSIFIER, tmp_path / 'a.pth', *options)
+    assert status == 0, errors
+    foreign(tmp_path / 'b.safetensors', layout='timm', num_classes=11)
+    status, errors = tool('test', CLASSIFIER, tmp_path / 'b.safetensors', *options)
+    assert status == 1 and 'no weights for head.fc.weight' in only_line(errors)
+
+
+def test_only_what_is_trusted_may_run_code(train, tmp_path):
+    train()
+    path = tmp_path / 'run' / 'iter_1.pth'
+    proof = tmp_path / 'proof'
+
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(proof), 'w')
+
+    content = torch.load(path, weights_only=False)
+    torch.save(content | {'extra': Hostile()}, path)
+    line = train(f'load_from={path}', name='refused')
+    assert 'was refused' in line and '--trust-checkpoint' in line and not proof.exists()
+    # Also on the way into a backbone alone.
+    init_cfg = f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{path}")'
+    assert 'was refused' in train(init_cfg, name='refused_too') and not proof.exists()
+
+
+def test_trust_is_a_flag(tool, train, tmp_path):
+    train()
+    path = tmp_path / 'run' / 'iter_1.pth'
+    proof = tmp_path / 'proof'
+
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(proof), 'w')
+
+    torch.save(torch.load(path, weights_only=False) | {'extra': Hostile()}, path)
+    status, errors = tool(
+        'train', CLASSIFIER, '--trust-checkpoint', '--work-dir', tmp_path / 'trusted',
+        '--cfg-options', *SMALL, f'load_from={path}',
+    )  # fmt: skip
+    assert status == 0, errors
+    assert proof.exists()

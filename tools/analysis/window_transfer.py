@@ -1,0 +1,156 @@
+"""Compare position biases at larger windows than they were trained at (paper table 1)."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.core.position_bias import POSITION_BIASES
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+from swinv2_mm.transfer_study.configs import base_config
+from swinv2_mm.transfer_study.images import find_images
+from swinv2_mm.transfer_study.plan import Pair, Study
+from swinv2_mm.transfer_study.report import draw, notes, table_rows, write_numbers
+from swinv2_mm.transfer_study.running import finished_result, run_cell
+
+CONFIG = Path(__file__).resolve().parents[2] / 'configs/classification/swinv2-nano-w8_flowers.py'
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add('--data-root', type=Path, required=True, help='folder with train/CLASS and val/CLASS')
+    add('--work-dir', type=Path, default=Path('work_dirs/window_transfer'), help='all results')
+    add(
+        '--pairs',
+        nargs='+',
+        default=['96/6', '128/8', '192/12'],
+        metavar='PX/WINDOW',
+        help='side of the pictures in px / of the windows in tokens; trained at the first',
+    )
+    add('--biases', nargs='+', choices=POSITION_BIASES, default=['table', 'linear_cpb', 'log_cpb'])
+    add('--seeds', nargs='+', type=int, default=[0], help='a training per bias for each')
+    add('--arch', default='nano', help="nano, tiny, ..., or 'dict(embed_dim=...,...)'")
+    add('--epochs', type=int, default=50, help='of the training')
+    add('--fine-tune-epochs', type=int, default=2, help='at each further pair; 0 for none')
+    add('--lr', type=float, default=1e-3, help='peak learning rate of the training')
+    add('--fine-tune-lr', type=float, default=2e-4, help='peak learning rate of fine-tuning')
+    add('--batch-size', type=int, default=16, help='in training')
+    add('--min-crop', type=float, default=0.35, help='least share of a picture in a training crop')
+    add('--test-crop', type=float, default=0.875, help='side of the tested centre, relative')
+    add('--no-flip', action='store_true', help='do not mirror training pictures')
+    add('--num-workers', type=int, default=1, help='processes that load pictures')
+    add(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change other config entries, such as optim_wrapper.type=AmpOptimWrapper on a GPU',
+    )
+    return parser.parse_args()
+
+
+def read_study(args: argparse.Namespace) -> Study:
+    """Turn the command line into the settings of a study."""
+    study = Study(
+        images=find_images(args.data_root.absolute()),
+        arch=args.arch,
+        pairs=tuple(map(Pair.parse, args.pairs)),
+        biases=tuple(args.biases),
+        seeds=tuple(args.seeds),
+        epochs=args.epochs,
+        fine_tune_epochs=args.fine_tune_epochs,
+        lr=args.lr,
+        fine_tune_lr=args.fine_tune_lr,
+        batch_size=args.batch_size,
+        min_crop_rate=args.min_crop,
+        test_crop_rate=args.test_crop,
+        with_flip=not args.no_flip,
+        cfg_options=tuple(args.cfg_options),
+    )
+    study.check()
+    return study
+
+
+def run_study(study: Study, *, work_dir: Path, num_workers: int, console: Console) -> dict:
+    """Run what is not finished; returns the scores in percent by cell."""
+    base = base_config(CONFIG, study=study)
+    cells = list(study.cells())
+    results = {cell: finished_result(cell, study=study, work_dir=work_dir) for cell in cells}
+    scores = {c: r['top1_percent'] for c, r in results.items() if r and 'top1_percent' in r}
+    todo = [cell for cell in cells if results[cell] is None]
+    console.print(f'{len(cells)} cells, {len(cells) - len(todo)} of them finished already')
+    total = sum(map(study.cost, cells))
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TextColumn('{task.percentage:.0f} %'),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task('', total=total)
+        done = sum(study.cost(cell) for cell in cells if cell not in todo)
+        for cell in todo:
+            started, cost = time.time(), study.cost(cell)
+            progress.update(bar, description=str(cell), completed=done)
+            result = run_cell(
+                cell,
+                study=study,
+                base=base,
+                work_dir=work_dir,
+                num_workers=num_workers,
+                advance=lambda part, done=done, cost=cost: progress.update(
+                    bar, completed=done + part * cost
+                ),
+            )
+            done += cost
+            score = result.get('top1_percent')
+            if score is not None:
+                scores[cell] = score
+                write_numbers(study, scores, folder=work_dir)
+            what = 'trained' if score is None else f'top-1 {score:.1f} %'
+            console.print(f'{cell}: {what} ({time.time() - started:.0f} s)', soft_wrap=True)
+        progress.update(bar, description='finished', completed=total)
+    return {cell: scores[cell] for cell in cells if cell in scores}
+
+
+def main() -> None:
+    """Run the study."""
+    args = parse_args()
+    # mmcv says so of the default of its own ColorJitter, in every worker of every epoch.
+    warnings.filterwarnings('ignore', message="Only use 'alpha' for pillow backend")
+    study = read_study(args)
+    try:
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--work-dir {args.work_dir}: {error.strerror}') from error
+    console = Console()
+    scores = run_study(study, work_dir=args.work_dir, num_workers=args.num_workers, console=console)
+    write_numbers(study, scores, folder=args.work_dir)
+    draw(study, scores, path=args.work_dir / 'plot.png')
+    head, *rows = table_rows(study, scores)
+    table = Table(*head)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for line in notes(study, scores):
+        console.print(line)
+    for name in ('table.md', 'results.csv', 'results.json', 'plot.png'):
+        console.print(f'  {args.work_dir / name}', soft_wrap=True)
+
+
+if __name__ == '__main__':
+    run_tool(main)
