@@ -4,9 +4,9 @@ Always there: ``format``, ``classes`` (names), ``images`` (M paths), ``sizes`` (
 width in pixels. With detections: ``offsets`` (M + 1,), the rows from ``offsets[i]`` to before
 ``offsets[i + 1]`` being those of image ``i`` in ``boxes`` (K, 4), corners in pixels, ``scores``
 (K,) and ``labels`` (K,); with instance masks ``mask_bytes``, COCO's compressed run lengths one
-after another, cut by ``mask_offsets`` (K + 1,). With label maps: ``label_map_0`` (H, W) and so on; panoptic ones under
-``panoptic_map_0``, mmdet's ``class + 1000 * instance``. With classes: ``class_scores`` (M, classes)
-and ``class_labels`` (M,).
+after another, cut by ``mask_offsets`` (K + 1,). With label maps: ``label_map_0`` (H, W) and so on;
+panoptic ones under ``panoptic_map_0``, mmdet's ``class + 1000 * instance``. With classes:
+``class_scores`` (M, classes) and ``class_labels`` (M,).
 """
 
 from __future__ import annotations
