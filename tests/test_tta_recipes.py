@@ -14,7 +14,7 @@ from tiny_data import write_data
 import swinv2_mm.models  # noqa: F401
 
 CONFIGS = ROOT / 'configs'
-VIEWS = ['tta.scales=[1.0,0.5]', 'tta.flips=[none,horizontal]']
+VIEWS = ['tta.scales=[1.0,1.5]', 'tta.flips=[none,horizontal]']
 
 
 @pytest.fixture

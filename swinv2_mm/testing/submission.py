@@ -36,7 +36,8 @@ def write_submission_only(cfg: Config, folder: Path) -> None:
             for key in ('seg_map_path', 'seg'):
                 prefix.pop(key, None)
     several = isinstance(cfg.test_evaluator, (list, tuple))
-    for metric in cfg.test_evaluator if several else [cfg.test_evaluator]:
+    metrics = cfg.test_evaluator if several else [cfg.test_evaluator]
+    for metric in metrics:
         arguments = _arguments(metric['type'], cfg.get('default_scope'))
         if 'format_only' not in arguments:
             raise UserError(
@@ -48,8 +49,10 @@ def write_submission_only(cfg: Config, folder: Path) -> None:
             metric['output_dir'] = str(folder)
         else:
             metric['outfile_prefix'] = str(folder / 'predictions')
-        if 'ann_file' in arguments and len(datasets) == 1 and datasets[0].get('ann_file'):
-            # Where the data set has been changed to a test set, its names and ids count.
+        # Where the data set has been changed to a test set, its names and ids count. Two metrics,
+        # of panoptic segments and of instances, have files in formats of their own.
+        alone = len(metrics) == len(datasets) == 1
+        if 'ann_file' in arguments and alone and datasets[0].get('ann_file'):
             root = datasets[0].get('data_root') or ''
             metric['ann_file'] = os.path.join(root, datasets[0]['ann_file'])
     folder.mkdir(parents=True, exist_ok=True)
