@@ -14,6 +14,7 @@ from mmengine.hooks import PrepareTTAHook
 import swinv2_mm.models
 import swinv2_mm.testing.multi_view
 import swinv2_mm.testing.predictions  # noqa: F401
+from swinv2_mm.checkpoint.zoo import url_of
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.engine.config_file import apply_options, check_data, load_config
 from swinv2_mm.engine.launch import (
@@ -40,7 +41,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_arguments(parser)
-    parser.add_argument('checkpoint', help='weights written by tools/train.py')
+    parser.add_argument(
+        'checkpoint', help='weights: a file, a URL, or the name of a released model'
+    )
     parser.add_argument(
         '--tta',
         action='store_true',
@@ -144,8 +147,9 @@ def main() -> None:
     if args.tta:
         complete_tta(cfg)
     apply_options(cfg, args.cfg_options)
-    if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
-        raise UserError(f'checkpoint {args.checkpoint} does not exist')
+    if not Path(args.checkpoint).exists() and '://' not in args.checkpoint:
+        if url_of(args.checkpoint) is None:
+            raise UserError(f'checkpoint {args.checkpoint} does not exist')
     cfg.load_from, cfg.resume = args.checkpoint, False
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     submission = Path(cfg.work_dir) / 'submission'

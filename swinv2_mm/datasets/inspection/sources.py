@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from swinv2_mm.engine.config_file import _datasets
+from swinv2_mm.engine.config_file import innermost_datasets
 from swinv2_mm.errors import UserError
 
 # The classes that this package knows how to read, the more special ones first.
@@ -69,7 +69,7 @@ def sources_of(cfg: Config, loader: str) -> Iterator[Source]:
         UserError: If a data set has no known class, or lies on another machine.
     """
     outer = (cfg.get(f'{loader}_dataloader') or {}).get('dataset')
-    inner = list(_datasets(outer))
+    inner = list(innermost_datasets(outer))
     for number, dataset in enumerate(inner):
         name = f'{loader}[{number}]' if len(inner) > 1 else loader
         scope = cfg.get('default_scope') or 'mmengine'
