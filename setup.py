@@ -21,7 +21,7 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'test')}
+EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'test', 'browser')}
 
 setup(
     name='swinv2_mm',
@@ -32,6 +32,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
+    package_data={'swinv2_mm.demo_page': ['page.*']},
     install_requires=requirements('core'),
     extras_require={
         **EXTRAS,

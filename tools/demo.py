@@ -1,7 +1,7 @@
 """Serve a web page on which trained models can be tried with own images.
 
-    python tools/demo.py                              all trainings in work_dirs
-    python tools/demo.py --model CONFIG WEIGHTS       one model; may be repeated
+python tools/demo.py                              all trainings in work_dirs
+python tools/demo.py --model CONFIG WEIGHTS       one model; may be repeated
 """
 
 from __future__ import annotations

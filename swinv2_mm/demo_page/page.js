@@ -11,6 +11,7 @@ function say(text, isBad = false) {
 function showFields() {
   const model = state.models[get('model').value];
   get('threshold-field').hidden = !model || model.task !== 'detection';
+  get('model-help').textContent = model ? model.name : '';
 }
 
 function take(file) {
@@ -114,7 +115,15 @@ async function start() {
   state.limits = answer.limits;
   get('window').max = answer.limits.window;
   get('limits').textContent = `${answer.limits.formats.join(', ')}, up to ${Math.round(answer.limits.bytes / 2 ** 20)} MB`;
-  answer.models.forEach((model, number) => get('model').add(new Option(`${model.task}: ${model.name}`, number)));
+  answer.models.forEach((model, number) => {
+    let group = get('model').querySelector(`[label=${model.task}]`);
+    if (!group) {
+      group = document.createElement('optgroup');
+      group.label = model.task;
+      get('model').append(group);
+    }
+    group.append(new Option(model.name, number));
+  });
   showFields();
   listen();
 }

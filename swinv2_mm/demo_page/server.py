@@ -86,11 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = 'swinv2_mm'
     sys_version = ''
 
-    def do_GET(self) -> None:  # noqa: N802 (the name is http.server's)
+    def do_GET(self) -> None:
         """Send a file or the list of models."""
         self._answer(self._get)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Predict."""
         self._answer(self._post)
 

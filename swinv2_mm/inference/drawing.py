@@ -33,24 +33,18 @@ class Painter:
         # Not those of a run: nothing is kept but the picture.
         settings = {k: v for k, v in dict(cfg.visualizer).items() if k != 'vis_backends'}
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
-            self._visualizer = VISUALIZERS.build(
-                {**settings, 'name': f'painter-{next(_numbers)}'}
-            )
+            self._visualizer = VISUALIZERS.build({**settings, 'name': f'painter-{next(_numbers)}'})
 
     def draw(self, prediction: Prediction) -> np.ndarray:
         """Return a picture (H, W, 3), BGR; a small classified image is enlarged."""
         image = prediction.image[:, :, ::-1]
         classes, visualizer = prediction.classes, self._visualizer
-        visualizer.dataset_meta = dict(
-            classes=list(classes.names), palette=list(classes.palette)
-        )
+        visualizer.dataset_meta = dict(classes=list(classes.names), palette=list(classes.palette))
         if prediction.task == 'classification':
             if min(image.shape[:2]) < _SMALLEST_SIDE_PX:
                 factor = _SMALLEST_SIDE_PX / min(image.shape[:2])
                 image = cv2.resize(image, None, fx=factor, fy=factor)
-            visualizer.visualize_cls(
-                image, prediction.sample, classes=classes.names, draw_gt=False
-            )
+            visualizer.visualize_cls(image, prediction.sample, classes=classes.names, draw_gt=False)
         elif prediction.task == 'segmentation':
             visualizer.add_datasample(
                 '', image, prediction.sample, draw_gt=False, with_labels=self._with_labels

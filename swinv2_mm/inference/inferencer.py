@@ -155,9 +155,7 @@ class SwinV2Inferencer:
         finally:
             readers.shutdown(cancel_futures=True)
 
-    def _predict(
-        self, batch: list[LoadedInput], on_error: Callable | None
-    ) -> Iterator[Prediction]:
+    def _predict(self, batch: list[LoadedInput], on_error: Callable | None) -> Iterator[Prediction]:
         try:
             samples = self._test_step(batch)
         except (torch.OutOfMemoryError, MemoryError) as error:

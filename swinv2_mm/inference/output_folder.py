@@ -63,9 +63,8 @@ class OutputFolder:
         if path.exists():
             earlier = _read_json(self.root / RUN)
             if differing := [key for key in run if earlier.get(key) != run[key]]:
-                raise UserError(
-                    f'{self.root} was made with another {", ".join(differing)}; it cannot be resumed'
-                )
+                names = ', '.join(differing)
+                raise UserError(f'{self.root} was made with another {names}: not to be resumed')
             self._keep_complete_lines(path)
         else:
             (self.root / RUN).write_text(json.dumps(run, indent=2) + '\n')

@@ -74,9 +74,7 @@ class Prediction:
         found = self.sample.pred_instances
         found = found[found.scores.argsort(descending=True, stable=True)]
         masks = _run_lengths(found.masks.numpy()) if 'masks' in found else None
-        rows = zip(
-            found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
-        )
+        rows = zip(found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
         for i, ((left, top, right, bottom), score, label) in enumerate(rows):
             detection = {
                 'class': self._name(label),

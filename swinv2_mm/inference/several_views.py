@@ -35,6 +35,4 @@ def wrap_for_views(model: nn.Module, cfg: Config) -> nn.Module:
         raise UserError('--tta: the config has no entry tta = dict(scales=..., flips=...)')
     views = split_test_pipeline(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
-        return MultiViewModel(
-            model, scope=cfg.default_scope, views=views, nms=cfg.tta.get('nms')
-        )
+        return MultiViewModel(model, scope=cfg.default_scope, views=views, nms=cfg.tta.get('nms'))
