@@ -51,6 +51,9 @@ def weights(tmp_path_factory):
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             model = MODELS.build(cfg.model)
         model.init_weights()
+        with torch.no_grad():  # norms start at 0: nothing that blocks do would be seen
+            for value in model.parameters():
+                value += 0.02 * torch.randn_like(value)
         names = NAMES[::-1] if task == 'classification' else NAMES
         names = ['photograph', *NAMES] if task == 'segmentation' else names
         meta = {'dataset_meta': {'classes': tuple(names)}, 'config': 'raise SystemExit'}
@@ -226,8 +229,8 @@ class TestTool:
             chosen = [*OPTIONS.get(task, ()), *options]
             changes = ['--cfg-options', *chosen] if chosen else []
             return tool(
-                'infer', *arguments, '--config', config_of(task), '--out', out, '--device', 'cpu',
-                '--weights', weights / f'{task}.pth', *changes,
+                'infer', '--config', config_of(task), '--out', out, '--device', 'cpu',
+                '--weights', weights / f'{task}.pth', *arguments, *changes,
             )  # fmt: skip
 
         return run

@@ -1,7 +1,7 @@
 'use strict';
 
 const get = (id) => document.getElementById(id);
-const state = { models: [], limits: null, image: null, original: null, predicted: null };
+const state = { models: [], limits: null, image: null, isChanged: false, original: null, predicted: null };
 
 function say(text, isBad = false) {
   get('status').textContent = text;
@@ -29,7 +29,9 @@ function take(file) {
 }
 
 async function predict() {
-  if (!state.image || get('form').getAttribute('aria-busy') === 'true') return;
+  if (!state.image) return;
+  state.isChanged = get('form').getAttribute('aria-busy') === 'true';
+  if (state.isChanged) return; // once more when the answer is there
   get('form').setAttribute('aria-busy', 'true');
   get('run').disabled = true;
   say('Predicting …');
@@ -49,6 +51,7 @@ async function predict() {
     get('form').removeAttribute('aria-busy');
     get('run').disabled = false;
   }
+  if (state.isChanged) predict();
 }
 
 function show(answer) {

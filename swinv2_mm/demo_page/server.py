@@ -11,7 +11,9 @@ import json
 import math
 import threading
 import time
+import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -107,9 +109,14 @@ class _Handler(BaseHTTPRequestHandler):
         except UserError as error:
             status = HTTPStatus.UNPROCESSABLE_ENTITY
             content, kind = _json({'error': str(error)}), 'json'
-        except TimeoutError:
+        except (TimeoutError, ConnectionError):
             self.close_connection = True
             return
+        except Exception:
+            # The page must say something; whoever serves it sees what.
+            traceback.print_exc()
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            content, kind = _json({'error': 'the model failed on this image'}), 'json'
         if status != HTTPStatus.OK:
             # An upload that was refused may not have been read.
             self.close_connection = True
@@ -120,8 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header('Connection', 'close')
         for name, value in _HEADERS.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
+        with suppress(ConnectionError):  # who asked has gone
+            self.end_headers()
+            self.wfile.write(content)
 
     def _check_origin(self) -> None:
         """Refuse other sites in the same browser, also under a name that points here."""
