@@ -21,7 +21,8 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'instaboost', 'test')}
+NAMES = ('openmmlab', 'demo', 'instaboost', 'browser', 'test')
+EXTRAS = {name: requirements(name) for name in NAMES}
 
 setup(
     name='swinv2_mm',
@@ -32,6 +33,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
+    package_data={'swinv2_mm.demo_page': ['page.*']},
     install_requires=requirements('core'),
     extras_require={
         **EXTRAS,
