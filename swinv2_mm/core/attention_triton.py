@@ -87,6 +87,7 @@ def _plan(qkv: Tensor, heads: int, geometry: list[int]) -> _Launch:
         # Float32 tiles fill the shared memory without a second stage.
         'num_stages': 2 if qkv.element_size() == 2 else 1,
         'ACC': tl.float64 if qkv.dtype == torch.float64 else tl.float32,
+        'WIDE': qkv.device.type == 'cpu',
     }  # fmt: skip
     return _Launch((h, w, *shift), constants, num_windows, heads, mh * mw)
 

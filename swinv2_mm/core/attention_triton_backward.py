@@ -27,6 +27,8 @@ from .attention_triton_forward import (
     MAX_LOG,
     inverse_norm,
     load_rows,
+    narrow,
+    product,
     store_rows,
     table_index,
     tile_logits,
@@ -39,14 +41,14 @@ _RUNTIME = ['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x']
 @triton.jit
 def tile_gradient(
     q, k, v, d_out, lse, delta, unit_q, unit_k, bias, segment_q, segment_k, real_k,
-    SHIFTED: tl.constexpr, ACC: tl.constexpr,
+    SHIFTED: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Return the attention weights of a tile and the gradient of its logits, both (BM, BN)."""
     logits = tile_logits(
-        q, k, unit_q, unit_k, bias, segment_q, segment_k, real_k, SHIFTED, ACC
+        q, k, unit_q, unit_k, bias, segment_q, segment_k, real_k, SHIFTED, ACC, WIDE
     )  # fmt: skip
     weights = tl.exp(logits - lse[:, None])
-    d_weights = tl.dot(d_out, tl.trans(v), input_precision='ieee', out_dtype=ACC)
+    d_weights = product(d_out, tl.trans(v), ACC, WIDE)
     return weights, weights * (d_weights - delta[:, None])
 
 
@@ -74,7 +76,7 @@ def single_backward_kernel(
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BN: tl.constexpr, SHIFTED: tl.constexpr, NEEDS_BIAS: tl.constexpr, FIXED_POINT: tl.constexpr,
-    ACC: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """All gradients of windows that fit in one tile. Grid: chunks of windows x heads."""
     N: tl.constexpr = MH * MW
@@ -105,20 +107,20 @@ def single_backward_kernel(
         inverse_k = inverse_norm(k, ACC)
         weights, grad = tile_gradient(
             q, k, v, do, lse_q, delta, inverse_q * scale, inverse_k, tile_bias,
-            segment, segment, real, SHIFTED, ACC,
+            segment, segment, real, SHIFTED, ACC, WIDE,
         )  # fmt: skip
         unit_q = q.to(ACC) * inverse_q[:, None]
         unit_k = k.to(ACC) * inverse_k[:, None]
-        half = grad.to(q.dtype)
-        to_q = tl.dot(half, unit_k.to(q.dtype), input_precision='ieee', out_dtype=ACC)
-        to_k = tl.dot(tl.trans(half), unit_q.to(q.dtype), input_precision='ieee', out_dtype=ACC)
+        half = narrow(grad, q.dtype, WIDE)
+        to_q = product(half, narrow(unit_k, q.dtype, WIDE), ACC, WIDE)
+        to_k = product(tl.trans(half), narrow(unit_q, q.dtype, WIDE), ACC, WIDE)
         d_q, along = through_norm(to_q, unit_q, scale, inverse_q)
         d_k, _ = through_norm(to_k, unit_k, scale, inverse_k)
-        d_v = tl.dot(tl.trans(weights.to(do.dtype)), do, input_precision='ieee', out_dtype=ACC)
+        d_v = product(tl.trans(narrow(weights, q.dtype, WIDE)), do, ACC, WIDE)
         target = d_qkv + base * (3 * C) + head * D
-        store_rows(target, d_q, pixel, real, 3 * C, D, DP)
-        store_rows(target + C, d_k, pixel, real, 3 * C, D, DP)
-        store_rows(target + 2 * C, d_v, pixel, real, 3 * C, D, DP)
+        store_rows(target, d_q, pixel, real, 3 * C, D, DP, WIDE)
+        store_rows(target + C, d_k, pixel, real, 3 * C, D, DP, WIDE)
+        store_rows(target + 2 * C, d_v, pixel, real, 3 * C, D, DP, WIDE)
         sum_along += along
         sum_logits += grad
     tl.store(d_scale + pid, tl.sum(sum_along, 0) * scale)
@@ -132,6 +134,7 @@ def query_backward_kernel(
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
     """dQ, delta, and the program's part of dlog s. Grid: windows x heads x tiles of BM queries."""
     N: tl.constexpr = MH * MW
@@ -164,10 +167,10 @@ def query_backward_kernel(
         _, grad = tile_gradient(
             q, k, v, do, lse_q, delta_q, inverse_q * scale, inverse_k,
             tl.load(bias + table_index(t_q, t_k, MH, MW)),
-            segment_q, segment_k, real_k, SHIFTED, ACC,
+            segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
         )  # fmt: skip
-        unit_k = (k.to(ACC) * inverse_k[:, None]).to(q.dtype)
-        to_q += tl.dot(grad.to(q.dtype), unit_k, input_precision='ieee', out_dtype=ACC)
+        unit_k = narrow(k.to(ACC) * inverse_k[:, None], q.dtype, WIDE)
+        to_q += product(narrow(grad, q.dtype, WIDE), unit_k, ACC, WIDE)
     d_q, along = through_norm(to_q, q.to(ACC) * inverse_q[:, None], scale, inverse_q)
-    store_rows(d_qkv + base * (3 * C) + head * D, d_q, pixel_q, real_q, 3 * C, D, DP)
+    store_rows(d_qkv + base * (3 * C) + head * D, d_q, pixel_q, real_q, 3 * C, D, DP, WIDE)
     tl.store(d_scale + pid, tl.sum(along, 0) * scale)

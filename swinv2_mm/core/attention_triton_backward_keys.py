@@ -16,6 +16,8 @@ from .attention_triton_forward import (
     MAX_LOG,
     inverse_norm,
     load_rows,
+    narrow,
+    product,
     store_rows,
     table_index,
     window_tokens,
@@ -30,8 +32,9 @@ def key_backward_kernel(
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Gradients dK and dV. Grid: windows x heads x tiles of BN keys; walks over BM queries at a time."""
+    """Write dK and dV. Grid: windows x heads x tiles of BN keys; walks over BM queries."""
     N: tl.constexpr = MH * MW
     C: tl.constexpr = HEADS * D
     TILES: tl.constexpr = (N + BN - 1) // BN
@@ -61,17 +64,17 @@ def key_backward_kernel(
         weights, grad = tile_gradient(
             q, k, v, do, lse_q, delta_q, inverse_q * scale, inverse_k,
             tl.load(bias + table_index(t_q, t_k, MH, MW)),
-            segment_q, segment_k, real_k, SHIFTED, ACC,
+            segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
         )  # fmt: skip
-        unit_q = (q.to(ACC) * inverse_q[:, None]).to(q.dtype)
-        grad = tl.trans(grad.to(q.dtype))
-        weights = tl.trans(weights.to(q.dtype))
-        to_k += tl.dot(grad, unit_q, input_precision='ieee', out_dtype=ACC)
-        d_v += tl.dot(weights, do, input_precision='ieee', out_dtype=ACC)
+        unit_q = narrow(q.to(ACC) * inverse_q[:, None], q.dtype, WIDE)
+        grad = tl.trans(narrow(grad, q.dtype, WIDE))
+        weights = tl.trans(narrow(weights, q.dtype, WIDE))
+        to_k += product(grad, unit_q, ACC, WIDE)
+        d_v += product(weights, do, ACC, WIDE)
     d_k, _ = through_norm(to_k, k.to(ACC) * inverse_k[:, None], scale, inverse_k)
     target = d_qkv + base * (3 * C) + head * D
-    store_rows(target + C, d_k, pixel_k, real_k, 3 * C, D, DP)
-    store_rows(target + 2 * C, d_v, pixel_k, real_k, 3 * C, D, DP)
+    store_rows(target + C, d_k, pixel_k, real_k, 3 * C, D, DP, WIDE)
+    store_rows(target + 2 * C, d_v, pixel_k, real_k, 3 * C, D, DP, WIDE)
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
@@ -80,9 +83,9 @@ def bias_backward_kernel(
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, FIXED_POINT: tl.constexpr,
-    ACC: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Gradient dbias. Grid: chunks of windows x heads x query tiles x key tiles; walks over windows."""
+    """Add up dbias. Grid: chunks of windows x heads x query tiles x key tiles."""
     N: tl.constexpr = MH * MW
     C: tl.constexpr = HEADS * D
     TILES_Q: tl.constexpr = (N + BM - 1) // BM
@@ -112,7 +115,7 @@ def bias_backward_kernel(
         delta_q = tl.load(delta + row + t_q, mask=t_q < N, other=0.0)
         _, grad = tile_gradient(
             q, k, v, do, lse_q, delta_q, inverse_norm(q, ACC) * scale, inverse_norm(k, ACC),
-            tile_bias, segment_q, segment_k, real_k, SHIFTED, ACC,
+            tile_bias, segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
         )  # fmt: skip
         sum_logits += grad
     add_to_table(d_bias + table, sum_logits, t_q, t_k, factor, N, MH, MW, FIXED_POINT)

@@ -2,11 +2,11 @@
 
 Imported only when a kernel is launched: needs Triton.
 
-Layout. ``qkv`` is the contiguous map (B, H, W, 3C); channel ``part * C + head * D + i`` holds query,
-key or value (part 0, 1, 2). No window is ever copied: a program computes for each token of its
-window which pixel of the map it is, so that padding, shift, partition and the way back are
-address arithmetic. ``bias`` is the table (heads, (2 MH - 1) * (2 MW - 1)), ``lse`` and ``delta`` are
-(windows, heads, N) with windows = B * nH * nW.
+Layout. ``qkv`` is the contiguous map (B, H, W, 3C); channel ``part * C + head * D + i`` holds
+query, key or value (part 0, 1, 2). No window is ever copied: a program computes for each token of
+its window which pixel of the map it is, so that padding, shift, partition and the way back are
+address arithmetic. ``bias`` is the table (heads, (2 MH - 1) * (2 MW - 1)), ``lse`` and ``delta``
+are (windows, heads, N) with windows = B * nH * nW.
 
 Tiles. A program owns BM queries of one head and walks over all keys, BN at a time, with an online
 softmax; N x N logits exist as one BM x BN tile in registers. Where one tile holds a whole window
@@ -64,11 +64,37 @@ def load_rows(ptr, pixel, real, STRIDE: tl.constexpr, D: tl.constexpr, DP: tl.co
 
 
 @triton.jit
-def store_rows(ptr, x, pixel, real, STRIDE: tl.constexpr, D: tl.constexpr, DP: tl.constexpr):
+def store_rows(
+    ptr, x, pixel, real,
+    STRIDE: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
     """Store a (tokens, DP) tile where ``load_rows`` reads it."""
     d = tl.arange(0, DP)
     mask = real[:, None] & (d < D)[None, :]
-    tl.store(ptr + pixel[:, None] * STRIDE + d[None, :], x.to(ptr.dtype.element_ty), mask=mask)
+    x = narrow(x, ptr.dtype.element_ty, WIDE)
+    tl.store(ptr + pixel[:, None] * STRIDE + d[None, :], x, mask=mask)
+
+
+@triton.jit
+def narrow(x, dtype: tl.constexpr, WIDE: tl.constexpr):
+    """Round a tile to a type. Triton's interpreter (``WIDE``) would cut bfloat16 off instead."""
+    if WIDE and dtype == tl.bfloat16:
+        bits = x.to(tl.int32, bitcast=True)
+        bits += 0x7FFF + ((bits >> 16) & 1)
+        x = (bits >> 16 << 16).to(tl.float32, bitcast=True)
+    return x.to(dtype)
+
+
+@triton.jit
+def product(a, b, ACC: tl.constexpr, WIDE: tl.constexpr):
+    """Matrix product of two tiles, summed in ACC; float32 operands are not cut to TF32.
+
+    ``WIDE`` also multiplies in ACC: Triton's interpreter would multiply the codes of bfloat16.
+    """
+    if WIDE:
+        a = a.to(ACC)
+        b = b.to(ACC)
+    return tl.dot(a, b, input_precision='ieee', out_dtype=ACC)
 
 
 @triton.jit
@@ -93,13 +119,13 @@ def table_index(t_q, t_k, MH: tl.constexpr, MW: tl.constexpr):
 @triton.jit
 def tile_logits(
     q, k, unit_q, unit_k, bias, segment_q, segment_k, real_k,
-    SHIFTED: tl.constexpr, ACC: tl.constexpr,
+    SHIFTED: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Logits of a tile: cosine * scale + bias + seam (equation 2), in ACC.
 
     ``unit_q`` is scale / |q|, ``unit_k`` is 1 / |k|.
     """
-    logits = tl.dot(q, tl.trans(k), input_precision='ieee', out_dtype=ACC)
+    logits = product(q, tl.trans(k), ACC, WIDE)
     logits = logits * unit_q[:, None] * unit_k[None, :] + bias
     if SHIFTED:
         logits += tl.where(segment_q[:, None] != segment_k[None, :], SEAM, 0.0)
@@ -112,6 +138,7 @@ def forward_kernel(
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
+    WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write the output map and the log-sum-exp of each query.
 
@@ -153,16 +180,16 @@ def forward_kernel(
                 tile_bias = tl.load(bias + table_index(t_q, t_k, MH, MW))
             logits = tile_logits(
                 q, k, unit_q, inverse_norm(k, ACC), tile_bias, segment_q, segment_k, real_k,
-                SHIFTED, ACC,
+                SHIFTED, ACC, WIDE,
             )  # fmt: skip
             larger = tl.maximum(largest, tl.max(logits, 1))
             shrink = tl.exp(largest - larger)
             weights = tl.exp(logits - larger[:, None])
             total = total * shrink + tl.sum(weights, 1)
             acc = acc * shrink[:, None]
-            acc += tl.dot(weights.to(v.dtype), v, input_precision='ieee', out_dtype=ACC)
+            acc += product(narrow(weights, v.dtype, WIDE), v, ACC, WIDE)
             largest = larger
         target = out + image * H * W * C + head * D
-        store_rows(target, acc / total[:, None], pixel_q, real_q, C, D, DP)
+        store_rows(target, acc / total[:, None], pixel_q, real_q, C, D, DP, WIDE)
         row = lse + (window * HEADS + head).to(tl.int64) * N
         tl.store(row + t_q, largest + tl.log(total), mask=t_q < N)
