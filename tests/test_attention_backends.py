@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from swinv2_mm.core import SwinTransformerV2, attention_backends, attention_eager, attention_flex
+from swinv2_mm.core import attention_backends, attention_eager, attention_flex
 from swinv2_mm.core.attention_backends import BACKENDS, auto, resolve_backend
 from swinv2_mm.core.attention_eager import eager, sequential
 from swinv2_mm.core.attention_triton import triton_gap
+from swinv2_mm.core.tensor_cache import CONSTANTS
 from swinv2_mm.core.windows import window_grid
 
 ROOT = Path(__file__).parents[1]
@@ -36,11 +37,15 @@ def gradients(backend, grid, inputs):
 
 
 def saved_bytes(backend, grid, inputs) -> int:
-    """Bytes that autograd keeps for backward; views of one storage count once."""
+    """Bytes that autograd keeps for backward.
+
+    Views of one storage count once; masks, which exist once per process, not at all.
+    """
     storages = {}
 
     def pack(x):
-        storages[x.untyped_storage().data_ptr()] = (x.untyped_storage().nbytes(), x)
+        if not any(x is mask for mask in CONSTANTS._entries.values()):
+            storages[x.untyped_storage().data_ptr()] = (x.untyped_storage().nbytes(), x)
         return x
 
     inputs = [x.clone().requires_grad_() for x in inputs]
@@ -154,10 +159,10 @@ def test_sequential_keeps_the_map_and_no_logits():
     grid = window_grid((32, 32), window=(16, 16), shifted=True, tiling='fixed')
     inputs = operands(grid, heads=4, images=1, dtype=torch.float32)
     shifted_map = inputs[0].nbytes
-    # Measured: 0.2 MB, against 19 MB.
-    kept = saved_bytes(sequential, grid, inputs)
-    assert kept < 2 * shifted_map
-    assert kept < 0.05 * saved_bytes(eager, grid, inputs)
+    kept, whole = saved_bytes(sequential, grid, inputs), saved_bytes(eager, grid, inputs)
+    print(f'kept for backward: sequential {kept}, eager {whole}, the map {shifted_map} bytes')
+    assert kept < 1.2 * shifted_map
+    assert kept < 0.05 * whole
 
 
 def test_sequential_computes_one_group_at_a_time(monkeypatch):
@@ -181,21 +186,13 @@ def test_sequential_computes_one_group_at_a_time(monkeypatch):
 
 @pytest.mark.parametrize('name', ['auto', *BACKENDS])
 def test_compiles_without_a_graph_break(name):
-    """The whole model; aot_eager compiles the gradient too, without a C++ compiler."""
-    torch.manual_seed(0)
-    model = SwinTransformerV2(
-        {'embed_dim': 8, 'depths': (2,), 'num_heads': (2,)},
-        window_size=4,
-        out_indices=(0,),
-        attention=name,
-    )
-    image = torch.randn(1, 3, 36, 20)
+    """aot_eager traces the gradient too, without a C++ compiler."""
     torch._dynamo.reset()
-    compiled = torch.compile(model, fullgraph=True, backend='aot_eager')
-    truth = model(image)[0]
-    out = compiled(image)[0]
-    torch.testing.assert_close(out, truth, rtol=1e-4, atol=1e-5)
-    out.sum().backward()
+    compiled = torch.compile(resolve_backend(name), fullgraph=True, backend='aot_eager')
+    inputs = operands(GRIDS[0])
+    expected = gradients(eager, GRIDS[0], inputs)
+    for a, b in zip(gradients(compiled, GRIDS[0], inputs), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
 def test_imports_without_triton():
