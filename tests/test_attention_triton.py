@@ -63,6 +63,50 @@ def test_all_under_interpreter():
     assert passed >= 80
 
 
+@outside
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', [80, 90])
+@pytest.mark.parametrize('side', [8, 24])
+def test_compiles_for_nvidia(side, capability):
+    """Down to machine code, which needs no GPU: the interpreter takes what a GPU would not."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from swinv2_mm.core import attention_triton, attention_triton_backward_keys
+    from swinv2_mm.core import attention_triton_backward as backward
+    from swinv2_mm.core.attention_triton_forward import forward_kernel
+
+    kernels = [forward_kernel, backward.single_backward_kernel]
+    if side > 8:
+        kernels = [
+            forward_kernel,
+            backward.query_backward_kernel,
+            attention_triton_backward_keys.key_backward_kernel,
+            attention_triton_backward_keys.bias_backward_kernel,
+        ]
+    qkv = torch.empty(1, 64, 64, 3 * 96, dtype=torch.bfloat16)
+    constants = attention_triton._plan(qkv, 3, [side, side, side // 2, side // 2]).constants
+    constants |= {'WIDE': False, 'FIXED_POINT': True, 'NEEDS_BIAS': True}
+    options = {name: constants.pop(name) for name in ('num_warps', 'num_stages')}
+    maps = ('qkv', 'out', 'd_out', 'd_qkv')
+    for kernel in kernels:
+        types, aligned = {}, {}
+        for i, name in enumerate(kernel.arg_names):
+            types[name] = 'constexpr' if name.isupper() else 'i32'
+            if name.islower() and name not in backward._RUNTIME:
+                types[name] = '*i64' if name == 'd_bias' else '*bf16' if name in maps else '*fp32'
+                aligned[i,] = [['tt.divisibility', 16]]
+        types |= {name: 'i32' for name in ('H', 'W')}
+        fixed = {name: constants[name] for name, kind in types.items() if kind == 'constexpr'}
+        source = ASTSource(kernel, types, fixed, aligned)
+        compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
+        assert compiled.asm['cubin']
+        # Half precision is multiplied by tensor cores, and fits in the smallest shared memory.
+        assert re.search('wgmma.mma_async|mma.sync', compiled.asm['ptx'])
+        assert compiled.metadata.shared <= 99 * 1024
+
+
 class Case(NamedTuple):
     size: tuple[int, int]
     window: tuple[int, int]
@@ -156,7 +200,9 @@ def test_forward_and_every_gradient(case):
     assert triton_gap(inputs[0], window=grid.window, head_dim=case.head_dim) is None
     expected = truth(inputs, d_out, grid)
     # Measured: 2e-14.
-    assert max(errors(results(fused, inputs, d_out, grid), expected)) < 1e-10
+    largest = errors(results(fused, inputs, d_out, grid), expected)
+    print(case, *(f'{error:.1e}' for error in largest))
+    assert max(largest) < 1e-10
 
 
 SINGLE, TILED = Case((9, 13), (8, 4), head_dim=32, heads=2), Case((12, 13), (9, 10), head_dim=32)
@@ -168,13 +214,13 @@ SINGLE, TILED = Case((9, 13), (8, 4), head_dim=32, heads=2), Case((12, 13), (9, 
 def test_lower_precision(case, dtype):
     inputs, d_out, grid = operands(case, dtype)
     expected = truth(inputs, d_out, grid)
-    out, *grads = errors(results(fused, inputs, d_out, grid), expected)
-    own_out, *own_grads = errors(results(eager, inputs, d_out, grid), expected)
+    out, d_qkv, *others = errors(results(fused, inputs, d_out, grid), expected)
+    own_out, own_d_qkv, *_ = errors(results(eager, inputs, d_out, grid), expected)
+    print(f'{dtype} {case}: {out:.1e} {d_qkv:.1e}, eager {own_out:.1e} {own_d_qkv:.1e}', others)
     assert out < 1.5 * own_out
-    # In half precision weights and logit gradients are rounded before they are multiplied;
-    # eager does not, at twice the cost. Half a unit in the last place of 8 and 11 bits: 4e-3, 5e-4.
-    tolerance = {torch.float32: 1e-5, torch.bfloat16: 8e-3, torch.float16: 1e-3}[dtype]
-    assert max(grads) < tolerance, (grads, own_grads)
+    # Here the kernels round P and dS before they are multiplied; eager does not, at twice the cost.
+    assert d_qkv < 3 * own_d_qkv
+    assert max(others) < 1e-5
 
 
 @pytest.fixture
@@ -185,7 +231,7 @@ def deterministic():
 
 
 @inside
-@pytest.mark.parametrize('case', [SINGLE, TILED], ids=str)
+@pytest.mark.parametrize('case', [SINGLE, pytest.param(TILED, marks=pytest.mark.slow)], ids=str)
 def test_deterministic_table_gradient(case, deterministic):
     inputs, d_out, grid = operands(case, torch.float32)
     first = results(fused, inputs, d_out, grid)
@@ -241,6 +287,7 @@ def test_one_node_for_the_compiler():
 
 
 @inside
+@pytest.mark.slow
 def test_operator_is_registered_as_torch_expects():
     inputs, _, grid = operands(QUICK[0], torch.float64)
     qkv, logit_scale, table = (x.requires_grad_() for x in inputs)

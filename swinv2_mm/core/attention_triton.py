@@ -1,9 +1,8 @@
 """Fused window attention in Triton: when it can run, how work is split, and its gradient for torch.
 
-Two torch operators, so that ``torch.compile`` sees one node each and ``torch.export`` a name:
-``swinv2_mm::window_attention`` and its backward. The kernels are imported at the first launch; this
-module needs no Triton. ``TRITON_INTERPRET=1``, set before Triton is imported, runs them on a CPU,
-slowly, for tests.
+Two torch operators, so that ``torch.compile`` sees one node each. The kernels are imported at the
+first launch; this module needs no Triton. ``TRITON_INTERPRET=1``, set before Triton is imported,
+runs them on a CPU, slowly, for tests.
 """
 
 from __future__ import annotations
@@ -57,9 +56,9 @@ def triton_gap(qkv: Tensor, *, window: tuple[int, int], head_dim: int) -> str | 
 
 
 class _Launch(NamedTuple):
-    """What all kernels of one call share."""
+    """What all kernels of one call share; ``runtime`` is H, W, shift_y, shift_x."""
 
-    runtime: tuple[int, ...]  # H, W, shift_y, shift_x
+    runtime: tuple[int, ...]
     constants: dict
     num_windows: int
     heads: int
@@ -119,8 +118,8 @@ def window_attention(
     from .attention_triton_forward import forward_kernel
 
     launch = _plan(qkv, logit_scale.numel(), geometry)
-    constants = dict(launch.constants)
-    if not launch.is_single and launch.tokens >= 512 and constants['DP'] <= 64:
+    constants = launch.constants
+    if launch.tokens >= 512 and constants['DP'] <= 64:
         # More queries per key that is read; a small window would leave the tile half empty.
         constants['BM'] = 128
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
@@ -174,7 +173,6 @@ def window_attention_backward(
     tiles = -(-launch.tokens // tile)
     share = _windows_per_program(launch, qkv.device, tiles=tiles**2)
     chunks = -(-launch.num_windows // share)
-    flags = {'FIXED_POINT': deterministic}
     operands = (qkv, logit_scale, bias)
     runtime = (launch.num_windows, share, *launch.runtime)
     with torch.cuda.device_of(qkv):
@@ -182,36 +180,35 @@ def window_attention_backward(
             d_scale = bias.new_empty(chunks, launch.heads, 1)
             without_bm = {name: value for name, value in constants.items() if name != 'BM'}
             single_backward_kernel[(d_scale.numel(),)](
-                *operands, out, d_out, lse, d_qkv, d_scale, d_bias, factor, *runtime,
-                **without_bm, **flags, NEEDS_BIAS=needs_bias,
+                *operands, d_out, lse, d_qkv, d_scale, d_bias, factor, *runtime,
+                **without_bm, FIXED_POINT=deterministic, NEEDS_BIAS=needs_bias,
             )  # fmt: skip
         else:
             delta = torch.empty_like(lse)
             d_scale = bias.new_empty(launch.num_windows, launch.heads, tiles)
             query_backward_kernel[(d_scale.numel(),)](
-                *operands, out, d_out, lse, delta, d_qkv, d_scale, *runtime, **constants
+                *operands, out, d_out, lse, delta, d_qkv, *runtime, **constants
             )
             key_backward_kernel[(d_scale.numel(),)](
-                *operands, d_out, lse, delta, d_qkv, *runtime, **constants
+                *operands, d_out, lse, delta, d_qkv, d_scale, *runtime, **constants
             )
             if needs_bias:
                 bias_backward_kernel[(chunks * launch.heads * tiles**2,)](
-                    *operands, d_out, lse, delta, d_bias, factor, *runtime, **constants, **flags
-                )
+                    *operands, d_out, lse, delta, d_bias, factor, *runtime, **constants,
+                    FIXED_POINT=deterministic,
+                )  # fmt: skip
     if deterministic:
         d_bias = (d_bias.double() / factor).to(bias.dtype)
     return d_qkv, d_scale.sum((0, 2)) * (logit_scale <= MAX_LOGIT_SCALE), d_bias
 
 
 def _fixed_point_factor(d_out: Tensor, qkv: Tensor, launch: _Launch) -> Tensor:
-    """Power of two that keeps sums of logit gradients in 62 bits; NaN or 0 if one is not finite.
-
-    |dS| <= 2 max|dO V^T|, and an entry of the table sums at most N of them per window.
-    """
-    values = qkv[..., 2 * d_out.shape[3] :]
-    largest = (torch.linalg.vector_norm(x, torch.inf).double() for x in (d_out, values))
-    count = 2 * launch.constants['D'] * launch.tokens * launch.num_windows
-    bound = next(largest) * next(largest) * count
+    """Power of two that keeps sums of logit gradients in 62 bits; NaN or 0 if one is not finite."""
+    # |dS| <= 2 max|dO V^T|, and an entry of the table sums at most N of them per window.
+    v = qkv[..., 2 * d_out.shape[3] :]
+    bound = 2.0 * launch.constants['D'] * launch.tokens * launch.num_windows
+    for x in (d_out, v):
+        bound = bound * torch.linalg.vector_norm(x, torch.inf).double()
     return torch.exp2((61 - bound.log2().ceil()).clamp(max=100))
 
 

@@ -2,18 +2,24 @@
 
 Imported only when a kernel is launched: needs Triton. Layouts as in ``attention_triton_forward``.
 
-With q^ = q / |q|, k^ = k / |k|, s the scale, P the attention weights, dS the gradient of the logits
-(P * (dO V^T - delta), delta = rowsum(dO * O)):
+With q^ = q / |q|, k^ = k / |k|, s the scale, P the attention weights, dP = dO V^T, and dS the
+gradient of the logits, P * (dP - delta) with delta = rowsum(P * dP):
 
     dV = P^T dO
-    A = dS K^,  dQ = s / |q| * (A - q^ (A . q^)),  dlog s = s * sum(A . q^)
+    A = dS K^,   dQ = s / |q| * (A - q^ (A . q^))
     B = dS^T Q^, dK = s / |k| * (B - k^ (B . k^))
+    dlog s = sum(dS * s q^ . k^)
     dbias[offset] = sum of dS over windows and over the pairs of that offset
 
 A window of one tile takes one kernel for all of them (``single_backward_kernel``). Larger ones take
 three, each of which holds its sums in registers: dQ by query tiles, dK and dV by key tiles, and
 dbias by pairs of tiles, walking over windows, so that only one tile per ``per_program`` windows is
 added to the table. ``FIXED_POINT`` makes these sums 64-bit integers, whose order does not matter.
+
+rowsum(dO * O) is the same delta, known before the keys are seen, but O was rounded on its way: the
+gradients of scale and table, sums of much that cancels, would be wrong by percents in bfloat16. The
+query kernel starts from it, adds what is missing (the row sums of its dS, which should be zero),
+and leaves the exact one for the other kernels.
 """
 
 # ruff: noqa: ANN001, ANN201 - arguments of a kernel are pointers, tiles and scalars of the device.
@@ -39,24 +45,23 @@ _RUNTIME = ['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x']
 
 
 @triton.jit
-def tile_gradient(
-    q, k, v, d_out, lse, delta, unit_q, unit_k, bias, segment_q, segment_k, real_k,
+def tile_weights(
+    q, k, v, d_out, lse, unit_q, unit_k, bias, segment_q, segment_k, real_k,
     SHIFTED: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Return the attention weights of a tile and the gradient of its logits, both (BM, BN)."""
-    logits = tile_logits(
+    """Return the attention weights P of a tile, dP, and cosine * scale, all (BM, BN)."""
+    logits, cosines = tile_logits(
         q, k, unit_q, unit_k, bias, segment_q, segment_k, real_k, SHIFTED, ACC, WIDE
     )  # fmt: skip
     weights = tl.exp(logits - lse[:, None])
-    d_weights = product(d_out, tl.trans(v), ACC, WIDE)
-    return weights, weights * (d_weights - delta[:, None])
+    return weights, product(d_out, tl.trans(v), ACC, WIDE), cosines
 
 
 @triton.jit
 def through_norm(grad, unit, scale, inverse):
-    """Gradient of a vector from that of its direction, and their products, row by row."""
+    """Gradient of a vector from that of its direction, row by row."""
     along = tl.sum(grad * unit, 1)
-    return (grad - unit * along[:, None]) * (scale * inverse)[:, None], along
+    return (grad - unit * along[:, None]) * (scale * inverse)[:, None]
 
 
 @triton.jit
@@ -72,7 +77,7 @@ def add_to_table(d_bias, tile, t_q, t_k, factor, N: tl.constexpr, MH: tl.constex
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def single_backward_kernel(
-    qkv, logit_scale, bias, out, d_out, lse, d_qkv, d_scale, d_bias, factor,
+    qkv, logit_scale, bias, d_out, lse, d_qkv, d_scale, d_bias, factor,
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BN: tl.constexpr, SHIFTED: tl.constexpr, NEEDS_BIAS: tl.constexpr, FIXED_POINT: tl.constexpr,
@@ -89,7 +94,7 @@ def single_backward_kernel(
     scale = tl.exp(tl.minimum(tl.load(logit_scale + head), MAX_LOG))
     tile_bias = tl.load(bias + table + table_index(t, t, MH, MW))
     sum_logits = tl.zeros((BN, BN), ACC)
-    sum_along = tl.zeros((BN,), ACC)
+    sum_scale = tl.zeros((BN,), ACC)
 
     for window in range(first, tl.minimum(first + per_program, num_windows)):
         image, pixel, real, segment = window_tokens(t, window, H, W, shift_y, shift_x, MH, MW)
@@ -99,44 +104,43 @@ def single_backward_kernel(
         k = load_rows(source + C, pixel, real, 3 * C, D, DP)
         v = load_rows(source + 2 * C, pixel, real, 3 * C, D, DP)
         do = load_rows(d_out + base * C + head * D, pixel, real, C, D, DP)
-        o = load_rows(out + base * C + head * D, pixel, real, C, D, DP)
         row = lse + (window * HEADS + head).to(tl.int64) * N
         lse_q = tl.load(row + t, mask=t < N, other=float('inf'))
-        delta = tl.sum(do.to(ACC) * o.to(ACC), 1)
         inverse_q = inverse_norm(q, ACC)
         inverse_k = inverse_norm(k, ACC)
-        weights, grad = tile_gradient(
-            q, k, v, do, lse_q, delta, inverse_q * scale, inverse_k, tile_bias,
+        weights, grad, cosines = tile_weights(
+            q, k, v, do, lse_q, inverse_q * scale, inverse_k, tile_bias,
             segment, segment, real, SHIFTED, ACC, WIDE,
         )  # fmt: skip
+        grad = weights * (grad - tl.sum(weights * grad, 1)[:, None])
         unit_q = q.to(ACC) * inverse_q[:, None]
         unit_k = k.to(ACC) * inverse_k[:, None]
         half = narrow(grad, q.dtype, WIDE)
         to_q = product(half, narrow(unit_k, q.dtype, WIDE), ACC, WIDE)
         to_k = product(tl.trans(half), narrow(unit_q, q.dtype, WIDE), ACC, WIDE)
-        d_q, along = through_norm(to_q, unit_q, scale, inverse_q)
-        d_k, _ = through_norm(to_k, unit_k, scale, inverse_k)
+        d_q = through_norm(to_q, unit_q, scale, inverse_q)
+        d_k = through_norm(to_k, unit_k, scale, inverse_k)
         d_v = product(tl.trans(narrow(weights, q.dtype, WIDE)), do, ACC, WIDE)
         target = d_qkv + base * (3 * C) + head * D
         store_rows(target, d_q, pixel, real, 3 * C, D, DP, WIDE)
         store_rows(target + C, d_k, pixel, real, 3 * C, D, DP, WIDE)
         store_rows(target + 2 * C, d_v, pixel, real, 3 * C, D, DP, WIDE)
-        sum_along += along
+        sum_scale += tl.sum(grad * cosines, 1)
         sum_logits += grad
-    tl.store(d_scale + pid, tl.sum(sum_along, 0) * scale)
+    tl.store(d_scale + pid, tl.sum(sum_scale, 0))
     if NEEDS_BIAS:
         add_to_table(d_bias + table, sum_logits, t, t, factor, N, MH, MW, FIXED_POINT)
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def query_backward_kernel(
-    qkv, logit_scale, bias, out, d_out, lse, delta, d_qkv, d_scale,
+    qkv, logit_scale, bias, out, d_out, lse, delta, d_qkv,
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """dQ, delta, and the program's part of dlog s. Grid: windows x heads x tiles of BM queries."""
+    """Write dQ and delta. Grid: windows x heads x tiles of BM queries; walks over BN keys."""
     N: tl.constexpr = MH * MW
     C: tl.constexpr = HEADS * D
     TILES: tl.constexpr = (N + BM - 1) // BM
@@ -155,8 +159,8 @@ def query_backward_kernel(
     row = (window * HEADS + head).to(tl.int64) * N
     lse_q = tl.load(lse + row + t_q, mask=t_q < N, other=float('inf'))
     delta_q = tl.sum(do.to(ACC) * o.to(ACC), 1)
-    tl.store(delta + row + t_q, delta_q, mask=t_q < N)
     inverse_q = inverse_norm(q, ACC)
+    missing = tl.zeros((BM,), ACC)
     to_q = tl.zeros((BM, DP), ACC)
     for start in range(0, N, BN):
         t_k = start + tl.arange(0, BN)
@@ -164,13 +168,15 @@ def query_backward_kernel(
         k = load_rows(source + C, pixel_k, real_k, 3 * C, D, DP)
         v = load_rows(source + 2 * C, pixel_k, real_k, 3 * C, D, DP)
         inverse_k = inverse_norm(k, ACC)
-        _, grad = tile_gradient(
-            q, k, v, do, lse_q, delta_q, inverse_q * scale, inverse_k,
+        weights, grad, _ = tile_weights(
+            q, k, v, do, lse_q, inverse_q * scale, inverse_k,
             tl.load(bias + table_index(t_q, t_k, MH, MW)),
             segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
         )  # fmt: skip
+        grad = weights * (grad - delta_q[:, None])
+        missing += tl.sum(grad, 1)
         unit_k = narrow(k.to(ACC) * inverse_k[:, None], q.dtype, WIDE)
         to_q += product(narrow(grad, q.dtype, WIDE), unit_k, ACC, WIDE)
-    d_q, along = through_norm(to_q, q.to(ACC) * inverse_q[:, None], scale, inverse_q)
+    d_q = through_norm(to_q, q.to(ACC) * inverse_q[:, None], scale, inverse_q)
     store_rows(d_qkv + base * (3 * C) + head * D, d_q, pixel_q, real_q, 3 * C, D, DP, WIDE)
-    tl.store(d_scale + pid, tl.sum(along, 0) * scale)
+    tl.store(delta + row + t_q, delta_q + missing, mask=t_q < N)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .attention_triton_backward import add_to_table, through_norm, tile_gradient
+from .attention_triton_backward import add_to_table, through_norm, tile_weights
 from .attention_triton_forward import (
     MAX_LOG,
     inverse_norm,
@@ -28,13 +28,16 @@ _RUNTIME = ['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x']
 
 @triton.jit(do_not_specialize=_RUNTIME)
 def key_backward_kernel(
-    qkv, logit_scale, bias, d_out, lse, delta, d_qkv,
+    qkv, logit_scale, bias, d_out, lse, delta, d_qkv, d_scale,
     num_windows, per_program, H, W, shift_y, shift_x,
     MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Write dK and dV. Grid: windows x heads x tiles of BN keys; walks over BM queries."""
+    """Write dK, dV and the program's part of dlog s.
+
+    Grid: windows x heads x tiles of BN keys; walks over BM queries.
+    """
     N: tl.constexpr = MH * MW
     C: tl.constexpr = HEADS * D
     TILES: tl.constexpr = (N + BN - 1) // BN
@@ -53,6 +56,7 @@ def key_backward_kernel(
     inverse_k = inverse_norm(k, ACC)
     to_k = tl.zeros((BN, DP), ACC)
     d_v = tl.zeros((BN, DP), ACC)
+    sum_scale = tl.zeros((BN,), ACC)
     for start in range(0, N, BM):
         t_q = start + tl.arange(0, BM)
         _, pixel_q, real_q, segment_q = window_tokens(t_q, window, H, W, shift_y, shift_x, MH, MW)
@@ -61,20 +65,23 @@ def key_backward_kernel(
         lse_q = tl.load(lse + row + t_q, mask=t_q < N, other=float('inf'))
         delta_q = tl.load(delta + row + t_q, mask=t_q < N, other=0.0)
         inverse_q = inverse_norm(q, ACC)
-        weights, grad = tile_gradient(
-            q, k, v, do, lse_q, delta_q, inverse_q * scale, inverse_k,
+        weights, grad, cosines = tile_weights(
+            q, k, v, do, lse_q, inverse_q * scale, inverse_k,
             tl.load(bias + table_index(t_q, t_k, MH, MW)),
             segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
         )  # fmt: skip
+        grad = weights * (grad - delta_q[:, None])
+        sum_scale += tl.sum(grad * cosines, 0)
         unit_q = narrow(q.to(ACC) * inverse_q[:, None], q.dtype, WIDE)
         grad = tl.trans(narrow(grad, q.dtype, WIDE))
         weights = tl.trans(narrow(weights, q.dtype, WIDE))
         to_k += product(grad, unit_q, ACC, WIDE)
         d_v += product(weights, do, ACC, WIDE)
-    d_k, _ = through_norm(to_k, k.to(ACC) * inverse_k[:, None], scale, inverse_k)
+    d_k = through_norm(to_k, k.to(ACC) * inverse_k[:, None], scale, inverse_k)
     target = d_qkv + base * (3 * C) + head * D
     store_rows(target + C, d_k, pixel_k, real_k, 3 * C, D, DP, WIDE)
     store_rows(target + 2 * C, d_v, pixel_k, real_k, 3 * C, D, DP, WIDE)
+    tl.store(d_scale + pid, tl.sum(sum_scale, 0))
 
 
 @triton.jit(do_not_specialize=_RUNTIME)
@@ -113,9 +120,9 @@ def bias_backward_kernel(
         row = (window * HEADS + head).to(tl.int64) * N
         lse_q = tl.load(lse + row + t_q, mask=t_q < N, other=float('inf'))
         delta_q = tl.load(delta + row + t_q, mask=t_q < N, other=0.0)
-        _, grad = tile_gradient(
-            q, k, v, do, lse_q, delta_q, inverse_norm(q, ACC) * scale, inverse_norm(k, ACC),
+        weights, grad, _ = tile_weights(
+            q, k, v, do, lse_q, inverse_norm(q, ACC) * scale, inverse_norm(k, ACC),
             tile_bias, segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
         )  # fmt: skip
-        sum_logits += grad
+        sum_logits += weights * (grad - delta_q[:, None])
     add_to_table(d_bias + table, sum_logits, t_q, t_k, factor, N, MH, MW, FIXED_POINT)

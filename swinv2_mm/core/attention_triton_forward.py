@@ -121,15 +121,15 @@ def tile_logits(
     q, k, unit_q, unit_k, bias, segment_q, segment_k, real_k,
     SHIFTED: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Logits of a tile: cosine * scale + bias + seam (equation 2), in ACC.
+    """Logits of a tile (equation 2) in ACC, and the cosine * scale that is part of them.
 
     ``unit_q`` is scale / |q|, ``unit_k`` is 1 / |k|.
     """
-    logits = product(q, tl.trans(k), ACC, WIDE)
-    logits = logits * unit_q[:, None] * unit_k[None, :] + bias
+    cosines = product(q, tl.trans(k), ACC, WIDE) * unit_q[:, None] * unit_k[None, :]
+    logits = cosines + bias
     if SHIFTED:
         logits += tl.where(segment_q[:, None] != segment_k[None, :], SEAM, 0.0)
-    return tl.where(real_k[None, :], logits, NOTHING)
+    return tl.where(real_k[None, :], logits, NOTHING), cosines
 
 
 @triton.jit(do_not_specialize=['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x'])
@@ -178,7 +178,7 @@ def forward_kernel(
                 tile_bias = kept_bias
             else:
                 tile_bias = tl.load(bias + table_index(t_q, t_k, MH, MW))
-            logits = tile_logits(
+            logits, _ = tile_logits(
                 q, k, unit_q, inverse_norm(k, ACC), tile_bias, segment_q, segment_k, real_k,
                 SHIFTED, ACC, WIDE,
             )  # fmt: skip
