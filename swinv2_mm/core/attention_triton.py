@@ -20,8 +20,8 @@ from .windows import WindowGrid
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
 _MAX_SIDE, _MAX_HEAD_DIM, _MIN_TILE = 64, 128, 16
-# Tokens up to which one tile holds a whole window.
-_SINGLE_TOKENS = 64
+# Side of a tile; the smaller one where tiles of float32 would not fit into shared memory.
+_TILE, _WIDE_TILE = 64, 32
 # Programs per multiprocessor that hide each other's latency before windows share a program.
 _PROGRAMS_PER_SM = 8
 
@@ -66,7 +66,8 @@ class _Launch(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        return self.tokens <= _SINGLE_TOKENS
+        """Whether one tile holds a whole window."""
+        return self.tokens <= self.constants['BN']
 
 
 def _power_of_two(x: int) -> int:
@@ -79,12 +80,15 @@ def _plan(qkv: Tensor, heads: int, geometry: list[int]) -> _Launch:
     (b, h, w, channels), (mh, mw, *shift) = qkv.shape, geometry
     num_windows = b * -(-h // mh) * -(-w // mw)
     head_dim = channels // (3 * heads)
-    tile = min(_SINGLE_TOKENS, _power_of_two(mh * mw))
+    padded_dim, is_half = _power_of_two(head_dim), qkv.element_size() == 2
+    largest = _TILE if is_half or padded_dim <= 32 else _WIDE_TILE
+    tile = min(largest, _power_of_two(mh * mw))
     constants = {
-        'MH': mh, 'MW': mw, 'HEADS': heads, 'D': head_dim, 'DP': _power_of_two(head_dim),
-        'BM': tile, 'BN': tile, 'SHIFTED': any(shift), 'num_warps': 4,
-        # Float32 tiles fill the shared memory without a second stage.
-        'num_stages': 2 if qkv.element_size() == 2 else 1,
+        'MH': mh, 'MW': mw, 'HEADS': heads, 'D': head_dim, 'DP': padded_dim,
+        'BM': tile, 'BN': tile, 'SHIFTED': any(shift),
+        # By what ptxas reports: four warps would spill, a second stage overflow shared memory.
+        'num_warps': 8 if tile == _TILE and (padded_dim > 64 or not is_half) else 4,
+        'num_stages': 2 if is_half and padded_dim <= 64 else 1,
         'ACC': tl.float64 if qkv.dtype == torch.float64 else tl.float32,
         'WIDE': qkv.device.type == 'cpu',
     }  # fmt: skip
@@ -119,9 +123,9 @@ def window_attention(
 
     launch = _plan(qkv, logit_scale.numel(), geometry)
     constants = launch.constants
-    if launch.tokens >= 512 and constants['DP'] <= 64:
+    if launch.tokens >= 512 and constants['DP'] <= 64 and constants['BN'] == _TILE:
         # More queries per key that is read; a small window would leave the tile half empty.
-        constants['BM'] = 128
+        constants |= {'BM': 2 * _TILE, 'num_warps': 8}
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
     lse = logit_scale.new_empty(launch.num_windows, launch.heads, launch.tokens)
     tiles = -(-launch.tokens // constants['BM'])
@@ -178,10 +182,11 @@ def window_attention_backward(
     with torch.cuda.device_of(qkv):
         if launch.is_single:
             d_scale = bias.new_empty(chunks, launch.heads, 1)
-            without_bm = {name: value for name, value in constants.items() if name != 'BM'}
+            del constants['BM']
+            constants['num_warps'] = 8 if tile == _TILE else 4
             single_backward_kernel[(d_scale.numel(),)](
                 *operands, d_out, lse, d_qkv, d_scale, d_bias, factor, *runtime,
-                **without_bm, FIXED_POINT=deterministic, NEEDS_BIAS=needs_bias,
+                **constants, FIXED_POINT=deterministic, NEEDS_BIAS=needs_bias,
             )  # fmt: skip
         else:
             delta = torch.empty_like(lse)
@@ -213,17 +218,7 @@ def _fixed_point_factor(d_out: Tensor, qkv: Tensor, launch: _Launch) -> Tensor:
 
 
 @window_attention_backward.register_fake
-def _(
-    d_out: Tensor,
-    qkv: Tensor,
-    logit_scale: Tensor,
-    bias: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    geometry: list[int],
-    needs_bias: bool,
-    deterministic: bool,
-) -> tuple:
+def _(d_out: Tensor, qkv: Tensor, logit_scale: Tensor, bias: Tensor, *_: object) -> tuple:
     return tuple(torch.empty_like(x) for x in (qkv, logit_scale, bias))
 
 
