@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from swinv2_mm.core import attention_backends, attention_eager, attention_flex
-from swinv2_mm.core.attention_backends import BACKENDS, auto, resolve_backend
+from swinv2_mm.core.attention_backends import BACKENDS, resolve_backend
 from swinv2_mm.core.attention_eager import eager, sequential
 from swinv2_mm.core.attention_triton import triton_gap
 from swinv2_mm.core.tensor_cache import CONSTANTS
@@ -73,42 +73,9 @@ def test_falls_back_with_one_line(name, fresh_log, monkeypatch):
     assert f"attention '{name}' falls back to 'sdpa': " in message
 
 
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16], ids=str)
-def test_auto_on_cpu_is_sdpa_and_silent(dtype, fresh_log):
-    inputs = operands(GRIDS[0], dtype=dtype)
-    truth = BACKENDS['sdpa'](inputs[0], GRIDS[0], *inputs[1:])
-    assert torch.equal(auto(inputs[0], GRIDS[0], *inputs[1:]), truth)
-    assert resolve_backend('auto') is auto
-    assert not fresh_log.messages
-
-
-class OnCuda:
-    """What ``auto`` asks of a map, as if there were a GPU."""
-
-    is_cuda = True
-
-    def __init__(self, dtype: torch.dtype, needs_grad: bool) -> None:
-        self.dtype, self.requires_grad = dtype, needs_grad
-
-    def element_size(self) -> int:
-        return self.dtype.itemsize
-
-
-@pytest.mark.parametrize(
-    ('dtype', 'side', 'trains', 'chosen'),
-    [
-        (torch.bfloat16, 8, False, 'triton'),
-        (torch.float16, 40, True, 'triton'),
-        (torch.float32, 16, True, 'sdpa'),
-        (torch.float32, 24, True, 'triton'),
-        (torch.float32, 24, False, 'sdpa'),
-    ],
-)
-def test_auto_on_cuda(dtype, side, trains, chosen, monkeypatch):
-    for name in ('triton', 'sdpa'):
-        monkeypatch.setattr(attention_backends, name, lambda *_, name=name: name)
-    grid = window_grid((64, 64), window=(side, side), shifted=False, tiling='fixed')
-    assert auto(OnCuda(dtype, trains), grid, torch.zeros(1), torch.zeros(1)) == chosen
+def test_auto_is_what_has_been_tried_everywhere():
+    """The kernels have not: when they have run on a GPU, this changes with a measurement."""
+    assert resolve_backend('auto') is BACKENDS['sdpa']
 
 
 @pytest.mark.parametrize(
