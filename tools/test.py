@@ -15,7 +15,6 @@ import swinv2_mm.models
 import swinv2_mm.testing.multi_view
 import swinv2_mm.testing.predictions  # noqa: F401
 from swinv2_mm.checkpoint.zoo import url_of
-from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.engine.config_file import apply_options, check_data, load_config
 from swinv2_mm.engine.launch import (
     add_common_arguments,
@@ -24,6 +23,7 @@ from swinv2_mm.engine.launch import (
     run_tool,
 )
 from swinv2_mm.errors import UserError
+from swinv2_mm.inference.trained_model import parse_window_size, set_window_size
 from swinv2_mm.testing.submission import write_submission_only
 from swinv2_mm.testing.views import split_test_pipeline
 
@@ -114,31 +114,6 @@ def keep_predictions(cfg: Config, path: Path) -> None:
     cfg.test_evaluator = [dict(type='PredictionFile', path=str(path)), *metrics]
 
 
-def parse_window(text: str) -> int | tuple:
-    """Read ``16``, ``16x8`` or one of these per stage, ``16,16,16,8``."""
-    try:
-        stages = [tuple(int(side) for side in stage.split('x')) for stage in text.split(',')]
-    except ValueError:
-        stages = [()]
-    if any(len(sides) not in (1, 2) for sides in stages):
-        raise UserError(f"--window-size takes N, HxW or one of these per stage, got '{text}'")
-    windows = [sides[0] if len(sides) == 1 else sides for sides in stages]
-    return windows[0] if windows == windows[:1] and isinstance(windows[0], int) else tuple(windows)
-
-
-def set_window(runner_model: object, text: str) -> None:
-    """Set the window of the backbone inside a model."""
-    window_size = parse_window(text)
-    backbones = [m for m in runner_model.modules() if isinstance(m, SwinTransformerV2)]
-    if not backbones:
-        raise UserError('--window-size: the model of this config has no SwinV2 backbone')
-    for backbone in backbones:
-        try:
-            backbone.set_window_size(window_size)
-        except ValueError as error:
-            raise UserError(f'--window-size: {error}') from error
-
-
 def main() -> None:
     """Test."""
     args = parse_args()
@@ -169,7 +144,7 @@ def main() -> None:
     for hook in hooks:
         runner.register_hook(hook)
     if args.window_size is not None:
-        set_window(runner.model, args.window_size)
+        set_window_size(runner.model, parse_window_size(args.window_size))
     metrics = naming_broken_annotations(cfg, runner.test)
     if not is_main_process():
         return

@@ -86,7 +86,7 @@ def _plan(qkv: Tensor, heads: int, geometry: list[int]) -> _Launch:
     constants = {
         'MH': mh, 'MW': mw, 'HEADS': heads, 'D': head_dim, 'DP': padded_dim,
         'BM': tile, 'BN': tile, 'SHIFTED': any(shift),
-        # By what ptxas reports: four warps would spill, a second stage overflow shared memory.
+        # ptxas reported spills with four warps; eight and one stage are not measured on a GPU.
         'num_warps': 8 if tile == _TILE and (padded_dim > 64 or not is_half) else 4,
         'num_stages': 2 if is_half and padded_dim <= 64 else 1,
         'ACC': tl.float64 if qkv.dtype == torch.float64 else tl.float32,
