@@ -1,0 +1,1 @@
+"""Looking at models: what they cost, what they have learnt and how they train."""
