@@ -145,11 +145,9 @@ def draw_attention(
         panels = [(m, head) for m in maps for head in (None, *range(len(m.weights)))]
     columns = min(_PANELS_PER_LINE, len(panels))
     lines = -(-len(panels) // columns)
-    height, width = image.shape[:2]
-    aspect = min(max(height / width, 0.4), 2.0)
     figure = new_figure(
         width=0.6 + columns * _PANEL_INCHES,
-        height=0.9 + lines * (_PANEL_INCHES * aspect + 0.45),
+        height=0.9 + lines * (_PANEL_INCHES + 0.45),
     )
     figure.suptitle(f'Attention of pixel {pixel[1]},{pixel[0]} over its window')
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
@@ -189,8 +187,18 @@ def _panel(
         Rectangle((left, top), stride, stride, fill=False, edgecolor=_QUERY_COLOUR, linewidth=1.4)
     )
     ax.plot(pixel[1] + 0.5, pixel[0] + 0.5, '+', color=_QUERY_COLOUR, markersize=7)
-    ax.set_xlim(0, width)
-    ax.set_ylim(height, 0)
+    # The window and as much again around it: a small one is lost in a large image.
+    for cells, limit, least in (
+        (known.any(0), ax.set_xlim, False),
+        (known.any(1), ax.set_ylim, True),
+    ):
+        inside = cells.nonzero() * stride
+        first, last = int(inside.min()), int(inside.max()) + stride
+        margin = (last - first) // 2
+        ends = max(0, first - margin), min(len(cells) * stride, last + margin)
+        limit(*(reversed(ends) if least else ends))
+    ax.set_box_aspect(1)
+    ax.set_aspect('equal', adjustable='datalim')
     ax.set_xticks([])
     ax.set_yticks([])
     shifted = 'shifted' if any(attention.grid.shift) else 'regular'

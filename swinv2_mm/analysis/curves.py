@@ -127,7 +127,7 @@ def draw_curves(runs: Mapping[str, Sequence[Record]], *, keys: Sequence[str] | N
     columns = min(_COLUMNS, len(keys))
     lines = -(-len(keys) // columns)
     figure = new_figure(width=0.6 + 3.9 * columns, height=0.8 + 2.7 * lines)
-    axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    axes = figure.subplots(lines, columns, squeeze=False, sharex=True).flatten()
     for ax, key in zip(axes, keys, strict=False):
         for number, (name, records) in enumerate(runs.items()):
             steps, values = series(records, key)
@@ -145,5 +145,6 @@ def draw_curves(runs: Mapping[str, Sequence[Record]], *, keys: Sequence[str] | N
 def _finish(ax: Axes, key: str) -> None:
     ax.set_title(key)
     ax.set_xlabel('iteration')
+    ax.tick_params(labelbottom=True)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     tidy(ax)

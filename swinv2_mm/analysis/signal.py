@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
@@ -94,13 +94,16 @@ def draw_signal(
             if number == 0:
                 _mark_stages(ax, names)
         ax.set_yscale('log')
+        # Plain numbers: without mathematics, powers of ten would show their source.
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+        ax.yaxis.set_minor_formatter(NullFormatter())
         ax.set_title(PLACES[place])
         ax.set_xlabel('block, counted through all stages')
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(ax)
     axes[0].set_ylabel('amplitude (root mean square)')
-    if any(signals):
-        axes[0].legend(fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=9)
     figure.suptitle('Amplitude of activations by depth')
     return figure
 

@@ -122,7 +122,8 @@ def backbone_of(weights: str) -> SwinTransformerV2:
 def names_of(sources: Sequence[str | Path]) -> list[str]:
     """Give sources short names that tell them apart."""
     paths = [Path(source) for source in sources]
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+    # Every run has its iter_100.pth: of several files, the folder is part of the name.
+    for depth in range(min(len(paths), 2), max(2, max(len(path.parts) for path in paths)) + 1):
         names = ['/'.join(path.parts[-depth:]) for path in paths]
         if len(set(names)) == len(set(paths)):
             break
