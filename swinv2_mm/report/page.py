@@ -179,5 +179,5 @@ def render(
         groups=[g for g in ('best', 'worst', 'random') if any(c['group'] == g for c in cards)],
         classes=classes,
         seen=sorted(seen),
-        colours=['#%02x%02x%02x' % colour for colour in class_colours],
+        colours=[f'#{bytes(colour).hex()}' for colour in class_colours],
     )
