@@ -222,7 +222,7 @@ STEPS = """
     return e.getClientRects().length > 0; }).length; };
   const change = function (id, key, value, event) { const e = document.getElementById(id);
     e[key] = value; e.dispatchEvent(new Event(event)); };
-  const note = function (name) { 
+  const note = function (name) {
     seen[name] = ['.card', '.box', '.mask'].map(visible); };
   note('start');
   document.getElementById('boxes').click(); note('no_boxes');
