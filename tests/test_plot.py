@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from torch import nn
 
+import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.attention_map import attention_maps, attention_of
 from swinv2_mm.analysis.bias_maps import bias_maps
 from swinv2_mm.analysis.curves import default_keys, read_records, series
