@@ -216,9 +216,15 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize(
     ('command', 'words'),
     [
-        ('bias {weights} {weights} --windows 4 6x8 --layers 3 --heads 0 3', ['head 3', 'window 6x8']),
+        (
+            'bias {weights} {weights} --windows 4 6x8 --layers 3 --heads 0 3',
+            ['head 3', 'window 6x8'],
+        ),
         ('signal {weights} --images {picture} --size 64', ['main branch', 'tiny.safetensors']),
-        ('attention {weights} {picture} --pixel 69,49 --size 64 --heads --layers 0.1', ['0.1, shifted, mean']),
+        (
+            'attention {weights} {picture} --pixel 69,49 --size 64 --heads --layers 0.1',
+            ['0.1, shifted, mean'],
+        ),
         ('curves {run} {run}/20260101_000000/vis_data/scalars.json', ['loss', 'costs_$5_<b>']),
         ('rates {run}/config.py', ['stem', 'norms', 'weight decay']),
     ],

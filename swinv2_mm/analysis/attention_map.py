@@ -133,7 +133,7 @@ def _window_of(position: int, *, size: int, side: int, shift: int) -> Tensor:
 
 
 def draw_attention(
-    image: Tensor, maps: Sequence[AttentionMap], *, pixel: Size, with_heads: bool
+    image: Tensor, maps: Sequence[AttentionMap], *, pixel: Size, with_heads: bool, title: str
 ) -> Figure:
     """Draw the attention over the image, one panel per layer, and per head if wanted.
 
@@ -149,7 +149,7 @@ def draw_attention(
         width=0.6 + columns * _PANEL_INCHES,
         height=0.9 + lines * (_PANEL_INCHES + 0.45),
     )
-    figure.suptitle(f'Attention of pixel {pixel[1]},{pixel[0]} over its window')
+    figure.suptitle(title)
     axes = figure.subplots(lines, columns, squeeze=False).flatten()
     picture = None
     for ax, (attention, head) in zip(axes, panels, strict=False):

@@ -206,7 +206,8 @@ def attention_figure(args: argparse.Namespace) -> Figure:
     ]
     chosen = parse_layers(layers, backbone=backbone)
     maps = attention_maps(backbone, normalised(image), pixel=pixel, layers=chosen)
-    return draw_attention(image, maps, pixel=pixel, with_heads=args.heads)
+    title = f'Attention of pixel {x},{y} of {args.image.name} over its window'
+    return draw_attention(image, maps, pixel=pixel, with_heads=args.heads, title=title)
 
 
 def curves_figure(args: argparse.Namespace) -> Figure:
