@@ -44,7 +44,11 @@ class DetectionTask:
         image_id = len(self._images) + 1
         height, width = sample.ori_shape
         self._images.append({'id': image_id, 'height': height, 'width': width})
-        truth = [self._truth(i, image_id, (height, width)) for i in info['instances']]
+        first = len(self._truths)
+        truth = [
+            {'id': number, 'image_id': image_id, **_truth(instance, (height, width))}
+            for number, instance in enumerate(info['instances'], start=first + 1)
+        ]
         found = sample.pred_instances.cpu().numpy()
         has_masks = 'masks' in found
         self._has_masks |= has_masks
@@ -73,21 +77,6 @@ class DetectionTask:
                 Side([_shape(g) for g in shown[:_MOST_DRAWN]]),
             )
         )  # fmt: skip
-
-    def _truth(self, instance: dict, image_id: int, size: tuple[int, int]) -> dict:
-        left, top, right, bottom = map(float, instance['bbox'])
-        truth = {
-            'id': len(self._truths) + 1,
-            'image_id': image_id,
-            'category_id': int(instance['bbox_label']) + 1,
-            'bbox': [left, top, right - left, bottom - top],
-            'area': (right - left) * (bottom - top),
-            'iscrowd': int(instance.get('ignore_flag', 0)),
-        }
-        if instance.get('mask'):
-            truth['segmentation'] = _encoded(instance['mask'], size)
-            truth['area'] = float(coco_mask.area(truth['segmentation']))
-        return truth
 
     def _match(self, truth: list[dict], guesses: list[dict]) -> float:
         """Count confusions and return F1: each prediction takes the best object that is free."""
@@ -178,6 +167,20 @@ class DetectionTask:
             evaluation.accumulate()
         # Objects of any size, at most 100 per picture.
         return evaluation.eval['precision'][:, :, :, 0, -1]
+
+
+def _truth(instance: dict, size: tuple[int, int]) -> dict:
+    left, top, right, bottom = map(float, instance['bbox'])
+    truth = {
+        'category_id': int(instance['bbox_label']) + 1,
+        'bbox': [left, top, right - left, bottom - top],
+        'area': (right - left) * (bottom - top),
+        'iscrowd': int(instance.get('ignore_flag', 0)),
+    }
+    if instance.get('mask'):
+        truth['segmentation'] = _encoded(instance['mask'], size)
+        truth['area'] = float(coco_mask.area(truth['segmentation']))
+    return truth
 
 
 def _mean(values: np.ndarray) -> float:
