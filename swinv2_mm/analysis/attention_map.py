@@ -1,0 +1,212 @@
+"""Where one pixel looks: the attention of its token over its window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor, nn
+
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.attention import MAX_LOGIT_SCALE, WindowAttention
+from swinv2_mm.core.windows import SEAM_PENALTY, Size, WindowGrid
+
+from .canvas import new_figure
+from .layers import Layer, block_at, name_of
+
+_PANEL_INCHES = 2.9
+_PANELS_PER_LINE = 4
+_QUERY_COLOUR = '#D55E00'
+
+
+class AttentionMap(NamedTuple):
+    """The attention of one token.
+
+    Attributes:
+        layer: Stage and block.
+        grid: The windows of that block.
+        query: Row and column of the token.
+        weights: (heads, H, W), NaN outside of the token's window.
+        stride_px: Side of a token.
+    """
+
+    layer: Layer
+    grid: WindowGrid
+    query: Size
+    weights: Tensor
+    stride_px: int
+
+
+@torch.no_grad()
+def attention_maps(
+    backbone: SwinTransformerV2, image: Tensor, *, pixel: Size, layers: Sequence[Layer]
+) -> list[AttentionMap]:
+    """Return the attention of the token that holds a pixel, in several blocks.
+
+    Args:
+        pixel: Row and column, in pixels of ``image``.
+
+    Shapes:
+        image: (1, in_channels, H_px, W_px)
+
+    Raises:
+        ValueError: If the pixel is outside of the image.
+    """
+    if not all(0 <= at < side for at, side in zip(pixel, image.shape[2:], strict=True)):
+        height, width = image.shape[2:]
+        raise ValueError(f'pixel {pixel[1]},{pixel[0]} is outside of the {width} x {height} image')
+    found: dict[Layer, AttentionMap] = {}
+
+    def hook_for(layer: Layer) -> object:
+        stride = backbone.patch_embed.proj.stride[0] * 2 ** layer[0]
+        query = (pixel[0] // stride, pixel[1] // stride)
+
+        def hook(attention: nn.Module, inputs: tuple[Tensor, WindowGrid]) -> None:
+            x, grid = inputs
+            weights = attention_of(attention, x, grid=grid, query=query)
+            found[layer] = AttentionMap(layer, grid, query, weights, stride)
+
+        return hook
+
+    handles = [
+        block_at(backbone, layer).attn.register_forward_pre_hook(hook_for(layer))
+        for layer in layers
+    ]
+    try:
+        backbone.eval()(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    missing = [name_of(layer) for layer in layers if layer not in found]
+    if missing:
+        raise ValueError(f'the weights have no output beyond stage {max(backbone.out_indices)}')
+    return [found[layer] for layer in layers]
+
+
+def attention_of(attention: WindowAttention, x: Tensor, *, grid: WindowGrid, query: Size) -> Tensor:
+    """Return the attention of one token over the map (paper equation 2).
+
+    Shapes:
+        x (1, H, W, C) -> (heads, H, W), NaN outside of the token's window
+    """
+    rows, columns = (
+        _window_of(query[axis], size=grid.padded_size[axis], side=grid.window[axis],
+                   shift=grid.shift[axis]) for axis in (0, 1)
+    )  # fmt: skip
+    num_heads, (h, w) = attention.logit_scale.numel(), grid.size
+    qkv_bias = torch.cat((attention.q_bias, torch.zeros_like(attention.v_bias), attention.v_bias))
+    q, k, _ = F.linear(x[0], attention.qkv.weight, qkv_bias).float().chunk(3, dim=-1)
+    # Tokens of the padding are what a zero token is mapped to; their weight is 0 in any case.
+    k = F.pad(k, (0, 0, 0, grid.padded_size[1] - w, 0, grid.padded_size[0] - h))
+    q = F.normalize(q[query].reshape(num_heads, -1), dim=-1)
+    k = k[rows][:, columns].unflatten(-1, (num_heads, -1))
+    cosine = torch.einsum('hd,ijhd->hij', q, F.normalize(k, dim=-1))
+    scale = attention.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+
+    sides = (2 * grid.window[0] - 1, 2 * grid.window[1] - 1)
+    table = attention.bias_table(grid).float().unflatten(1, sides)
+    # Offsets are query minus key, from -(M - 1): counted by places in the window.
+    at = [int((places == q_at).nonzero()) for places, q_at in zip((rows, columns), query)]  # noqa: B905
+    bias = table[:, torch.arange(at[0] + grid.window[0] - 1, at[0] - 1, -1)]
+    bias = bias[:, :, torch.arange(at[1] + grid.window[1] - 1, at[1] - 1, -1)]
+
+    segments = grid.segment_ids().roll(grid.shift, dims=(0, 1))
+    inside = segments[rows][:, columns]
+    mask = torch.zeros(inside.shape)
+    mask[inside != segments[query]] = SEAM_PENALTY
+    mask[inside == -1] = -torch.inf
+    weights = (cosine * scale + bias + mask).flatten(1).softmax(dim=1).unflatten(1, grid.window)
+
+    whole = torch.full((num_heads, *grid.padded_size), torch.nan)
+    whole[:, rows[:, None], columns[None, :]] = weights
+    return whole[:, :h, :w]
+
+
+def _window_of(position: int, *, size: int, side: int, shift: int) -> Tensor:
+    """Return the positions, along one axis of the padded map, in the window of a position."""
+    start = (position - shift) % size // side * side
+    return (torch.arange(start, start + side) + shift) % size
+
+
+def draw_attention(
+    image: Tensor, maps: Sequence[AttentionMap], *, pixel: Size, with_heads: bool, title: str
+) -> Figure:
+    """Draw the attention over the image, one panel per layer, and per head if wanted.
+
+    Shapes:
+        image: (H_px, W_px, 3), in [0, 1]
+    """
+    panels = [(m, None) for m in maps]
+    if with_heads:
+        panels = [(m, head) for m in maps for head in (None, *range(len(m.weights)))]
+    columns = min(_PANELS_PER_LINE, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = new_figure(
+        width=0.6 + columns * _PANEL_INCHES,
+        height=0.9 + lines * (_PANEL_INCHES + 0.45),
+    )
+    figure.suptitle(title)
+    axes = figure.subplots(lines, columns, squeeze=False).flatten()
+    picture = None
+    for ax, (attention, head) in zip(axes, panels, strict=False):
+        picture = _panel(ax, image, attention, head=head, pixel=pixel)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    bar = figure.colorbar(picture, ax=list(axes), fraction=0.03, pad=0.01)
+    bar.set_label('weight, relative to the largest in the panel')
+    return figure
+
+
+def _panel(
+    ax: object, image: Tensor, attention: AttentionMap, *, head: int | None, pixel: Size
+) -> object:
+    height, width = image.shape[:2]
+    weights = attention.weights.mean(0) if head is None else attention.weights[head]
+    known = ~weights.isnan()
+    largest = weights[known].max()
+    # Outside of the window the image stays grey: nothing there can be seen by this token.
+    grey = image.mean(-1, keepdim=True).expand(-1, -1, 3)
+    ax.imshow((0.6 + 0.4 * grey).numpy(), interpolation='nearest')
+    stride = attention.stride_px
+    extent = (0, weights.shape[1] * stride, weights.shape[0] * stride, 0)
+    ax.imshow(grey.numpy(), extent=(0, width, height, 0), alpha=_to_pixels(known.float(), stride,
+              image.shape[:2]), interpolation='nearest')  # fmt: skip
+    picture = ax.imshow(
+        (weights / largest).numpy(), extent=extent, cmap='viridis', vmin=0, vmax=1,
+        alpha=(0.65 * known.float()).numpy(), interpolation='nearest',
+    )  # fmt: skip
+    top, left = (at * stride for at in attention.query)
+    ax.add_patch(
+        Rectangle((left, top), stride, stride, fill=False, edgecolor='white', linewidth=2.6)
+    )
+    ax.add_patch(
+        Rectangle((left, top), stride, stride, fill=False, edgecolor=_QUERY_COLOUR, linewidth=1.4)
+    )
+    ax.plot(pixel[1] + 0.5, pixel[0] + 0.5, '+', color=_QUERY_COLOUR, markersize=7)
+    # The window and as much again around it: a small one is lost in a large image.
+    for cells, limit, least in (
+        (known.any(0), ax.set_xlim, False),
+        (known.any(1), ax.set_ylim, True),
+    ):
+        inside = cells.nonzero() * stride
+        first, last = int(inside.min()), int(inside.max()) + stride
+        margin = (last - first) // 2
+        ends = max(0, first - margin), min(len(cells) * stride, last + margin)
+        limit(*(reversed(ends) if least else ends))
+    ax.set_box_aspect(1)
+    ax.set_aspect('equal', adjustable='datalim')
+    ax.set_xticks([])
+    ax.set_yticks([])
+    shifted = 'shifted' if any(attention.grid.shift) else 'regular'
+    who = 'mean of heads' if head is None else f'head {head}'
+    ax.set_title(f'{name_of(attention.layer)}, {shifted}, {who}\nlargest {largest:.3f}', fontsize=9)
+    return picture
+
+
+def _to_pixels(tokens: Tensor, stride: int, size: Size) -> object:
+    whole = tokens.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
+    return whole[: size[0], : size[1]].numpy()

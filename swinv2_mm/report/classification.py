@@ -1,0 +1,75 @@
+"""Findings about a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
+
+from .findings import Example, Findings, Side
+
+_TOP = 5
+
+
+class ClassificationTask:
+    """Gathers predictions of a classifier.
+
+    Args:
+        classes: Names.
+        palette: Not used.
+    """
+
+    def __init__(self, classes: Sequence[str], *, palette: object = None) -> None:
+        self.classes = classes
+        self._scores: list[np.ndarray] = []
+        self._labels: list[int] = []
+        self._examples: list[Example] = []
+
+    def add(self, info: dict, sample: object) -> None:
+        """Take the prediction of one picture."""
+        scores = sample.pred_score.float().cpu().numpy()
+        label, best = int(sample.gt_label[0]), int(scores.argmax())
+        self._scores.append(scores)
+        self._labels.append(label)
+        words = f'{self.classes[best]} ({scores[best]:.2f})'
+        height, width = sample.ori_shape[:2] if 'ori_shape' in sample else (0, 0)
+        self._examples.append(
+            Example(
+                info['img_path'], (height, width), float(scores[label]), {label, best},
+                Side(words=self.classes[label]), Side(words=words),
+            )
+        )  # fmt: skip
+
+    def findings(self) -> Findings:
+        """Sum up."""
+        scores, labels = np.stack(self._scores), np.array(self._labels)
+        number = len(self.classes)
+        best = scores.argmax(1)
+        matrix = confusion_matrix(labels, best, labels=range(number))
+        right, truths, guesses = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        with np.errstate(invalid='ignore', divide='ignore'):
+            recall, precision = right / truths, right / guesses
+        rows, curves = [], {}
+        for label, name in enumerate(self.classes):
+            average = np.nan
+            if truths[label]:
+                is_label = labels == label
+                average = average_precision_score(is_label, scores[:, label])
+                points = precision_recall_curve(is_label, scores[:, label])
+                curves[name] = points[1], points[0]
+            rows.append((truths[label], 100 * precision[label], 100 * recall[label], 100 * average))
+        top = np.argsort(-scores, axis=1)[:, :_TOP]
+        metrics = {'top-1': f'{100 * (best == labels).mean():.2f} %'}
+        if number > _TOP:
+            metrics['top-5'] = f'{100 * (top == labels[:, None]).any(1).mean():.2f} %'
+        return Findings(
+            metrics=metrics,
+            columns=('images', 'precision %', 'recall %', 'AP %'),
+            rows=rows,
+            curves=curves,
+            confusion=matrix,
+            confusion_names=self.classes,
+            score_name='probability of the true class',
+            examples=self._examples,
+        )

@@ -1,0 +1,215 @@
+"""Findings about a detector, with or without instance masks."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from .findings import Colour, Example, Findings, Shape, Side
+
+# Predictions below this score are neither drawn nor matched; AP counts all of them.
+LEAST_SCORE = 0.3
+_MATCH_IOU = 0.5
+_MOST_DRAWN = 100
+_OUTLINE_PX = 0.8
+
+
+class DetectionTask:
+    """Gathers predictions of a detector.
+
+    Args:
+        classes: Names.
+        palette: Not used: boxes get the colours of the page.
+    """
+
+    def __init__(self, classes: Sequence[str], *, palette: Sequence[Colour] | None = None) -> None:
+        self.classes = classes
+        self._images: list[dict] = []
+        self._truths: list[dict] = []
+        self._guesses: list[dict] = []
+        self._has_masks = False
+        number = len(classes) + 1  # the last: no object
+        self._confusion = np.zeros((number, number), np.int64)
+        self._examples: list[Example] = []
+
+    def add(self, info: dict, sample: object) -> None:
+        """Take the predictions of one picture."""
+        image_id = len(self._images) + 1
+        height, width = sample.ori_shape
+        self._images.append({'id': image_id, 'height': height, 'width': width})
+        first = len(self._truths)
+        truth = [
+            {'id': number, 'image_id': image_id, **_truth(instance, (height, width))}
+            for number, instance in enumerate(info['instances'], start=first + 1)
+        ]
+        found = sample.pred_instances.cpu().numpy()
+        has_masks = 'masks' in found
+        self._has_masks |= has_masks
+        guesses = []
+        for at in np.argsort(-found.scores):
+            left, top, right, bottom = map(float, found.bboxes[at])
+            guess = {
+                'image_id': image_id,
+                'category_id': int(found.labels[at]) + 1,
+                'bbox': [left, top, right - left, bottom - top],
+                'score': float(found.scores[at]),
+            }
+            if has_masks:
+                mask = np.asfortranarray(found.masks[at].astype(np.uint8))
+                guess['segmentation'] = coco_mask.encode(mask)
+            guesses.append(guess)
+        self._truths += truth
+        self._guesses += guesses
+        shown = [guess for guess in guesses if guess['score'] >= LEAST_SCORE]
+        score = self._match([t for t in truth if not t['iscrowd']], shown)
+        labels = {entry['category_id'] - 1 for entry in (*truth, *shown)}
+        self._examples.append(
+            Example(
+                info['img_path'], (height, width), score, labels,
+                Side([_shape(t) for t in truth]),
+                Side([_shape(g) for g in shown[:_MOST_DRAWN]]),
+            )
+        )  # fmt: skip
+
+    def _match(self, truth: list[dict], guesses: list[dict]) -> float:
+        """Count confusions and return F1: each prediction takes the best object that is free."""
+        background = len(self.classes)
+        free = set(range(len(truth)))
+        overlap = np.zeros((len(guesses), len(truth)))
+        if truth and guesses:
+            boxes = [[entry['bbox'] for entry in entries] for entries in (guesses, truth)]
+            overlap = coco_mask.iou(
+                *(np.array(b, dtype=np.float64) for b in boxes), [0] * len(truth)
+            )
+        right = 0
+        for guess, row in zip(guesses, overlap, strict=True):
+            label = guess['category_id'] - 1
+            fits = [at for at in free if row[at] >= _MATCH_IOU]
+            best = max(
+                fits, key=lambda at: (truth[at]['category_id'] - 1 == label, row[at]), default=None
+            )
+            actual = background if best is None else truth[best]['category_id'] - 1
+            self._confusion[actual, label] += 1
+            right += actual == label
+            free.discard(best)
+        for at in free:
+            self._confusion[truth[at]['category_id'] - 1, background] += 1
+        total = len(truth) + len(guesses)
+        return 2 * right / total if total else 1.0
+
+    def findings(self) -> Findings:
+        """Sum up, with pycocotools."""
+        counts = np.bincount(
+            [t['category_id'] - 1 for t in self._truths if not t['iscrowd']],
+            minlength=len(self.classes),
+        )
+        kinds = ['bbox']
+        if self._has_masks and all('segmentation' in truth for truth in self._truths):
+            kinds.append('segm')
+        metrics, columns, values, curves = {}, ['objects'], [counts], {}
+        for kind in kinds:
+            name = {'bbox': 'box', 'segm': 'mask'}[kind]
+            precision = self._precision(kind)
+            for title, part in (('AP', slice(None)), ('AP50', slice(0, 1))):
+                by_class = np.array([_mean(precision[part, :, k]) for k in range(len(counts))])
+                columns.append(f'{name} {title} %')
+                values.append(100 * by_class)
+                mean = f'{100 * np.nanmean(by_class):.1f} %' if counts.any() else 'no objects'
+                metrics[f'{name} {title}'] = mean
+            # Masks where there are any: what such a model is for.
+            curves = {
+                self.classes[k]: (np.linspace(0, 1, precision.shape[1]), precision[0, :, k])
+                for k in np.flatnonzero(counts)
+            }
+        return Findings(
+            metrics=metrics,
+            columns=columns,
+            rows=list(zip(*values, strict=True)),
+            curves=curves,
+            confusion=self._confusion,
+            confusion_names=[*self.classes, '(none)'],
+            score_name=f'F1 of boxes with IoU {_MATCH_IOU:g} and score {LEAST_SCORE:g}',
+            examples=self._examples,
+            has_boxes=True,
+            has_masks=len(kinds) > 1,
+        )
+
+    def _precision(self, kind: str) -> np.ndarray:
+        """Return precision by IoU threshold, recall and class; -1 where there are no objects."""
+        categories = [{'id': k + 1, 'name': name} for k, name in enumerate(self.classes)]
+        if not self._guesses:
+            return np.zeros((10, 101, len(categories)))
+        # It reports to stdout.
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO()
+            truth.dataset = {
+                'info': {}, 'images': self._images, 'annotations': self._truths,
+                'categories': categories,
+            }  # fmt: skip
+            truth.createIndex()
+            guesses = [dict(guess) for guess in self._guesses]
+            if kind == 'bbox':
+                for guess in guesses:
+                    guess.pop('segmentation', None)
+            else:
+                # Their area is the mask's, not the box's.
+                for guess in guesses:
+                    guess.pop('bbox')
+            evaluation = COCOeval(truth, truth.loadRes(guesses), kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+        # Objects of any size, at most 100 per picture.
+        return evaluation.eval['precision'][:, :, :, 0, -1]
+
+
+def _truth(instance: dict, size: tuple[int, int]) -> dict:
+    left, top, right, bottom = map(float, instance['bbox'])
+    truth = {
+        'category_id': int(instance['bbox_label']) + 1,
+        'bbox': [left, top, right - left, bottom - top],
+        'area': (right - left) * (bottom - top),
+        'iscrowd': int(instance.get('ignore_flag', 0)),
+    }
+    if instance.get('mask'):
+        truth['segmentation'] = _encoded(instance['mask'], size)
+        truth['area'] = float(coco_mask.area(truth['segmentation']))
+    return truth
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else float('nan')
+
+
+def _encoded(mask: dict | list, size: tuple[int, int]) -> dict:
+    """Return a mask of a data set, polygons or runs, as compressed runs."""
+    if isinstance(mask, list):
+        return coco_mask.merge(coco_mask.frPyObjects(mask, *size))
+    if isinstance(mask['counts'], list):
+        return coco_mask.frPyObjects(mask, *size)
+    return mask
+
+
+def _shape(entry: dict) -> Shape:
+    left, top, width, height = entry['bbox']
+    outline = _outline(entry['segmentation']) if 'segmentation' in entry else ''
+    box = (left, top, left + width, top + height)
+    return Shape(entry['category_id'] - 1, box, outline, entry.get('score', 1.0))
+
+
+def _outline(runs: dict) -> str:
+    """Trace a mask as an SVG path."""
+    contours, _ = cv2.findContours(coco_mask.decode(runs), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    parts = []
+    for contour in contours:
+        points = cv2.approxPolyDP(contour, _OUTLINE_PX, True)[:, 0]
+        if len(points) > 2:
+            parts.append('M' + 'L'.join(f'{x},{y}' for x, y in points) + 'Z')
+    return ''.join(parts)

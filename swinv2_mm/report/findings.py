@@ -1,0 +1,100 @@
+"""What a report says about a model, whatever its task."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+Colour = tuple[int, int, int]
+
+
+@dataclass
+class Shape:
+    """An object in a picture.
+
+    Attributes:
+        label: Index of the class.
+        box: Left, top, right, bottom in pixels.
+        outline: Mask as the ``d`` of an SVG path in pixels; empty without a mask.
+        score: In [0, 1]; 1 for the ground truth.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    outline: str = ''
+    score: float = 1.0
+
+
+@dataclass
+class Side:
+    """One half of an example: the ground truth, or the prediction.
+
+    Attributes:
+        shapes: Objects.
+        label_map: PNG with transparency, laid over the picture; empty without one.
+        words: A line under the picture.
+    """
+
+    shapes: list[Shape] = field(default_factory=list)
+    label_map: bytes = b''
+    words: str = ''
+
+
+@dataclass
+class Example:
+    """A picture with ground truth and prediction.
+
+    Attributes:
+        path: The picture's file.
+        size: Height and width in pixels, as shapes count them.
+        score: How good the prediction is, in [0, 1].
+        labels: Indices of the classes in either half.
+    """
+
+    path: str
+    size: tuple[int, int]
+    score: float
+    labels: set[int]
+    truth: Side
+    prediction: Side
+
+
+@dataclass
+class Findings:
+    """The results of an evaluation.
+
+    Attributes:
+        metrics: Value by name, as text.
+        columns: Heads of the table of classes, the name's left out.
+        rows: Per class what goes under them; NaN where there is nothing to measure.
+        curves: Recall and precision by the name of a class.
+        confusion: Counts, truth by prediction.
+        confusion_names: Of its rows and columns.
+        score_name: What the score of an example is.
+        examples: In the order of the data set.
+        has_boxes: Whether examples have shapes with boxes.
+        has_masks: Whether they have masks or label maps.
+    """
+
+    metrics: Mapping[str, str]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[float]]
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    confusion: np.ndarray
+    confusion_names: Sequence[str]
+    score_name: str
+    examples: Sequence[Example]
+    has_boxes: bool = False
+    has_masks: bool = False
+
+
+def colours(number: int, *, palette: Sequence[Colour] | None = None) -> list[Colour]:
+    """Return a colour per class: of the data set's own palette, or spread over the circle."""
+    if palette is not None and len(palette) >= number:
+        return [tuple(int(c) for c in colour) for colour in palette[:number]]
+    # Steps of the golden ratio keep neighbours apart, however many classes there are.
+    hues = [(0.58 + 0.618034 * i) % 1 for i in range(number)]
+    return [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.75, 0.9)) for hue in hues]

@@ -1,0 +1,94 @@
+"""Findings about a segmentor."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from .findings import Colour, Example, Findings, Side, colours
+
+_IGNORED = 255
+_ALPHA = 150
+_LONGER_SIDE_PX = 480
+
+
+class SegmentationTask:
+    """Gathers predictions of a segmentor.
+
+    Args:
+        classes: Names.
+        palette: A colour per class; ``None`` chooses.
+    """
+
+    def __init__(self, classes: Sequence[str], *, palette: Sequence[Colour] | None = None) -> None:
+        self.classes = classes
+        # One more, of pixels that count as no class.
+        lut = np.zeros((256, 4), np.uint8)
+        number = min(len(classes), _IGNORED)
+        lut[:number, :3] = colours(number, palette=palette)
+        lut[:number, 3] = _ALPHA
+        self._lut = lut
+        self._confusion = np.zeros((len(classes), len(classes)), np.int64)
+        self._examples: list[Example] = []
+
+    def add(self, info: dict, sample: object) -> None:
+        """Take the prediction of one picture."""
+        truth = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.int64)
+        guess = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
+        number = len(self.classes)
+        valid = (truth != _IGNORED) & (truth < number)
+        pairs = number * truth[valid] + guess[valid]
+        matrix = np.bincount(pairs, minlength=number**2).reshape(number, number)
+        self._confusion += matrix
+        iou = _iou(matrix)
+        present = matrix.sum(1) > 0
+        self._examples.append(
+            Example(
+                info['img_path'],
+                truth.shape,
+                float(iou[present].mean()) if present.any() else 1.0,
+                {int(label) for label in np.flatnonzero(matrix.sum(0) + matrix.sum(1))},
+                Side(label_map=self._drawn(truth)),
+                Side(label_map=self._drawn(guess)),
+            )
+        )
+
+    def _drawn(self, labels: np.ndarray) -> bytes:
+        image = Image.fromarray(self._lut[np.clip(labels, 0, _IGNORED)], 'RGBA')
+        image.thumbnail((_LONGER_SIDE_PX, _LONGER_SIDE_PX), Image.Resampling.NEAREST)
+        stream = io.BytesIO()
+        image.quantize(256).save(stream, 'PNG', optimize=True)
+        return stream.getvalue()
+
+    def findings(self) -> Findings:
+        """Sum up."""
+        matrix = self._confusion
+        with np.errstate(invalid='ignore', divide='ignore'):
+            recall = matrix.diagonal() / matrix.sum(1)
+            precision = matrix.diagonal() / matrix.sum(0)
+        iou, share = _iou(matrix), matrix.sum(1) / max(matrix.sum(), 1)
+        return Findings(
+            metrics={
+                'mIoU': f'{100 * np.nanmean(iou):.2f} %',
+                'mean accuracy': f'{100 * np.nanmean(recall):.2f} %',
+                'pixel accuracy': f'{100 * matrix.trace() / max(matrix.sum(), 1):.2f} %',
+            },
+            columns=('pixels %', 'IoU %', 'precision %', 'recall %'),
+            rows=[tuple(row) for row in 100 * np.stack((share, iou, precision, recall), 1)],
+            # A label map has no scores to move a threshold along.
+            curves={},
+            confusion=matrix,
+            confusion_names=self.classes,
+            score_name='mean IoU of the classes in the picture',
+            examples=self._examples,
+            has_masks=True,
+        )
+
+
+def _iou(matrix: np.ndarray) -> np.ndarray:
+    both = matrix.diagonal()
+    with np.errstate(invalid='ignore', divide='ignore'):
+        return both / (matrix.sum(0) + matrix.sum(1) - both)

@@ -1,0 +1,117 @@
+"""What a work dir says about a training."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from swinv2_mm.analysis.curves import Record, is_training
+from swinv2_mm.errors import UserError
+
+_MOST_ENVIRONMENT = 200
+_TIME_STAMP = re.compile(r'\d{8}_\d{6}')
+
+
+def config_in(work_dir: Path) -> Path:
+    """Find the config that a training left in its work dir.
+
+    Raises:
+        UserError: If there is none, or more than one.
+    """
+    if not work_dir.is_dir():
+        raise UserError(f'work dir {work_dir} does not exist')
+    found = sorted(work_dir.glob('*.py'))
+    if len(found) != 1:
+        many = f'{len(found)} configs ({", ".join(path.name for path in found)})'
+        raise UserError(
+            f'{work_dir} holds {many if found else "no config"}: '
+            f'{"say which with --config" if found else "is it the work dir of a training?"}'
+        )
+    return found[0]
+
+
+def checkpoint_in(work_dir: Path) -> Path:
+    """Find the last checkpoint of a training, also when the folder was moved.
+
+    Raises:
+        UserError: If there is none.
+    """
+    pointer = work_dir / 'last_checkpoint'
+    if pointer.is_file():
+        named = Path(pointer.read_text(errors='replace').strip())
+        for path in (work_dir / named.name, named):
+            if path.is_file():
+                return path
+    found = sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise UserError(f'{work_dir} holds no checkpoint; say which with --checkpoint')
+    return found[-1]
+
+
+def environment_in(work_dir: Path) -> dict[str, str]:
+    """Read the environment that the last training wrote to its log; empty without a log."""
+    logs = sorted(
+        path for path in work_dir.glob('*/*.log') if _TIME_STAMP.fullmatch(path.parent.name)
+    )
+    found: dict[str, str] = {}
+    for line in logs[-1].read_text(errors='replace').splitlines() if logs else ():
+        if ' - Config:' in line:
+            break
+        name, separator, value = line.strip().partition(': ')
+        if separator and ' - ' not in name and value and not line.lstrip().startswith('- '):
+            found[name] = value[:_MOST_ENVIRONMENT]
+    return found
+
+
+def speed_of(records: Sequence[Record], *, cfg: Config) -> dict[str, str]:
+    """Say how fast a training was and what it took; medians over its log lines."""
+    training = [record for record in records if is_training(record)]
+    facts = {}
+    times = [record['time'] for record in training if record.get('time', 0) > 0]
+    if times:
+        median = statistics.median(times)
+        batch = (cfg.get('train_dataloader') or {}).get('batch_size')
+        facts['time per iteration'] = f'{median:.3f} s'
+        if batch:
+            facts['images per second and process'] = f'{batch / median:.1f}'
+        waiting = [record['data_time'] for record in training if 'data_time' in record]
+        if waiting:
+            facts['of it, waiting for data'] = f'{statistics.median(waiting):.3f} s'
+        facts['iterations'] = f'{max(record["step"] for record in training):.0f}'
+    memory = [record['memory'] for record in training if 'memory' in record]
+    facts['GPU memory, at most'] = f'{max(memory):.0f} MB' if memory else 'none: trained on a CPU'
+    tests = [r['time'] for r in records if not is_training(r) and r.get('time', 0) > 0]
+    if tests:
+        facts['validation, per batch'] = f'{statistics.median(tests):.3f} s'
+    return facts
+
+
+def settings_of(cfg: Config) -> dict[str, str]:
+    """Say in a few lines what was trained and how."""
+    model = cfg.get('model') or {}
+    backbone = model.get('backbone') or {}
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    loop, loader = cfg.get('train_cfg') or {}, cfg.get('train_dataloader') or {}
+    length = [f'{loop[key]} {word}' for key, word in
+              (('max_iters', 'iterations'), ('max_epochs', 'epochs')) if key in loop]  # fmt: skip
+    data = (cfg.get('val_dataloader') or {}).get('dataset') or {}
+    arch = backbone.get('arch', 'tiny')
+    if isinstance(arch, dict):
+        arch = ', '.join(f'{key} {value}' for key, value in arch.items())
+    facts = {
+        'model': model.get('type'),
+        'backbone': f'{backbone.get("type")}, {arch}',
+        'window': backbone.get('window_size'),
+        'starts from': (backbone.get('init_cfg') or {}).get('checkpoint') or cfg.get('load_from'),
+        'data': data.get('data_root'),
+        'training': ', '.join(length) or None,
+        'batch size per process': loader.get('batch_size'),
+        'optimiser': f'{optimizer.get("type")}, lr {optimizer.get("lr")}, weight decay '
+        f'{optimizer.get("weight_decay", 0)}' if optimizer else None,
+        'seed': (cfg.get('randomness') or {}).get('seed'),
+    }  # fmt: skip
+    return {key: str(value) for key, value in facts.items() if value is not None}

@@ -1,0 +1,360 @@
+"""The report: its numbers, its escaping, its page in a browser, the tool on all three tasks."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
+from PIL import Image
+from shrinking import as_text, shrink
+
+from swinv2_mm.report.classification import ClassificationTask
+from swinv2_mm.report.detection import DetectionTask
+from swinv2_mm.report.findings import colours
+from swinv2_mm.report.page import chosen, confusion_table, render
+from swinv2_mm.report.segmentation import SegmentationTask
+from swinv2_mm.report.work_dir import checkpoint_in, environment_in, speed_of
+
+CHROMIUM = shutil.which('chromium')
+HOSTILE = '<script>alert(1)</script>"\'&$x_{$</svg>'
+SIZE = (40, 60)
+BOXES = [(2.0, 3.0, 20.0, 30.0), (25.0, 5.0, 55.0, 35.0)]
+
+
+def mask_of(box):
+    mask = np.zeros(SIZE, bool)
+    left, top, right, bottom = map(int, box)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def polygon(box):
+    left, top, right, bottom = box
+    return [[left, top, right, top, right, bottom, left, bottom]]
+
+
+def picture(folder, name):
+    path = folder / name
+    pixels = np.random.default_rng(len(name)).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, 'PNG')
+    return str(path)
+
+
+def detector(folder, *, classes=(HOSTILE, 'dog', 'rare')):
+    """One picture that is right, one with a class confused, a lost object and a false alarm."""
+    task = DetectionTask(classes)
+    cases = [
+        ('right.png', BOXES, [0, 1], [0.9, 0.8]),
+        (
+            '<img src=x onerror=alert(2)>.png',
+            [BOXES[0], (50.0, 1.0, 59.0, 9.0)],
+            [1, 0],
+            [0.7, 0.5],
+        ),
+    ]
+    for name, boxes, labels, scores in cases:
+        truths = [
+            {'bbox': box, 'bbox_label': label, 'mask': polygon(box), 'ignore_flag': 0}
+            for label, box in enumerate(BOXES)
+        ]
+        found = InstanceData(
+            bboxes=torch.tensor(boxes), labels=torch.tensor(labels), scores=torch.tensor(scores),
+            masks=torch.from_numpy(np.stack([mask_of(box) for box in boxes])),
+        )  # fmt: skip
+        sample = BaseDataElement(metainfo={'ori_shape': SIZE}, pred_instances=found)
+        task.add({'img_path': picture(folder, name), 'instances': truths}, sample)
+    return task.findings()
+
+
+def test_detection(tmp_path):
+    findings = detector(tmp_path)
+    assert [example.score for example in findings.examples] == [1.0, 0.0]
+    # Truth by prediction; the last is "nothing".
+    assert findings.confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
+    # Half of the objects of each class are found, before anything wrong: 51 of 101 recalls.
+    expected = 100 * 51 / 101
+    for row in findings.rows[:2]:
+        assert row[0] == 2 and row[1:] == pytest.approx([expected] * 4)
+    assert findings.rows[2][0] == 0 and np.isnan(findings.rows[2][1:]).all()
+    assert findings.metrics['mask AP'] == f'{expected:.1f} %'
+    assert set(findings.curves) == {HOSTILE, 'dog'}
+
+
+def test_detection_without_a_prediction(tmp_path):
+    task = DetectionTask(['cat'])
+    none = InstanceData(
+        bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long), scores=torch.zeros(0)
+    )
+    sample = BaseDataElement(metainfo={'ori_shape': SIZE}, pred_instances=none)
+    truth = [{'bbox': BOXES[0], 'bbox_label': 0, 'ignore_flag': 0}]
+    task.add({'img_path': 'a', 'instances': truth}, sample)
+    task.add({'img_path': 'b', 'instances': []}, sample)
+    findings = task.findings()
+    assert findings.metrics['box AP'] == '0.0 %' and not findings.has_masks
+    assert [example.score for example in findings.examples] == [0.0, 1.0]
+
+
+def test_segmentation():
+    task = SegmentationTask(['a', 'b', 'never'])
+    truth = torch.zeros(1, 4, 5, dtype=torch.long)
+    truth[0, :, 2:] = 1
+    truth[0, 0] = 255
+    guess = torch.zeros(1, 4, 5, dtype=torch.long)
+    guess[0, :, 3:] = 1
+    sample = BaseDataElement(gt_sem_seg=PixelData(data=truth), pred_sem_seg=PixelData(data=guess))
+    task.add({'img_path': 'a'}, sample)
+    findings = task.findings()
+    assert findings.confusion.tolist() == [[6, 0, 0], [3, 6, 0], [0, 0, 0]]
+    assert findings.rows[0] == pytest.approx((40, 100 * 6 / 9, 100 * 6 / 9, 100))
+    assert findings.rows[1] == pytest.approx((60, 100 * 6 / 9, 100, 100 * 6 / 9))
+    assert np.isnan(findings.rows[2][1])
+    assert findings.metrics['mIoU'] == '66.67 %'
+    assert findings.examples[0].score == pytest.approx(6 / 9)
+
+
+def test_classification():
+    task = ClassificationTask(['a', 'b', 'never'])
+    for label, scores in ((0, (0.8, 0.1, 0.1)), (0, (0.3, 0.6, 0.1)), (1, (0.2, 0.7, 0.1))):
+        sample = BaseDataElement(
+            gt_label=torch.tensor([label]), pred_score=torch.tensor(scores),
+            metainfo={'ori_shape': SIZE},
+        )  # fmt: skip
+        task.add({'img_path': 'a'}, sample)
+    findings = task.findings()
+    assert findings.metrics == {'top-1': '66.67 %'}
+    assert findings.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert findings.rows[0] == pytest.approx((2, 100, 50, 100))
+    assert findings.rows[1] == pytest.approx((1, 50, 100, 100))
+    assert np.isnan(findings.rows[2][1])
+
+
+def test_groups_do_not_overlap(tmp_path):
+    example = detector(tmp_path).examples[0]
+    for number in (0, 1, 2, 5, 9):
+        examples = [type(example)(**{**vars(example), 'score': i}) for i in range(number)]
+        groups = [(e.score, group) for e, group in chosen(examples, number=2)]
+        assert len({score for score, _ in groups}) == len(groups) == min(number, 6)
+        if number:
+            assert (0, 'worst') in groups
+        if number > 1:
+            assert (number - 1, 'best') in groups
+
+
+def test_large_confusion_keeps_the_confused(tmp_path):
+    findings = detector(tmp_path)
+    findings.confusion_names = [f'c{i}' for i in range(60)]
+    findings.confusion = 10 * np.eye(60, dtype=int)
+    findings.confusion[50, 3] = 5
+    table = confusion_table(findings)
+    assert len(table['names']) == 25 and table['left_out'] == 35
+    assert {'c3', 'c50'} <= set(table['names'])
+    row = table['rows'][table['names'].index('c50')]
+    assert row[table['names'].index('c3')] == (33, 5)
+
+
+def page_of(folder):
+    findings = detector(folder)
+    classes = [HOSTILE, 'dog', 'rare']
+    records = [{'loss': 1 / i, 'lr': 0.1, 'iter': i, 'step': i} for i in range(1, 9)]
+    return render(
+        title=HOSTILE,
+        facts={'Settings': {HOSTILE: HOSTILE}, 'Environment': {}},
+        config=f'name = {HOSTILE!r}',
+        records=[*records, {HOSTILE: 0.5, 'step': 8}],
+        findings=findings,
+        classes=classes,
+        class_colours=colours(3),
+        number_per_group=2,
+    )
+
+
+class Inventory(HTMLParser):
+    """Counts the elements of a page and gathers what they refer to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.handlers = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ('src', 'href', 'xlink:href', 'data', 'action'):
+                self.links.append(value)
+            if name.startswith('on'):
+                self.handlers.append(name)
+
+
+def test_hostile_names_stay_text(tmp_path):
+    page = page_of(tmp_path)
+    found = Inventory(page)
+    assert found.tags.count('script') == 1 and 'img' not in found.tags
+    assert not found.handlers
+    assert '&lt;script&gt;alert(1)' in page and '<script>alert' not in page
+    # Pictures are inside, links lead to places in the page.
+    assert all(link.startswith(('data:image/', '#')) for link in found.links)
+    assert not re.search(r'(?:url\(|@import)\s*["\']?(?!#)', page)
+
+
+# Runs in a copy of the page: works the controls as a person would and writes down what is seen.
+PROBE = """
+<script>
+window.seen = {errors: []};
+window.addEventListener('error', function (e) { seen.errors.push(e.message); });
+console.error = function (m) { seen.errors.push(String(m)); };
+document.addEventListener('securitypolicyviolation', function (e) {
+  seen.errors.push(e.blockedURI); });
+</script>
+"""
+STEPS = """
+<script>
+(function () {
+  const all = function (q) { return Array.from(document.querySelectorAll(q)); };
+  const visible = function (q) { return all(q).filter(function (e) {
+    return e.getClientRects().length > 0; }).length; };
+  const change = function (id, key, value, event) { const e = document.getElementById(id);
+    e[key] = value; e.dispatchEvent(new Event(event)); };
+  const note = function (name) {
+    seen[name] = ['.card', '.box', '.mask'].map(visible); };
+  note('start');
+  document.getElementById('boxes').click(); note('no_boxes');
+  document.getElementById('masks').click(); note('nothing');
+  document.getElementById('boxes').click(); document.getElementById('masks').click(); note('again');
+  change('score', 'value', '0.75', 'input'); note('from_075');
+  change('score', 'value', '0.3', 'input');
+  change('group', 'value', 'best', 'change'); note('best');
+  seen.count = document.getElementById('count').textContent;
+  change('group', 'value', '', 'change');
+  change('class', 'value', '1', 'change'); note('dog');
+  change('class', 'value', '', 'change'); note('end');
+  seen.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  seen.charts = all('.chart svg').map(function (e) {
+    return e.getBoundingClientRect().height > 100; });
+  const out = document.createElement('pre'); out.id = 'seen';
+  out.textContent = JSON.stringify(seen); document.body.append(out);
+})();
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
+@pytest.mark.parametrize('width', [390, 1280])
+def test_page_in_a_browser(width, tmp_path):
+    page = page_of(tmp_path)
+    page = page.replace('<head>', f'<head>{PROBE}', 1).replace('</body>', f'{STEPS}</body>')
+    (tmp_path / 'page.html').write_text(page)
+    # A frame: headless windows have a least width.
+    (tmp_path / 'frame.html').write_text(
+        f'<iframe src="page.html" style="width:{width}px;height:900px;border:0"></iframe><script>'
+        "onload = function () { document.title = frames[0].document.getElementById('seen')"
+        '.textContent; }</script>'
+    )
+    process = subprocess.run(
+        [CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--allow-file-access-from-files',
+         f'--user-data-dir={tmp_path / "profile"}', '--virtual-time-budget=4000', '--dump-dom',
+         (tmp_path / 'frame.html').as_uri()],
+        capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    title = re.search(r'<title>(.*?)</title>', process.stdout, re.DOTALL)
+    assert title, process.stderr
+    seen = json.loads(title[1])
+    assert seen['errors'] == []
+    # Cards, boxes, masks: two pictures with two objects on either side.
+    assert seen['start'] == seen['again'] == seen['end'] == [2, 8, 8]
+    assert seen['no_boxes'] == [2, 0, 8] and seen['nothing'] == [2, 0, 0]
+    assert seen['from_075'] == [2, 6, 6]
+    assert seen['best'] == [1, 4, 4] and seen['count'] == '1 of 2'
+    assert seen['dog'] == [2, 8, 8]
+    assert seen['wide'] <= 0, 'the page scrolls sideways'
+    assert seen['charts'] and all(seen['charts'])
+
+
+CONFIGS = {
+    'classification': 'swinv2-nano-w8_digits.py',
+    'segmentation': 'upernet_swinv2-nano-w8_digits.py',
+    'detection': 'cascade-mask-rcnn_swinv2-nano-w8_digits.py',
+}
+
+
+def work_dir_of(task, folder):
+    """The work dir of a training that stopped at once."""
+    cfg = Config.fromfile(ROOT / 'configs' / task / CONFIGS[task])
+    tree = shrink(cfg)
+    tree |= {'val_dataloader': tree['test_dataloader'], 'val_cfg': {'type': 'ValLoop'}}
+    tree['val_evaluator'] = tree['test_evaluator']
+    (folder / 'tiny.py').write_text(as_text(tree))
+    cfg = Config.fromfile(folder / 'tiny.py')
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    torch.save({'state_dict': model.state_dict()}, folder / 'iter_1.pth')
+    return folder
+
+
+@pytest.mark.parametrize('task', CONFIGS)
+def test_tool(task, tool, use_data, tmp_path):
+    work_dir = work_dir_of(task, tmp_path)
+    out = tmp_path / 'new' / 'page.html'
+    status, errors = tool('report', work_dir, '--out', out, '--num-images', 3, '--num-examples', 1)
+    assert status == 0, errors
+    page = out.read_text()
+    tiles = dict(re.findall(r'<div class="tile">(.*?)<b>(.*?)</b>', page))
+    assert tiles and 'on 3 pictures' in page
+    assert page.count('<article') == 3
+    assert ('id="boxes"' in page) == (task == 'detection')
+    assert ('id="masks"' in page) == (task != 'classification')
+    assert all(link.startswith(('data:', '#')) for link in Inventory(page).links)
+
+
+def only_line(errors):
+    assert 'Traceback' not in errors
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith('error: ')
+    return line
+
+
+def test_bad_command_line(tool, use_data, tmp_path):
+    status, errors = tool('report', tmp_path / 'nowhere')
+    assert status == 1 and 'nowhere does not exist' in only_line(errors)
+    status, errors = tool('report', tmp_path)
+    assert status == 1 and 'no config' in only_line(errors)
+    config = ROOT / 'configs' / 'classification' / CONFIGS['classification']
+    shutil.copy(config, tmp_path / 'a.py')
+    shutil.copy(config, tmp_path / 'b.py')
+    status, errors = tool('report', tmp_path)
+    assert status == 1 and '--config' in only_line(errors) and 'a.py, b.py' in only_line(errors)
+    status, errors = tool('report', tmp_path, '--config', config)
+    assert status == 1 and 'no checkpoint' in only_line(errors)
+    torch.save({'state_dict': {'a': torch.zeros(1)}}, tmp_path / 'iter_1.pth')
+    status, errors = tool('report', tmp_path, '--config', config)
+    assert status == 1 and 'iter_1.pth' in only_line(errors)
+    status, errors = tool('report', tmp_path, '--config', config, '--num-images', 0)
+    assert status == 1 and '--num-images' in only_line(errors)
+    assert not (tmp_path / 'report.html').exists()
+
+
+def test_work_dir(tmp_path):
+    for name in ('iter_1.pth', 'iter_2.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_1.pth')
+    assert checkpoint_in(tmp_path).name == 'iter_1.pth'
+    folder = tmp_path / '20260101_000000'
+    folder.mkdir()
+    (folder / '20260101_000000.log').write_text(
+        '2026/01/01 00:00:00 - mmengine - INFO - \n  PyTorch: 2.15.0\n  - GCC 13: x\n'
+        '  GPU 0: A100\n'
+        '2026/01/01 00:00:00 - mmengine - INFO - Config:\nlr: 3\n'
+    )
+    assert environment_in(tmp_path) == {'PyTorch': '2.15.0', 'GPU 0': 'A100'}
+    records = [{'lr': 1, 'iter': i, 'step': i, 'time': 0.5, 'memory': 100 * i} for i in (1, 2, 3)]
+    facts = speed_of(records, cfg=Config({'train_dataloader': {'batch_size': 4}}))
+    assert facts['images per second and process'] == '8.0'
+    assert facts['GPU memory, at most'] == '300 MB'

@@ -1,0 +1,241 @@
+"""Draw what a SwinV2 model has learnt and how it trains, as PNG or SVG.
+
+WEIGHTS is a .pth or .safetensors file of any known layout, a folder of Hugging Face, a URL, or the
+name of a released model.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+from torch import Tensor
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.analysis.attention_map import attention_maps, draw_attention
+from swinv2_mm.analysis.bias_maps import bias_maps, draw_bias_maps
+from swinv2_mm.analysis.canvas import check_path, save, style
+from swinv2_mm.analysis.curves import draw_curves, read_records
+from swinv2_mm.analysis.layers import parse_layers
+from swinv2_mm.analysis.rates import draw_rates, layer_rates
+from swinv2_mm.analysis.signal import SignalRecorder, draw_signal
+from swinv2_mm.checkpoint.building import model_of
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+
+# Of ImageNet, in RGB and [0, 255], as every config here normalises.
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    out = argparse.ArgumentParser(add_help=False)
+    out.add_argument('--out', type=Path, required=True, metavar='FILE.png|svg')
+
+    bias = commands.add_parser(
+        'bias', parents=[out], help='learnt position bias by head, layer and window'
+    )
+    bias.add_argument('weights', nargs='+', help='several are drawn one above the other')
+    bias.add_argument(
+        '--windows', nargs='+', type=_window, metavar='N', help='8, or 8x12; default: as trained'
+    )
+    bias.add_argument(
+        '--layers', nargs='+', metavar='STAGE.BLOCK', help='default: first block of each stage'
+    )
+    bias.add_argument('--heads', nargs='+', type=int, metavar='N', help='default: all')
+    bias.set_defaults(draw=bias_figure)
+
+    signal = commands.add_parser(
+        'signal', parents=[out], help='amplitude of activations by depth, on pictures'
+    )
+    signal.add_argument('weights', nargs='+', help='several are drawn into one figure')
+    signal.add_argument('--images', nargs='+', type=Path, required=True)
+    signal.add_argument('--size', type=int, default=256, help='longer side in px; default 256')
+    signal.set_defaults(draw=signal_figure)
+
+    attention = commands.add_parser(
+        'attention', parents=[out], help='where one pixel looks, drawn over the image'
+    )
+    attention.add_argument('weights')
+    attention.add_argument('image', type=Path)
+    attention.add_argument(
+        '--pixel', type=_pixel, required=True, metavar='X,Y', help='in px of the image file'
+    )
+    attention.add_argument(
+        '--layers',
+        nargs='+',
+        metavar='STAGE.BLOCK',
+        help='default: the last two blocks of each stage',
+    )
+    attention.add_argument('--heads', action='store_true', help='each head as well as the mean')
+    attention.add_argument('--size', type=int, default=512, help='longer side in px; default 512')
+    attention.add_argument('--window-size', type=int, help='in tokens; default: as trained')
+    attention.set_defaults(draw=attention_figure)
+
+    curves = commands.add_parser('curves', parents=[out], help='training curves of runs')
+    curves.add_argument('runs', nargs='+', type=Path, help='work dirs or scalars.json files')
+    curves.add_argument(
+        '--keys', nargs='+', metavar='NAME', help='scalars, such as loss lr; default: the main ones'
+    )
+    curves.set_defaults(draw=curves_figure)
+
+    rates = commands.add_parser(
+        'rates', parents=[out], help='learning rate and weight decay by layer, of a config'
+    )
+    rates.add_argument('config')
+    rates.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    rates.set_defaults(draw=rates_figure)
+    return parser.parse_args()
+
+
+def _window(text: str) -> tuple[int, int]:
+    sides = text.split('x')
+    if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and int(s) for s in sides):
+        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
+    return int(sides[0]), int(sides[-1])
+
+
+def _pixel(text: str) -> tuple[int, int]:
+    numbers = text.split(',')
+    if len(numbers) != 2 or not all(n.isascii() and n.isdecimal() for n in numbers):
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel; write X,Y, such as 120,80")
+    return int(numbers[0]), int(numbers[1])
+
+
+def backbone_of(weights: str) -> SwinTransformerV2:
+    """Build the backbone that weights are those of."""
+    return model_of(weights)[0].backbone
+
+
+def names_of(sources: Sequence[str | Path]) -> list[str]:
+    """Give sources short names that tell them apart."""
+    paths = [Path(source) for source in sources]
+    # Every run has its iter_100.pth: of several files, the folder is part of the name.
+    for depth in range(min(len(paths), 2), max(2, max(len(path.parts) for path in paths)) + 1):
+        names = ['/'.join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
+
+
+def read_image(path: Path, *, size: int) -> tuple[Tensor, tuple[int, int]]:
+    """Read a picture and make its longer side ``size`` px.
+
+    Returns:
+        (H, W, 3) in [0, 1], and width and height of the file.
+
+    Raises:
+        UserError: If the file is no picture.
+    """
+    if size < 1:
+        raise UserError(f'--size must be positive, got {size}')
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert('RGB')
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f'image {path} cannot be read: {error}') from error
+    before, scale = image.size, size / max(image.size)
+    image = image.resize([max(1, round(side * scale)) for side in before])
+    return torch.from_numpy(np.asarray(image).copy()).float() / 255, before
+
+
+def normalised(image: Tensor) -> Tensor:
+    """(H, W, 3) in [0, 1] -> (1, 3, H, W) as the model takes it."""
+    return ((255 * image - torch.tensor(_MEAN)) / torch.tensor(_STD)).permute(2, 0, 1)[None]
+
+
+def bias_figure(args: argparse.Namespace) -> Figure:
+    """Draw position biases."""
+    groups = []
+    for source, name in zip(args.weights, names_of(args.weights), strict=True):
+        backbone = backbone_of(source)
+        layers = args.layers or [f'{stage}.0' for stage in range(len(backbone.layers))]
+        for layer in parse_layers(layers, backbone=backbone):
+            for window in args.windows or [backbone.window_sizes[layer[0]]]:
+                groups.append(bias_maps(backbone, layer=layer, window=window, source=name))
+    # One above the other is what is to be compared.
+    groups.sort(key=lambda group: group.layer)
+    if args.heads and not any(0 <= h < len(g.maps) for g in groups for h in args.heads):
+        raise UserError(f'--heads: these layers have at most {max(len(g.maps) for g in groups)}')
+    if args.heads and min(args.heads) < 0:
+        raise UserError('--heads are counted from 0')
+    return draw_bias_maps(groups, heads=args.heads)
+
+
+@torch.no_grad()
+def signal_figure(args: argparse.Namespace) -> Figure:
+    """Measure and draw amplitudes."""
+    images = [normalised(read_image(path, size=args.size)[0]) for path in args.images]
+    signals = {}
+    for source, name in zip(args.weights, names_of(args.weights), strict=True):
+        backbone = backbone_of(source)
+        recorder = SignalRecorder()
+        with recorder.watching(backbone):
+            for image in images:
+                backbone(image)
+        signals[name] = recorder.amplitudes()
+    return draw_signal(signals)
+
+
+def attention_figure(args: argparse.Namespace) -> Figure:
+    """Compute and draw attention."""
+    backbone = backbone_of(args.weights)
+    if args.window_size is not None:
+        backbone.set_window_size(args.window_size)
+    image, (width, height) = read_image(args.image, size=args.size)
+    x, y = args.pixel
+    if x >= width or y >= height:
+        raise UserError(f'--pixel {x},{y} is outside of {args.image}, {width} x {height} px')
+    pixel = (y * image.shape[0] // height, x * image.shape[1] // width)
+    layers = args.layers or [
+        f'{stage}.{block}'
+        for stage, depth in enumerate(backbone.arch.depths[: max(backbone.out_indices) + 1])
+        for block in range(max(depth - 2, 0), depth)
+    ]
+    chosen = parse_layers(layers, backbone=backbone)
+    maps = attention_maps(backbone, normalised(image), pixel=pixel, layers=chosen)
+    title = f'Attention of pixel {x},{y} of {args.image.name} over its window'
+    return draw_attention(image, maps, pixel=pixel, with_heads=args.heads, title=title)
+
+
+def curves_figure(args: argparse.Namespace) -> Figure:
+    """Draw training curves."""
+    runs = [path.parent.parent if path.name == 'scalars.json' else path for path in args.runs]
+    records = map(read_records, args.runs)
+    return draw_curves(dict(zip(names_of(runs), records, strict=True)), keys=args.keys)
+
+
+def rates_figure(args: argparse.Namespace) -> Figure:
+    """Draw learning rates and decays."""
+    cfg = load_config(args.config, args.cfg_options)
+    return draw_rates(
+        layer_rates(cfg), title=f'What the optimiser of {Path(args.config).stem} does'
+    )
+
+
+def main() -> None:
+    """Draw."""
+    args = parse_args()
+    check_path(args.out)
+    try:
+        with style():
+            save(args.draw(args), args.out)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(args.out)
+
+
+if __name__ == '__main__':
+    run_tool(main)
