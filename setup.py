@@ -33,11 +33,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
-<<<<<<< HEAD
-    package_data={'swinv2_mm.demo_page': ['page.*']},
-=======
-    package_data={'swinv2_mm.report': ['page.html']},
->>>>>>> plots
+    package_data={'swinv2_mm.demo_page': ['page.*'], 'swinv2_mm.report': ['page.html']},
     install_requires=requirements('core'),
     extras_require={
         **EXTRAS,

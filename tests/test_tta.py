@@ -574,7 +574,7 @@ class TestOutputs:
             (['--out', 'scores.pkl'], 'must end in .json (metrics) or .npz'),
             (['--format-only', '--out', 'scores.json'], 'there are no metrics'),
             (['--window-size', '8;8'], '--window-size takes'),
-            (['--window-size', '8,8'], '--window-size'),
+            (['--window-size', '8,8'], 'window_size needs one value or 4'),
             (['--tta', '--cfg-options', 'tta.scale=1'], "did you mean 'tta.scales'"),
             (['--tta', '--cfg-options', 'tta.scales=(1333,800)'], 'write [(1333, 800)]'),
         ],

@@ -1,1 +1,1 @@
-"""What a model costs: parameters, operations, memory. Nothing here allocates a model."""
+"""Looking at models: what they cost, what they have learnt and how they train."""
