@@ -168,7 +168,7 @@ def page_of(folder):
         title=HOSTILE,
         facts={'Settings': {HOSTILE: HOSTILE}, 'Environment': {}},
         config=f'name = {HOSTILE!r}',
-        records=[*records, {HOSTILE: 0.5, 'step': 8}],
+        records=[*records, {HOSTILE: 0.5, 'step': 4}, {HOSTILE: 0.7, 'step': 8}],
         findings=findings,
         classes=classes,
         class_colours=colours(3),

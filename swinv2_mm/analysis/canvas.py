@@ -49,7 +49,7 @@ def line_style(number: int) -> dict[str, str]:
     """Return colour and dashes of the line with a number; they repeat only after many."""
     return {
         'color': COLOURS[number % len(COLOURS)],
-        'linestyle': DASHES[(number // len(COLOURS) + number) % len(DASHES)],
+        'linestyle': DASHES[(number // len(COLOURS) + number % len(COLOURS)) % len(DASHES)],
     }
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 from swinv2_mm.analysis.canvas import line_style, new_figure, style, tidy
-from swinv2_mm.analysis.curves import Record, default_keys, draw_curves
+from swinv2_mm.analysis.curves import Record, default_keys, draw_curves, series
 
 from .findings import Colour, Example, Findings, Side
 
@@ -40,9 +40,13 @@ def as_svg(figure: Figure) -> Markup:
 
 
 def curve_figures(records: Sequence[Record], *, name: str) -> list[Markup]:
-    """Draw each main scalar of a training on its own, so that a phone can stack them."""
+    """Draw each main scalar of a training on its own, so that a phone can stack them.
+
+    One value, such as that of a single validation, makes no curve.
+    """
+    keys = [key for key in default_keys(records) if len(series(records, key)[0]) > 1]
     with style():
-        return [as_svg(draw_curves({name: records}, keys=[key])) for key in default_keys(records)]
+        return [as_svg(draw_curves({name: records}, keys=[key])) for key in keys]
 
 
 def precision_figure(findings: Findings) -> Markup | None:

@@ -70,8 +70,8 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
     if 'thing_classes' in meta:
         raise UserError('a report on panoptic segmentation is not supported')
     classes = [str(name) for name in meta.get('classes') or range(_num_classes(cfg))]
-    palette = meta.get('palette')
-    palette = palette if isinstance(palette, (list, tuple)) else None
+    # Label maps are known by their colours; those of boxes are often too dark to see.
+    palette = meta.get('palette') if scope == 'mmseg' else None
     task: Task = _TASKS[scope](classes, palette=palette)
     yield wanted
     for count in range(wanted):
