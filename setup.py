@@ -21,7 +21,8 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'test')}
+NAMES = ('openmmlab', 'demo', 'instaboost', 'browser', 'test')
+EXTRAS = {name: requirements(name) for name in NAMES}
 
 setup(
     name='swinv2_mm',
@@ -32,11 +33,11 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
-    package_data={'swinv2_mm.report': ['page.html']},
+    package_data={'swinv2_mm.demo_page': ['page.*'], 'swinv2_mm.report': ['page.html']},
     install_requires=requirements('core'),
     extras_require={
         **EXTRAS,
-        'all': EXTRAS['openmmlab'] + EXTRAS['demo'],
+        'all': EXTRAS['openmmlab'] + EXTRAS['demo'] + EXTRAS['instaboost'],
     },
     classifiers=[
         'Programming Language :: Python :: 3.10',

@@ -1,6 +1,17 @@
 """SwinV2 for OpenMMLab: detection, segmentation and classification at any window size.
 
 Importing this package loads nothing heavy; ``import swinv2_mm.models`` registers the backbone.
+``from swinv2_mm import SwinV2Inferencer`` brings the libraries in.
 """
 
+from typing import Any
+
 __version__ = '0.1.0'
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'SwinV2Inferencer':
+        from swinv2_mm.inference import SwinV2Inferencer
+
+        return SwinV2Inferencer
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

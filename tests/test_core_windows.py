@@ -11,7 +11,13 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
-from swinv2_mm.core import SwinTransformerV2, attention, position_bias, windows
+from swinv2_mm.core import (
+    SwinTransformerV2,
+    attention,
+    attention_eager,
+    position_bias,
+    windows,
+)
 from swinv2_mm.core.attention import BACKENDS, WindowAttention
 from swinv2_mm.core.position_bias import cpb_table, pairwise_bias, relative_coords
 from swinv2_mm.core.tensor_cache import TensorCache
@@ -412,7 +418,9 @@ def test_constants_exist_once_for_all_blocks(constants, monkeypatch):
 
         return wrapper
 
-    monkeypatch.setattr(attention, 'attention_mask', record('mask', attention.attention_mask))
+    monkeypatch.setattr(
+        attention_eager, 'attention_mask', record('mask', attention_eager.attention_mask)
+    )
     monkeypatch.setattr(attention, 'relative_coords', record('coords', attention.relative_coords))
     # Maps of 17x14 and 9x7 tokens: padding and seams in both stages.
     x = torch.randn(1, 3, 66, 55)

@@ -220,5 +220,5 @@ def test_amp_without_a_gpu(tool, use_data, tmp_path):
 
 
 def test_auto_scale_lr_without_a_base_batch_size(tool, use_data, tmp_path):
-    status, errors = tool('train', CLASSIFIER, '--auto-scale-lr', '--work-dir', tmp_path)
+    status, errors = tool('train', DETECTOR, '--auto-scale-lr', '--work-dir', tmp_path)
     assert status == 1 and 'base_batch_size' in only_line(errors)

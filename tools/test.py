@@ -1,4 +1,4 @@
-"""Measure a trained model on the test set of a config, and draw its predictions."""
+"""Measure a trained model on the test set of a config, and draw or keep its predictions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.hooks import PrepareTTAHook
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
-import swinv2_mm.models  # noqa: F401
-from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.engine.config_file import check_data, load_config
+import swinv2_mm.models
+import swinv2_mm.testing.multi_view
+import swinv2_mm.testing.predictions  # noqa: F401
+from swinv2_mm.checkpoint.zoo import url_of
+from swinv2_mm.engine.config_file import apply_options, check_data, load_config
 from swinv2_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -20,6 +23,9 @@ from swinv2_mm.engine.launch import (
     run_tool,
 )
 from swinv2_mm.errors import UserError
+from swinv2_mm.inference.trained_model import parse_window_size, set_window_size
+from swinv2_mm.testing.submission import write_submission_only
+from swinv2_mm.testing.views import split_test_pipeline
 
 # The hook of each library that draws predictions, with its own words for the same thing.
 _DRAWING = {
@@ -27,17 +33,54 @@ _DRAWING = {
     'mmseg': dict(type='SegVisualizationHook', draw=True, interval=1),
     'mmpretrain': dict(type='VisualizationHook', enable=True, interval=1),
 }
+_TTA_FRAGMENTS = Path(__file__).resolve().parent.parent / 'configs' / '_base_' / 'tta'
+_TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_common_arguments(parser)
-    parser.add_argument('checkpoint', help='weights written by tools/train.py')
-    parser.add_argument('--window-size', type=int, help='test at another window, in tokens')
-    parser.add_argument('--out', type=Path, metavar='FILE.json', help='write the metrics')
+    parser.add_argument(
+        'checkpoint', help='weights: a file, a URL, or the name of a released model'
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='test at several scales and mirrored, and merge; what, says the config entry tta '
+        '(without one, configs/_base_/tta/TASK.py)',
+    )
+    parser.add_argument(
+        '--window-size',
+        metavar='N[,N...]',
+        help='test at another window, in tokens: one for all stages or one per stage, '
+        'each N or HxW',
+    )
+    parser.add_argument(
+        '--out',
+        type=Path,
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='FILE.json: write the metrics; FILE.npz: write the predictions; may be repeated',
+    )
+    parser.add_argument(
+        '--format-only',
+        action='store_true',
+        help='measure nothing, but write the files that an evaluation server takes, '
+        'to WORK_DIR/submission',
+    )
     parser.add_argument('--show-dir', type=Path, help='write pictures with predictions drawn')
     return parser.parse_args()
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuse before the test what could not be written after it."""
+    for path in args.out:
+        if path.suffix not in ('.json', '.npz'):
+            raise UserError(f'--out {path}: must end in .json (metrics) or .npz (predictions)')
+        if path.suffix == '.json' and args.format_only:
+            raise UserError(f'--out {path}: with --format-only there are no metrics')
 
 
 def draw_predictions(cfg: Config, folder: Path) -> None:
@@ -55,36 +98,65 @@ def draw_predictions(cfg: Config, folder: Path) -> None:
     hooks['visualization'] = {**hooks.get('visualization', {}), **hook}
 
 
-def set_window(runner_model: object, window_size: int) -> None:
-    """Set the window of the backbone inside a model."""
-    backbones = [m for m in runner_model.modules() if isinstance(m, SwinTransformerV2)]
-    if not backbones:
-        raise UserError('--window-size: the model of this config has no SwinV2 backbone')
-    for backbone in backbones:
-        try:
-            backbone.set_window_size(window_size)
-        except ValueError as error:
-            raise UserError(f'--window-size: {error}') from error
+def complete_tta(cfg: Config) -> None:
+    """Take the entries of ``tta`` that a config lacks from the task's fragment."""
+    scope = cfg.get('default_scope')
+    if scope not in _TASKS:
+        raise UserError(f'--tta: default_scope {scope} is none of {", ".join(_TASKS)}')
+    fragment = Config.fromfile(_TTA_FRAGMENTS / f'{_TASKS[scope]}.py')
+    cfg.tta = {**fragment.tta, **cfg.get('tta', {})}
+
+
+def keep_predictions(cfg: Config, path: Path) -> None:
+    """Have the predictions of the whole test set written to ``path``."""
+    metrics = cfg.test_evaluator
+    metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    cfg.test_evaluator = [dict(type='PredictionFile', path=str(path)), *metrics]
 
 
 def main() -> None:
     """Test."""
     args = parse_args()
-    cfg = load_config(args.config, args.cfg_options)
-    if not Path(args.checkpoint).is_file() and '://' not in args.checkpoint:
-        raise UserError(f'checkpoint {args.checkpoint} does not exist')
+    check_outputs(args)
+    cfg = load_config(args.config)
+    if args.tta:
+        complete_tta(cfg)
+    apply_options(cfg, args.cfg_options)
+    if not Path(args.checkpoint).exists() and '://' not in args.checkpoint:
+        if url_of(args.checkpoint) is None:
+            raise UserError(f'checkpoint {args.checkpoint} does not exist')
     cfg.load_from, cfg.resume = args.checkpoint, False
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    submission = Path(cfg.work_dir) / 'submission'
+    if args.format_only:
+        write_submission_only(cfg, submission)
+    for path in args.out:
+        if path.suffix == '.npz':
+            keep_predictions(cfg, path)
     check_data(cfg, ['test_dataloader'])
     if args.show_dir is not None:
         draw_predictions(cfg, args.show_dir)
+    hooks = []
+    if args.tta:
+        model = dict(type='MultiViewModel', scope=cfg.default_scope, nms=cfg.tta.get('nms'))
+        hooks = [PrepareTTAHook(dict(model, views=split_test_pipeline(cfg)))]
     runner = build_runner(cfg, args)
+    for hook in hooks:
+        runner.register_hook(hook)
     if args.window_size is not None:
-        set_window(runner.model, args.window_size)
+        set_window_size(runner.model, parse_window_size(args.window_size))
     metrics = naming_broken_annotations(cfg, runner.test)
-    if args.out is not None and is_main_process():
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
-        args.out.write_text(json.dumps(result, indent=2, default=float) + '\n')
+    if not is_main_process():
+        return
+    for path in args.out:
+        if path.suffix == '.json':
+            path.parent.mkdir(parents=True, exist_ok=True)
+            result = {'config': args.config, 'checkpoint': args.checkpoint, 'metrics': metrics}
+            path.write_text(json.dumps(result, indent=2, default=float) + '\n')
+    if args.format_only:
+        files = sorted(path for path in submission.rglob('*') if path.is_file())
+        shown = ', '.join(map(str, files)) if len(files) < 5 else f'{len(files)} in {submission}'
+        print(f'submission files: {shown}')
 
 
 if __name__ == '__main__':

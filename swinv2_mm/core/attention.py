@@ -1,9 +1,8 @@
-"""Scaled cosine attention in windows (paper equation 2) and its backends."""
+"""Scaled cosine attention in windows (paper equation 2): the parameters and their bias table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
@@ -11,114 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .position_bias import (
-    PositionBias,
-    central_table,
-    cpb_table,
-    pairwise_bias,
-    relative_coords,
-    resized_table,
-)
-from .windows import Size, WindowGrid, attention_mask, from_windows, to_windows
+from .attention_backends import BACKENDS, Backend, resolve_backend
+from .position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
+from .windows import Size, WindowGrid
 
-Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
+__all__ = ['BACKENDS', 'WindowAttention', 'resolve_backend']
 
-# Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
-MAX_LOGIT_SCALE = math.log(100.0)
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
 _BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
 # Bias tables kept in eval, per block: one per shape that a clipped window takes.
 _MAX_CACHED_TABLES = 8
-
-
-def _attend(
-    qkv: Tensor,
-    grid: WindowGrid,
-    logit_scale: Tensor,
-    bias: Tensor,
-    *,
-    kernel: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
-) -> Tensor:
-    """Run ``kernel`` on all windows, those that need the same mask at once.
-
-    Only the last windows along an axis can hold a seam or padding, so a map has at most nine
-    kinds of window, and the mask of all interior ones is empty.
-    """
-    num_heads = logit_scale.numel()
-    head_dim = qkv.shape[-1] // (3 * num_heads)
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
-    bias = pairwise_bias(bias.to(dtype), window=grid.window)
-    scale = logit_scale.to(dtype).clamp(max=MAX_LOGIT_SCALE).exp().reshape(num_heads, 1, 1)
-    windows = to_windows(qkv, grid=grid)
-
-    def attend_to(x: Tensor, mask: Tensor | None) -> Tensor:
-        b, nh, mh, nw, mw, _ = x.shape
-        x = x.unflatten(-1, (3, num_heads, head_dim)).permute(5, 0, 1, 3, 6, 2, 4, 7)
-        q, k, v = x.reshape(3, b * nh * nw, num_heads, mh * mw, head_dim).to(dtype).unbind()
-        q = F.normalize(q, dim=-1) * scale
-        k = F.normalize(k, dim=-1)
-        out = kernel(q, k, v, bias if mask is None else bias + mask)
-        out = out.to(qkv.dtype).reshape(b, nh, nw, num_heads, mh, mw, head_dim)
-        return out.permute(0, 1, 4, 2, 5, 3, 6).flatten(-2)
-
-    rows = []
-    for row in grid.axis_runs(0):
-        row_windows = windows[:, row.start : row.stop]
-        parts = []
-        for column in grid.axis_runs(1):
-            mask = attention_mask(
-                row.origins, columns=column.origins, device=qkv.device, dtype=dtype
-            )
-            parts.append(attend_to(row_windows[:, :, :, column.start : column.stop], mask))
-        rows.append(torch.cat(parts, dim=3) if len(parts) > 1 else parts[0])
-    out = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
-    return from_windows(out, grid=grid)
-
-
-def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """The readable definition: logits, softmax and the weighted sum one after another.
-
-    Args:
-        qkv: Queries, keys and values of the map.
-        grid: The window geometry.
-        logit_scale: Logarithm of the scale of each head, before it is bounded.
-        bias: Position bias per head and offset.
-
-    Shapes:
-        qkv (B, H, W, 3C), logit_scale (heads, 1, 1), bias (heads, (2Mh - 1) * (2Mw - 1))
-        -> (B, H, W, C)
-    """
-
-    def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        return torch.softmax(q @ k.transpose(-2, -1) + bias, dim=-1) @ v
-
-    return _attend(qkv, grid, logit_scale, bias, kernel=kernel)
-
-
-def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """``eager`` through torch's fused attention, with the scale folded into the queries."""
-
-    def kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=1.0)
-
-    return _attend(qkv, grid, logit_scale, bias, kernel=kernel)
-
-
-BACKENDS: dict[str, Backend] = {'eager': eager, 'sdpa': sdpa}
-
-
-def resolve_backend(name: str) -> Backend:
-    """Return a backend by name; ``auto`` is the fastest one there is.
-
-    Raises:
-        ValueError: If there is no such backend.
-    """
-    if name == 'auto':
-        return sdpa
-    if name not in BACKENDS:
-        raise ValueError(f"unknown attention '{name}' (known: auto, {', '.join(BACKENDS)})")
-    return BACKENDS[name]
 
 
 class _KeptTable(NamedTuple):

@@ -39,7 +39,7 @@ class SwinTransformerV2(nn.Module):
             too, but for the last, which leads to the first trained stage). -1: none.
         norm_eval: Keep batch statistics fixed in training. SwinV2 itself has only LayerNorms.
         with_cp: Recompute blocks in the backward pass to save memory: a bool, or one per stage.
-        attention: Backend: ``auto``, ``eager`` or ``sdpa``.
+        attention: Backend, see ``resolve_backend``.
         in_channels: Channels of the image.
         patch_size_px: Side of a patch.
 

@@ -8,7 +8,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from mmengine.registry import TRANSFORMS
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from swinv2_mm.errors import DataError
 
@@ -34,6 +34,10 @@ class LoadCheckedImage(BaseTransform):
                 image = ImageOps.exif_transpose(image).convert('RGB')
         except FileNotFoundError as error:
             raise DataError(f'image {path} does not exist') from error
+        except UnidentifiedImageError as error:
+            raise DataError(
+                f'image {path} cannot be read: it is in no known image format'
+            ) from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f'image {path} cannot be read: {error}') from error
         results['img'] = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])

@@ -41,6 +41,16 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     except Exception as error:
         # The file is Python: whatever it raises is a mistake in it.
         raise UserError(f'config {path} is not valid: {type(error).__name__}: {error}') from error
+    apply_options(cfg, options)
+    return cfg
+
+
+def apply_options(cfg: Config, options: Sequence[str]) -> None:
+    """Change a config by ``key=value`` options, as ``load_config`` describes them.
+
+    Raises:
+        UserError: If an option does not fit.
+    """
     changes = {}
     for option in options:
         key, separator, value = option.partition('=')
@@ -53,7 +63,6 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
         cfg.merge_from_dict(changes)
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'--cfg-options: {error}') from error
-    return cfg
 
 
 def _parse_value(text: str) -> Any:
@@ -139,7 +148,7 @@ def check_data(cfg: Config, loaders: Iterable[str]) -> None:
         DataError: If a data root, an annotation file or an image folder is missing.
     """
     for loader in loaders:
-        for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
+        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
             for kind, path in _dataset_paths(dataset):
                 if not os.path.exists(path):
                     raise DataError(
@@ -152,11 +161,11 @@ def check_data(cfg: Config, loaders: Iterable[str]) -> None:
 def annotation_files(cfg: Config) -> Iterator[str]:
     """List the annotation files of all data loaders and evaluators."""
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for dataset in _datasets((cfg.get(loader) or {}).get('dataset')):
+        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
             yield from (path for kind, path in _dataset_paths(dataset) if kind == 'annotation file')
 
 
-def _datasets(dataset: Any) -> Iterator[dict]:
+def innermost_datasets(dataset: Any) -> Iterator[dict]:
     """Look through wrappers (repeat, concatenate, ...) at the data sets inside."""
     if not dataset:
         return
@@ -164,7 +173,7 @@ def _datasets(dataset: Any) -> Iterator[dict]:
     if inner is None:
         yield dataset
     for entry in inner if isinstance(inner, (list, tuple)) else [inner]:
-        yield from _datasets(entry)
+        yield from innermost_datasets(entry)
 
 
 def _dataset_paths(dataset: dict) -> Iterator[tuple[str, str]]:

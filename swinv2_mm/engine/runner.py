@@ -86,12 +86,14 @@ class CheckedRunner(Runner):
         state_dict = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
             state_dict = {re.sub(pattern, replacement, k): v for k, v in state_dict.items()}
-        class_map = self.cfg.get('head_class_map')
-        if not self._resume and (class_map is not None or _is_foreign(state_dict, model)):
+        # What is tested or resumed has been trained: nothing of it is fresh, or mapped.
+        is_start = self._is_training() and not self._resume
+        class_map = self.cfg.get('head_class_map') if is_start else None
+        if class_map is not None or (not self._resume and _is_foreign(state_dict, model)):
             self._load_foreign(model, filename, class_map=class_map)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-            fresh = [] if self._resume else self._fresh_names(model)
+            fresh = self._fresh_names(model) if is_start else set()
             state_dict = {k: v for k, v in state_dict.items() if k not in fresh}
             state_dict |= {k: v for k, v in model.state_dict().items() if k in fresh}
             if strict:
@@ -152,13 +154,16 @@ class CheckedRunner(Runner):
         idle = [name for name, _ in model.named_parameters() if name not in loaded]
         if not idle:
             return
-        # A training's loop is built before its weights are loaded.
-        if not isinstance(self._train_loop, BaseLoop):
+        if not self._is_training():
             raise UserError(
                 f'{filename} has no weights for {shortened(idle)}: only a trained model of this '
                 'config can be tested'
             )
         self.logger.info(f'{len(idle)} parameters keep their initial values: {shortened(idle)}')
+
+    def _is_training(self) -> bool:
+        # A training's loop is built before its weights are loaded.
+        return isinstance(self._train_loop, BaseLoop)
 
     def _fresh_names(self, model: torch.nn.Module) -> set[str]:
         """Return the names in a model that ``fresh_parameters`` means."""

@@ -11,10 +11,12 @@ from swinv2_mm.ops import ensure_ops
 ensure_ops()
 ensure_panopticapi()
 
+import swinv2_mm.datasets.instaboost  # noqa: E402
 import swinv2_mm.datasets.loading  # noqa: E402
 import swinv2_mm.datasets.numbered_folders  # noqa: E402
 import swinv2_mm.engine  # noqa: E402, F401
 
 from .backbone import SwinV2  # noqa: E402
+from .global_attention import GlobalAttentionNeck  # noqa: E402
 
-__all__ = ['SwinV2']
+__all__ = ['GlobalAttentionNeck', 'SwinV2']

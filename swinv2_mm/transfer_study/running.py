@@ -132,7 +132,9 @@ def _run(
 ) -> dict:
     """Build a Runner that logs to a file only, and call a method of it."""
     cfg.experiment_name = f'transfer_{os.getpid()}_{next(_RUN_NUMBERS)}'
-    arguments = Namespace(config=cfg.filename, work_dir=str(folder), launcher='none')
+    arguments = Namespace(
+        config=cfg.filename, work_dir=str(folder), launcher='none', trust_checkpoint=False
+    )
     with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
         runner = build_runner(cfg, arguments)
     logger = runner.logger

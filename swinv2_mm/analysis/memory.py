@@ -1,0 +1,181 @@
+"""How much memory a GPU needs, found by a run without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import finalize
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from .fake_model import KnownValues
+from .fixed_cost import FixedCost
+
+# AdamW keeps two float32 averages per weight.
+_STATE_BYTES = 8
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes on one GPU, without the CUDA context and the allocator's unused remainders.
+
+    Attributes:
+        weights: Parameters and buffers.
+        gradients: One per trained parameter.
+        optimizer_states: Those of AdamW.
+        activations: Kept from the forward for the backward pass.
+        training: Peak of a training step.
+        testing: Peak of an inference.
+    """
+
+    weights: int
+    gradients: int
+    optimizer_states: int
+    activations: int
+    training: int
+    testing: int
+
+
+class PeakMemory(TorchDispatchMode):
+    """Follows every storage from its making to its end; works on real and on fake tensors.
+
+    Attributes:
+        live: Bytes held now by tensors made since the start, or given to ``hold``.
+        peak: The most that ``live`` has been.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self._known: set[int] = set()
+
+    def hold(self, tensor: Tensor) -> None:
+        """Count a tensor's storage until it is freed; views of it add nothing."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        num_bytes = storage.nbytes()
+        self._known.add(key)
+        self.live += num_bytes
+        self.peak = max(self.peak, self.live)
+        finalize(storage, self._release, key, num_bytes)
+
+    def _release(self, key: int, num_bytes: int) -> None:
+        self._known.discard(key)
+        self.live -= num_bytes
+
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """Run an operator and count what it made."""
+        out = func(*args, **(kwargs or {}))
+        tree_map_only(Tensor, self.hold, out)
+        return out
+
+
+@contextmanager
+def gpu_habits() -> Iterator[None]:
+    """Have functions do what they do on CUDA, as far as memory depends on it.
+
+    - Attention with a bias that is trained uses the memory-efficient kernel, which keeps no
+      N x N matrix; a CPU would fall back to one that does.
+    - Under autocast LayerNorm runs in float32.
+    """
+    attention, layer_norm = F.scaled_dot_product_attention, F.layer_norm
+
+    def layer_norm_in_float32(*args: Any, **kwargs: Any) -> Tensor:
+        if torch.is_autocast_enabled('cpu'):
+            args = tuple(a.float() if isinstance(a, Tensor) else a for a in args)
+        return layer_norm(*args, **kwargs)
+
+    # Exchanged in the module, not by a TorchFunctionMode: torch turns those off in the backward
+    # pass, in which checkpointed blocks run again.
+    F.scaled_dot_product_attention, F.layer_norm = _efficient_attention, layer_norm_in_float32
+    try:
+        yield
+    finally:
+        F.scaled_dot_product_attention, F.layer_norm = attention, layer_norm
+
+
+def _efficient_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill(~attn_mask, -1e9)
+        attn_mask = attn_mask.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    return torch.ops.aten._scaled_dot_product_efficient_attention(
+        q, k, v, attn_mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
+    )[0]
+
+
+def estimate_memory(network: FixedCost, images: Tensor, *, amp: bool) -> MemoryEstimate:
+    """Run a training step and an inference on fake tensors and note the peaks.
+
+    Activation checkpointing, frozen stages and shared buffers count as they run. The optimiser
+    is AdamW; its step, which updates all weights at once, needs a copy of them.
+
+    Compared on a CPU: equal to the tensors of a real run within 1 %, 17 % below the resident memory
+    that such a run adds to its process (allocator and library workspaces). Not compared on a GPU.
+
+    Args:
+        network: A fake model; afterwards it has gradients.
+        images: A fake batch.
+        amp: Whether to run in mixed precision (half-precision products, float32 weights).
+    """
+    held = [*network.parameters(), *network.buffers()]
+    weights = sum(t.nbytes for t in held)
+    gradients = sum(p.nbytes for p in network.parameters() if p.requires_grad)
+    states = gradients // 4 * _STATE_BYTES
+    testing = _run(network, images, amp=amp, training=False)[0]
+    peak, activations = _run(network, images, amp=amp, training=True)
+    step = weights + 2 * gradients
+    return MemoryEstimate(
+        weights=weights,
+        gradients=gradients,
+        optimizer_states=states,
+        activations=activations,
+        training=states + max(peak, step),
+        testing=testing,
+    )
+
+
+def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> tuple[int, int]:
+    """Return the peak in bytes, and what is held between forward and backward."""
+    network.train(training)
+    # The target boxes from which DINO makes its denoising queries are not known here.
+    if training and hasattr(network.model, 'dn_query_generator'):
+        network.model.train(False)
+    for module in network.modules():
+        # In training it refuses the 1 x 1 map that PSP pooling makes of a single image.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train(False)
+    with ExitStack() as stack:
+        stack.enter_context(torch.set_grad_enabled(training))
+        memory = stack.enter_context(PeakMemory())
+        stack.enter_context(KnownValues())
+        stack.enter_context(gpu_habits())
+        for tensor in (*network.parameters(), *network.buffers(), images):
+            memory.hold(tensor)
+        before = memory.live
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=amp):
+            outputs = network(images)
+        activations = memory.live - before
+        if training:
+            torch.autograd.backward([x.float().mean() for x in outputs if x.requires_grad])
+            network.zero_grad(set_to_none=True)
+    return memory.peak, activations

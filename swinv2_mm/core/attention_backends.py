@@ -1,0 +1,78 @@
+"""The backends of window attention by name, and which of them runs (design section 3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from .attention_eager import eager, sdpa, sequential
+from .attention_flex import flex_gap, looked_up
+from .attention_triton import fused, triton_gap
+from .windows import WindowGrid
+
+Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
+
+
+@lru_cache
+def _log_once(message: str) -> None:
+    logging.getLogger('swinv2_mm').warning(message)
+
+
+def _fall_back(name: str, reason: str) -> None:
+    # A logger would break the graph of torch.compile.
+    if not torch.compiler.is_compiling():
+        _log_once(f"attention '{name}' falls back to 'sdpa': {reason}")
+
+
+def _needs_grad(*operands: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+
+
+def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """One fused kernel from map to map; ``sdpa`` and a log line where it cannot run."""
+    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
+    reason = triton_gap(qkv, window=grid.window, head_dim=head_dim)
+    if reason is None:
+        return fused(qkv, grid, logit_scale, bias)
+    _fall_back('triton', reason)
+    return sdpa(qkv, grid, logit_scale, bias)
+
+
+def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """``flex_attention``, bias and masks looked up; ``sdpa`` and a log line where it cannot run."""
+    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
+    needs_grad = _needs_grad(qkv, logit_scale, bias)
+    reason = flex_gap(qkv, head_dim=head_dim, needs_grad=needs_grad)
+    if reason is None:
+        return looked_up(qkv, grid, logit_scale, bias)
+    _fall_back('flex', reason)
+    return sdpa(qkv, grid, logit_scale, bias)
+
+
+BACKENDS: dict[str, Backend] = {
+    'eager': eager,
+    'sdpa': sdpa,
+    'flex': flex,
+    'triton': triton,
+    'sequential': sequential,
+}
+
+
+def resolve_backend(name: str) -> Backend:
+    """Return a backend by name; ``auto`` is ``sdpa``.
+
+    The fused kernels have been tested under Triton's interpreter only: until
+    tests/test_attention_gpu.py has passed on a GPU, they run where they are asked for.
+
+    Raises:
+        ValueError: If there is no such backend.
+    """
+    if name == 'auto':
+        return sdpa
+    if name not in BACKENDS:
+        raise ValueError(f"unknown attention '{name}' (known: auto, {', '.join(BACKENDS)})")
+    return BACKENDS[name]

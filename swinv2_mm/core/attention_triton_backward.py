@@ -1,0 +1,182 @@
+"""Fused window attention in Triton: the backward kernels.
+
+Imported only when a kernel is launched: needs Triton. Layouts as in ``attention_triton_forward``.
+
+With q^ = q / |q|, k^ = k / |k|, s the scale, P the attention weights, dP = dO V^T, and dS the
+gradient of the logits, P * (dP - delta) with delta = rowsum(P * dP):
+
+    dV = P^T dO
+    A = dS K^,   dQ = s / |q| * (A - q^ (A . q^))
+    B = dS^T Q^, dK = s / |k| * (B - k^ (B . k^))
+    dlog s = sum(dS * s q^ . k^)
+    dbias[offset] = sum of dS over windows and over the pairs of that offset
+
+A window of one tile takes one kernel for all of them (``single_backward_kernel``). Larger ones take
+three, each of which holds its sums in registers: dQ by query tiles, dK and dV by key tiles, and
+dbias by pairs of tiles, walking over windows, so that only one tile per ``per_program`` windows is
+added to the table. ``FIXED_POINT`` makes these sums 64-bit integers, whose order does not matter.
+
+rowsum(dO * O) is the same delta, known before the keys are seen, but O was rounded on its way: the
+gradients of scale and table, sums of much that cancels, would be wrong by percents in bfloat16. The
+query kernel starts from it, adds what is missing (the row sums of its dS, which should be zero),
+and leaves the exact one for the other kernels.
+"""
+
+# ruff: noqa: ANN001, ANN201 - arguments of a kernel are pointers, tiles and scalars of the device.
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .attention_triton_forward import (
+    MAX_LOG,
+    inverse_norm,
+    load_rows,
+    narrow,
+    product,
+    store_rows,
+    table_index,
+    tile_logits,
+    window_tokens,
+)
+
+_RUNTIME = ['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x']
+
+
+@triton.jit
+def tile_weights(
+    q, k, v, d_out, lse, unit_q, unit_k, bias, segment_q, segment_k, real_k,
+    SHIFTED: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Return the attention weights P of a tile, dP, and cosine * scale, all (BM, BN)."""
+    logits, cosines = tile_logits(
+        q, k, unit_q, unit_k, bias, segment_q, segment_k, real_k, SHIFTED, ACC, WIDE
+    )  # fmt: skip
+    weights = tl.exp(logits - lse[:, None])
+    return weights, product(d_out, tl.trans(v), ACC, WIDE), cosines
+
+
+@triton.jit
+def through_norm(grad, unit, scale, inverse):
+    """Gradient of a vector from that of its direction, row by row."""
+    along = tl.sum(grad * unit, 1)
+    return (grad - unit * along[:, None]) * (scale * inverse)[:, None]
+
+
+@triton.jit
+def add_to_table(d_bias, tile, t_q, t_k, factor, N: tl.constexpr, MH: tl.constexpr,
+                 MW: tl.constexpr, FIXED_POINT: tl.constexpr):  # fmt: skip
+    """Add a tile of logit gradients to the head's table."""
+    mask = (t_q < N)[:, None] & (t_k < N)[None, :]
+    index = table_index(t_q, t_k, MH, MW)
+    if FIXED_POINT:
+        tile = tl.floor(tile * tl.load(factor) + 0.5).to(tl.int64)
+    tl.atomic_add(d_bias + index, tile, mask=mask, sem='relaxed')
+
+
+@triton.jit(do_not_specialize=_RUNTIME)
+def single_backward_kernel(
+    qkv, logit_scale, bias, d_out, lse, d_qkv, d_scale, d_bias, factor,
+    num_windows, per_program, H, W, shift_y, shift_x,
+    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    BN: tl.constexpr, SHIFTED: tl.constexpr, NEEDS_BIAS: tl.constexpr, FIXED_POINT: tl.constexpr,
+    ACC: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """All gradients of windows that fit in one tile. Grid: chunks of windows x heads."""
+    N: tl.constexpr = MH * MW
+    C: tl.constexpr = HEADS * D
+    pid = tl.program_id(0)
+    head = pid % HEADS
+    first = pid // HEADS * per_program
+    t = tl.arange(0, BN)
+    table = head * ((2 * MH - 1) * (2 * MW - 1))
+    scale = tl.exp(tl.minimum(tl.load(logit_scale + head), MAX_LOG))
+    tile_bias = tl.load(bias + table + table_index(t, t, MH, MW))
+    sum_logits = tl.zeros((BN, BN), ACC)
+    sum_scale = tl.zeros((BN,), ACC)
+
+    for window in range(first, tl.minimum(first + per_program, num_windows)):
+        image, pixel, real, segment = window_tokens(t, window, H, W, shift_y, shift_x, MH, MW)
+        base = image * H * W
+        source = qkv + base * (3 * C) + head * D
+        q = load_rows(source, pixel, real, 3 * C, D, DP)
+        k = load_rows(source + C, pixel, real, 3 * C, D, DP)
+        v = load_rows(source + 2 * C, pixel, real, 3 * C, D, DP)
+        do = load_rows(d_out + base * C + head * D, pixel, real, C, D, DP)
+        row = lse + (window * HEADS + head).to(tl.int64) * N
+        lse_q = tl.load(row + t, mask=t < N, other=float('inf'))
+        inverse_q = inverse_norm(q, ACC)
+        inverse_k = inverse_norm(k, ACC)
+        weights, grad, cosines = tile_weights(
+            q, k, v, do, lse_q, inverse_q * scale, inverse_k, tile_bias,
+            segment, segment, real, SHIFTED, ACC, WIDE,
+        )  # fmt: skip
+        grad = weights * (grad - tl.sum(weights * grad, 1)[:, None])
+        unit_q = q.to(ACC) * inverse_q[:, None]
+        unit_k = k.to(ACC) * inverse_k[:, None]
+        half = narrow(grad, q.dtype, WIDE)
+        to_q = product(half, narrow(unit_k, q.dtype, WIDE), ACC, WIDE)
+        to_k = product(tl.trans(half), narrow(unit_q, q.dtype, WIDE), ACC, WIDE)
+        d_q = through_norm(to_q, unit_q, scale, inverse_q)
+        d_k = through_norm(to_k, unit_k, scale, inverse_k)
+        d_v = product(tl.trans(narrow(weights, q.dtype, WIDE)), do, ACC, WIDE)
+        target = d_qkv + base * (3 * C) + head * D
+        store_rows(target, d_q, pixel, real, 3 * C, D, DP, WIDE)
+        store_rows(target + C, d_k, pixel, real, 3 * C, D, DP, WIDE)
+        store_rows(target + 2 * C, d_v, pixel, real, 3 * C, D, DP, WIDE)
+        sum_scale += tl.sum(grad * cosines, 1)
+        sum_logits += grad
+    tl.store(d_scale + pid, tl.sum(sum_scale, 0))
+    if NEEDS_BIAS:
+        add_to_table(d_bias + table, sum_logits, t, t, factor, N, MH, MW, FIXED_POINT)
+
+
+@triton.jit(do_not_specialize=_RUNTIME)
+def query_backward_kernel(
+    qkv, logit_scale, bias, out, d_out, lse, delta, d_qkv,
+    num_windows, per_program, H, W, shift_y, shift_x,
+    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    """Write dQ and delta. Grid: windows x heads x tiles of BM queries; walks over BN keys."""
+    N: tl.constexpr = MH * MW
+    C: tl.constexpr = HEADS * D
+    TILES: tl.constexpr = (N + BM - 1) // BM
+    pid = tl.program_id(0)
+    head = pid // TILES % HEADS
+    window = pid // (TILES * HEADS)
+    t_q = pid % TILES * BM + tl.arange(0, BM)
+    bias += head * ((2 * MH - 1) * (2 * MW - 1))
+    scale = tl.exp(tl.minimum(tl.load(logit_scale + head), MAX_LOG))
+    image, pixel_q, real_q, segment_q = window_tokens(t_q, window, H, W, shift_y, shift_x, MH, MW)
+    base = image * H * W
+    source = qkv + base * (3 * C) + head * D
+    q = load_rows(source, pixel_q, real_q, 3 * C, D, DP)
+    do = load_rows(d_out + base * C + head * D, pixel_q, real_q, C, D, DP)
+    o = load_rows(out + base * C + head * D, pixel_q, real_q, C, D, DP)
+    row = (window * HEADS + head).to(tl.int64) * N
+    lse_q = tl.load(lse + row + t_q, mask=t_q < N, other=float('inf'))
+    delta_q = tl.sum(do.to(ACC) * o.to(ACC), 1)
+    inverse_q = inverse_norm(q, ACC)
+    missing = tl.zeros((BM,), ACC)
+    to_q = tl.zeros((BM, DP), ACC)
+    for start in range(0, N, BN):
+        t_k = start + tl.arange(0, BN)
+        _, pixel_k, real_k, segment_k = window_tokens(t_k, window, H, W, shift_y, shift_x, MH, MW)
+        k = load_rows(source + C, pixel_k, real_k, 3 * C, D, DP)
+        v = load_rows(source + 2 * C, pixel_k, real_k, 3 * C, D, DP)
+        inverse_k = inverse_norm(k, ACC)
+        weights, grad, _ = tile_weights(
+            q, k, v, do, lse_q, inverse_q * scale, inverse_k,
+            tl.load(bias + table_index(t_q, t_k, MH, MW)),
+            segment_q, segment_k, real_k, SHIFTED, ACC, WIDE,
+        )  # fmt: skip
+        grad = weights * (grad - delta_q[:, None])
+        missing += tl.sum(grad, 1)
+        unit_k = narrow(k.to(ACC) * inverse_k[:, None], q.dtype, WIDE)
+        to_q += product(narrow(grad, q.dtype, WIDE), unit_k, ACC, WIDE)
+    d_q = through_norm(to_q, q.to(ACC) * inverse_q[:, None], scale, inverse_q)
+    store_rows(d_qkv + base * (3 * C) + head * D, d_q, pixel_q, real_q, 3 * C, D, DP, WIDE)
+    tl.store(delta + row + t_q, delta_q + missing, mask=t_q < N)

@@ -1,0 +1,86 @@
+"""What the reader of each kind of data set hands on: files to open, labels counted, samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One image and what its file must agree with.
+
+    Args:
+        image: Path.
+        id: What finds it in the annotations; may be empty.
+        size_px: Annotated (width, height).
+        label_map: Path of its label map or panoptic map.
+        segments: Segment ids that its panoptic map must show.
+        label: Class of the whole image.
+    """
+
+    image: str
+    id: str = ''
+    size_px: tuple[float, float] | None = None
+    label_map: str | None = None
+    segments: frozenset[int] | None = None
+    label: str = ''
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One instance to draw.
+
+    Args:
+        label: Place of its class in the list of names.
+        box: x, y, width, height in pixels.
+        segmentation: Polygons or RLE, as in the file.
+        crowd: Whether it stands for a group.
+    """
+
+    label: int
+    box: tuple[float, float, float, float]
+    segmentation: Any = None
+    crowd: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image of the contact sheet, with its instances."""
+
+    entry: Entry
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Listing:
+    """A data set as read.
+
+    Args:
+        classes: Names, in the order of the labels.
+        entries: Every image.
+        counts: Labels per class name.
+        unit: What ``counts`` counts.
+        label_table: (256,) class of each value of a label map, or ``IGNORED`` or ``INVALID``;
+            ``None`` if the maps' values are not checked.
+        samples: Images to draw.
+        num_opened: How many images were opened.
+    """
+
+    classes: tuple[str, ...] = ()
+    entries: list[Entry] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    unit: str = 'instances'
+    label_table: np.ndarray | None = None
+    samples: list[Sample] = field(default_factory=list)
+    num_opened: int = 0
+
+
+def evenly(items: list, number: int | None) -> list:
+    """Pick ``number`` of the items at even distances; all of them for ``None``."""
+    if number is None or number >= len(items):
+        return items
+    return [items[int(i * len(items) / number)] for i in range(number)]

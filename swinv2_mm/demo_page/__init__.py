@@ -1,0 +1,1 @@
+"""A small web page on which a trained model can be tried."""

@@ -1,0 +1,134 @@
+"""The models that a page offers, loaded when they are asked for."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.errors import UserError
+from swinv2_mm.inference import Prediction, SwinV2Inferencer
+from swinv2_mm.inference.prediction import TASKS
+
+_MOST_LOADED = 2
+# Beyond, a window covers every image that a page would take.
+MAX_WINDOW = 64
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One entry of the list.
+
+    Attributes:
+        name: What the page calls it.
+        task: ``detection``, ``segmentation`` or ``classification``.
+        config: Config file.
+        weights: Checkpoint.
+    """
+
+    name: str
+    task: str
+    config: str
+    weights: str
+
+
+def describe_model(config: str, weights: str) -> ModelChoice:
+    """Make an entry of a config and weights.
+
+    Raises:
+        UserError: If the config cannot be read, or is of no task that can be shown.
+    """
+    scope = load_config(config).get('default_scope')
+    if scope not in TASKS:
+        raise UserError(f'config {config}: default_scope {scope} is none of {", ".join(TASKS)}')
+    name = f'{Path(config).stem} ({Path(weights).stem})'
+    return ModelChoice(name, TASKS[scope], config, weights)
+
+
+def find_models(folder: Path) -> list[ModelChoice]:
+    """Look for trainings in a folder of work dirs: a config and its best, or newest, checkpoint."""
+    found = []
+    for note in sorted(folder.rglob('last_checkpoint')):
+        configs = sorted(note.parent.glob('*.py'))
+        best = sorted(note.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
+        # The note has the path of the machine that trained.
+        newest = note.parent / Path(note.read_text().strip()).name
+        weights = best[-1] if best else newest
+        if len(configs) == 1 and weights.is_file():
+            found.append(describe_model(str(configs[0]), str(weights)))
+    return found
+
+
+class ModelShelf:
+    """Predicts with the models of a list, one request at a time.
+
+    Args:
+        choices: The list.
+        device: See ``SwinV2Inferencer``.
+    """
+
+    def __init__(self, choices: Iterable[ModelChoice], *, device: str | None = None) -> None:
+        self.choices = list(choices)
+        self._device = device
+        self._loaded: OrderedDict[int, SwinV2Inferencer] = OrderedDict()
+        self._windows: dict[int, tuple] = {}
+        self._lock = threading.Lock()
+
+    def predict(
+        self, number: int, image: np.ndarray, *, window_size: int | None, score_threshold: float
+    ) -> tuple[Prediction, np.ndarray]:
+        """Predict for one image.
+
+        Args:
+            number: Of the model in the list.
+            image: (H, W, 3), BGR.
+            window_size: In tokens; ``None`` for the window of the config.
+            score_threshold: Detections below are not drawn.
+
+        Returns:
+            The prediction, and a picture (H, W, 3), BGR.
+
+        Raises:
+            UserError: If the model cannot be loaded, or the window does not fit.
+        """
+        with self._lock:
+            inferencer = self._take(number)
+            for backbone, own in zip(_backbones(inferencer), self._windows[number], strict=True):
+                backbone.set_window_size(own if window_size is None else window_size)
+            (prediction,) = inferencer([image])
+            return prediction, inferencer.draw(prediction, score_threshold=score_threshold)
+
+    def _take(self, number: int) -> SwinV2Inferencer:
+        if number not in self._loaded:
+            choice = self.choices[number]
+            inferencer = SwinV2Inferencer(choice.config, choice.weights, device=self._device)
+            self._windows[number] = tuple(b.window_sizes for b in _backbones(inferencer))
+            self._loaded[number] = inferencer
+        self._loaded.move_to_end(number)
+        while len(self._loaded) > _MOST_LOADED:
+            self._loaded.popitem(last=False)
+        return self._loaded[number]
+
+
+def parse_request_window(text: str) -> int | None:
+    """Read the window that a page asks for; empty for that of the config.
+
+    Raises:
+        UserError: If it is not a whole number up to ``MAX_WINDOW``.
+    """
+    if not text:
+        return None
+    if not re.fullmatch(r'[1-9]\d{0,3}', text) or int(text) > MAX_WINDOW:
+        raise UserError(f'the window size must be a whole number from 1 to {MAX_WINDOW}')
+    return int(text)
+
+
+def _backbones(inferencer: SwinV2Inferencer) -> list[SwinTransformerV2]:
+    return [m for m in inferencer.model.modules() if isinstance(m, SwinTransformerV2)]

@@ -1,0 +1,110 @@
+"""Detections in the files that COCO's tools read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swinv2_mm.errors import DataError, UserError
+
+
+@dataclass
+class CocoNumbers:
+    """By what numbers a data set calls its images and classes.
+
+    Attributes:
+        images: File name to number; empty: they are numbered from 1.
+        categories: Number per class of the model.
+    """
+
+    categories: list[int]
+    images: dict[str, int] = field(default_factory=dict)
+
+
+def default_numbers(classes: Sequence[str]) -> CocoNumbers:
+    """Numbers from 1."""
+    return CocoNumbers([number + 1 for number in range(len(classes))])
+
+
+def read_numbers(path: Path, *, classes: Sequence[str]) -> CocoNumbers:
+    """Take the numbers from a COCO annotation file.
+
+    Raises:
+        DataError: If it is not one.
+        UserError: If it lacks a class of the model.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        images = {str(image['file_name']): int(image['id']) for image in content['images']}
+        categories = {str(c['name']): int(c['id']) for c in content['categories']}
+    except OSError as error:
+        raise DataError(f'annotation file {path}: {error.strerror}') from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f'annotation file {path} is not one of COCO: {error!r}') from error
+    if missing := [name for name in classes if name not in categories]:
+        raise UserError(f"annotation file {path} has no category '{missing[0]}'")
+    return CocoNumbers([categories[name] for name in classes], images)
+
+
+def write_coco_files(
+    records: Iterable[dict], folder: Path, *, classes: Sequence[str], numbers: CocoNumbers
+) -> None:
+    """Write ``coco_results.json`` and ``coco_images.json``, holding one image at a time.
+
+    The first is COCO's list of results, boxes with run lengths. The second says which image and
+    class each number means, in the form of an annotation file.
+
+    Args:
+        records: Lines of an ``OutputFolder``; those of videos are passed over.
+        folder: Where to write.
+        classes: Names by the numbers of the model.
+        numbers: Those to use.
+
+    Raises:
+        UserError: If an image has no number.
+    """
+    results = (folder / 'coco_results.json').open('w', encoding='utf-8')
+    images = (folder / 'coco_images.json').open('w', encoding='utf-8')
+    with results, images:
+        categories = [
+            {'id': number, 'name': name}
+            for number, name in zip(numbers.categories, classes, strict=True)
+        ]
+        images.write(f'{{"categories": {json.dumps(categories)},\n"images": [')
+        results.write('[')
+        starts = {results: '\n', images: '\n'}
+        for entry, file in _entries(records, numbers, {'result': results, 'image': images}):
+            file.write(starts[file] + json.dumps(entry))
+            starts[file] = ',\n'
+        results.write('\n]\n')
+        images.write('\n]}\n')
+
+
+def _entries(
+    records: Iterable[dict], numbers: CocoNumbers, files: dict
+) -> Iterator[tuple[dict, object]]:
+    count = 0
+    for record in records:
+        if 'detections' not in record:
+            continue
+        count += 1
+        number = _image_number(record['file'], numbers.images) if numbers.images else count
+        image = {'id': number, 'file_name': record['file']}
+        yield {**image, 'width': record['width'], 'height': record['height']}, files['image']
+        for found in record['detections']:
+            entry = {'image_id': number, 'category_id': numbers.categories[found['label']]}
+            for key in ('bbox', 'score', 'segmentation'):
+                if key in found:
+                    entry[key] = found[key]
+            yield entry, files['result']
+
+
+def _image_number(file: str, images: dict[str, int]) -> int:
+    """Find a path, or the longest end of it, among the file names of a data set."""
+    parts = Path(file).parts
+    for start in range(len(parts)):
+        if (number := images.get('/'.join(parts[start:]))) is not None:
+            return number
+    raise UserError(f'the annotation file does not know {file}')

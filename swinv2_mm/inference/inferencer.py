@@ -1,0 +1,183 @@
+"""One interface for detectors, segmentors and classifiers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.errors import DataError, UserError
+
+from .class_names import find_classes
+from .drawing import Painter
+from .prediction import TASKS, Prediction
+from .test_images import ImageInput, LoadedInput, build_preparation, prepare_config
+from .trained_model import load_trained_model, set_window_size
+
+# Images that are read ahead while the model works.
+_NUM_READERS = 2
+
+
+class SwinV2Inferencer:
+    """Predicts with a trained model of a config.
+
+    Images go through the test pipeline of the config and the model's ``test_step``. The
+    libraries' own inferencers are not used: they insist on a loader that fills broken files with
+    grey, keep all results in memory, and read weights by running what is in them.
+
+        inferencer = SwinV2Inferencer('config.py', 'weights.pth', window_size=16)
+        for prediction in inferencer(['a.jpg', 'b.png']):
+            print(prediction.to_dict())
+            picture = inferencer.draw(prediction)
+
+    Args:
+        config: A config file, or a config.
+        weights: See ``load_trained_model``.
+        device: Such as ``cuda:1``; ``None`` takes a GPU if there is one.
+        window_size: Another window than the config's, in tokens: one for all stages or one per
+            stage, each N or (h, w).
+        use_tta: Merge predictions of several scales and flips, by the entry ``tta`` of the config.
+        options: ``key=value`` changes of the config, as on the command line.
+
+    Raises:
+        UserError: If the config or the weights do not fit what is asked.
+    """
+
+    def __init__(
+        self,
+        config: str | Path | Config,
+        weights: str | Path,
+        *,
+        device: str | None = None,
+        window_size: int | Sequence | None = None,
+        use_tta: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
+        if isinstance(config, Config):
+            self.cfg = config.copy()
+        else:
+            self.cfg = load_config(str(config), options)
+        scope = self.cfg.get('default_scope')
+        if scope not in TASKS:
+            raise UserError(f'default_scope {scope} of the config is none of {", ".join(TASKS)}')
+        self.task = TASKS[scope]
+        original = self.cfg.copy()
+        prepare_config(self.cfg)
+        self.model, meta = load_trained_model(self.cfg, weights, device=device or get_device())
+        self.classes = find_classes(original, checkpoint_meta=meta, model=self.model)
+        if window_size is not None:
+            set_window_size(self.model, window_size)
+        if use_tta:
+            from .several_views import wrap_for_views
+
+            self.model = wrap_for_views(self.model, self.cfg)
+        self._prepare = build_preparation(self.cfg)
+        self._painter = Painter(self.cfg)
+
+    def __call__(
+        self,
+        images: Iterable[ImageInput] | ImageInput,
+        *,
+        batch_size: int = 1,
+        on_error: Callable[[Any, str], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict for images one after another; memory does not grow with their number.
+
+        Args:
+            images: Paths or arrays (H, W, 3) of bytes, BGR; any iterable, read as it is needed.
+            batch_size: Most images that go through the model together. Only neighbours of one
+                size do: padding them to each other would change what a model sees.
+            on_error: Called with an image that cannot be read, or is too large for the memory,
+                and the reason; the others go on. Without it the first one raises.
+
+        Yields:
+            Predictions in the order of the images, without those that failed.
+
+        Raises:
+            DataError: See ``on_error``.
+        """
+        if batch_size < 1:
+            raise UserError(f'batch size must be positive, got {batch_size}')
+        if not isinstance(images, Iterable) or isinstance(images, (str, bytes)):
+            images = [images]
+        elif hasattr(images, 'ndim') and images.ndim == 3:
+            images = [images]
+        batch: list[LoadedInput] = []
+        for loaded in self._read_ahead(images, on_error=on_error, depth=batch_size):
+            if batch and (len(batch) == batch_size or loaded.shape != batch[0].shape):
+                yield from self._predict(batch, on_error)
+                batch = []
+            batch.append(loaded)
+        if batch:
+            yield from self._predict(batch, on_error)
+
+    def draw(self, prediction: Prediction, *, score_threshold: float = 0.3) -> Any:
+        """Draw a prediction on its image.
+
+        Shapes:
+            -> (H, W, 3), BGR
+        """
+        self._painter.score_threshold = score_threshold
+        return self._painter.draw(prediction)
+
+    def _read_ahead(
+        self, images: Iterable[ImageInput], *, on_error: Callable | None, depth: int
+    ) -> Iterator[LoadedInput]:
+        """Read and prepare images in threads, a few at a time, in order."""
+        waiting: deque = deque()
+        numbered = zip(images, itertools.count(), strict=False)
+        readers = ThreadPoolExecutor(_NUM_READERS)
+        try:
+            while True:
+                for image, number in itertools.islice(numbered, depth + 1 - len(waiting)):
+                    waiting.append((image, readers.submit(self._prepare, image, number)))
+                if not waiting:
+                    return
+                image, future = waiting.popleft()
+                try:
+                    yield future.result()
+                except DataError as error:
+                    if on_error is None:
+                        raise
+                    on_error(image, str(error))
+        finally:
+            readers.shutdown(cancel_futures=True)
+
+    def _predict(self, batch: list[LoadedInput], on_error: Callable | None) -> Iterator[Prediction]:
+        try:
+            samples = self._test_step(batch)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            if len(batch) > 1:
+                for loaded in batch:
+                    yield from self._predict([loaded], on_error)
+                return
+            height, width = batch[0].image.shape[:2]
+            message = f'{batch[0].source}: {width} x {height} pixels are too many for the memory'
+            if on_error is None:
+                raise DataError(message) from error
+            on_error(batch[0].source, message)
+            return
+        for loaded, sample in zip(batch, samples, strict=True):
+            yield Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
+
+    @torch.inference_mode()
+    def _test_step(self, batch: list[LoadedInput]) -> list:
+        # The caller's own scope is back before anything is yielded.
+        with DefaultScope.overwrite_default_scope(self.cfg.default_scope):
+            samples = self.model.test_step(pseudo_collate([b.data for b in batch]))
+        for sample in samples:
+            # One float per class and pixel: far larger than all else, and not needed again.
+            sample.pop('seg_logits', None)
+        return [sample.cpu() for sample in samples]

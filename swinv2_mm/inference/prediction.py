@@ -1,0 +1,99 @@
+"""What a model says about one image, in plain terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .class_names import Classes
+
+TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+_NUM_BEST = 5
+
+
+@dataclass
+class Prediction:
+    """The prediction for one image.
+
+    Attributes:
+        source: What was given: a path or an array.
+        image: (H, W, 3), BGR, upright.
+        sample: The library's data sample, on the CPU.
+        task: ``detection``, ``segmentation`` or ``classification``.
+        classes: Names and colours.
+    """
+
+    source: Any
+    image: np.ndarray
+    sample: Any
+    task: str
+    classes: Classes
+
+    @property
+    def label_map(self) -> np.ndarray | None:
+        """Class numbers (H, W) of a segmentation."""
+        if self.task != 'segmentation':
+            return None
+        numbers = self.sample.pred_sem_seg.data[0].numpy()
+        return numbers.astype(np.uint8 if len(self.classes.names) <= 256 else np.uint16)
+
+    def to_dict(self) -> dict:
+        """The prediction as numbers and words that JSON can hold.
+
+        - detection: ``detections``, the surest first, each with ``class``, ``label``, ``score``,
+          ``bbox`` (left, top, width, height in pixels) and perhaps ``segmentation`` (COCO's run
+          lengths);
+        - segmentation: ``shares``, of the pixels, by class name, the largest first;
+        - classification: ``best``, up to five classes, each with ``class``, ``label``, ``score``.
+        """
+        height, width = self.image.shape[:2]
+        size = {'width': width, 'height': height}
+        if self.task == 'detection':
+            return {**size, 'detections': list(self._detections())}
+        if self.task == 'segmentation':
+            return {**size, 'shares': self._shares()}
+        scores = self.sample.pred_score.float()
+        best = scores.topk(min(_NUM_BEST, len(scores)))
+        return {
+            **size,
+            'best': [
+                {'class': self.classes.names[label], 'label': label, 'score': round(score, 5)}
+                for score, label in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ],
+        }
+
+    def _shares(self) -> dict[str, float]:
+        counts = np.bincount(self.label_map.ravel(), minlength=len(self.classes.names))
+        order = [label for label in np.argsort(-counts, kind='stable').tolist() if counts[label]]
+        return {self._name(label): round(counts[label] / counts.sum(), 5) for label in order}
+
+    def _detections(self) -> Iterator[dict]:
+        found = self.sample.pred_instances
+        found = found[found.scores.argsort(descending=True, stable=True)]
+        masks = _run_lengths(found.masks.numpy()) if 'masks' in found else None
+        rows = zip(found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
+        for i, ((left, top, right, bottom), score, label) in enumerate(rows):
+            detection = {
+                'class': self._name(label),
+                'label': label,
+                'score': round(score, 5),
+                'bbox': [round(v, 2) for v in (left, top, right - left, bottom - top)],
+            }
+            if masks is not None:
+                detection['segmentation'] = masks[i]
+            yield detection
+
+    def _name(self, label: int) -> str:
+        names = self.classes.names
+        return names[label] if label < len(names) else f'class {label}'
+
+
+def _run_lengths(masks: np.ndarray) -> list[dict]:
+    """COCO's compressed run lengths of masks (n, H, W)."""
+    from pycocotools import mask as coco_mask
+
+    encoded = [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    return [{'size': list(e['size']), 'counts': e['counts'].decode()} for e in encoded]

@@ -1,0 +1,76 @@
+"""Which files a person means by names of files, names of folders, or a list on standard input."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swinv2_mm.errors import UserError
+
+IMAGE_ENDINGS = frozenset('.jpg .jpeg .png .bmp .webp .tif .tiff .ppm .pgm'.split())
+VIDEO_ENDINGS = frozenset('.mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg'.split())
+
+
+@dataclass(frozen=True)
+class Source(os.PathLike):
+    """A file to predict for.
+
+    Attributes:
+        path: As given, or found in a given folder.
+        name: Of what is written for it, without an ending: its place in the given folder.
+    """
+
+    path: str
+    name: str
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its name ends as that of a video."""
+        return Path(self.path).suffix.lower() in VIDEO_ENDINGS
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def find_sources(inputs: Sequence[str], *, lines: Iterable[str] = ()) -> Iterator[Source]:
+    """List the images and videos meant, those in folders in the order of their names.
+
+    A file is listed whatever its name and whether it exists or not; of a folder and those in it,
+    only what has the name of an image or a video, and is not hidden.
+
+    Args:
+        inputs: Files and folders; ``-`` stands for the ``lines``.
+        lines: Names of files and folders.
+
+    Raises:
+        UserError: If there is nothing in a folder.
+    """
+    for given in inputs:
+        if given == '-':
+            for line in lines:
+                if line.strip():
+                    yield from find_sources([line.rstrip('\r\n')])
+        elif os.path.isdir(given):
+            is_empty = True
+            for source in _walk(given):
+                is_empty = False
+                yield source
+            if is_empty:
+                raise UserError(f'folder {given} holds no images or videos')
+        else:
+            yield Source(given, Path(given).stem)
+
+
+def _walk(folder: str) -> Iterator[Source]:
+    for here, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith('.'))
+        for file in sorted(files):
+            path = Path(here, file)
+            if file.startswith('.') or path.suffix.lower() not in IMAGE_ENDINGS | VIDEO_ENDINGS:
+                continue
+            yield Source(str(path), str(path.relative_to(folder).with_suffix('')))

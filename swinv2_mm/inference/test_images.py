@@ -1,0 +1,107 @@
+"""From an image file to what a model takes, by the test pipeline of a config."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
+
+from swinv2_mm.datasets.loading import LoadCheckedImage
+from swinv2_mm.errors import DataError, UserError
+
+ImageInput = str | os.PathLike | np.ndarray
+# Loaders that read a plain picture as three colours, as we do.
+_PLAIN_LOADERS = ('LoadCheckedImage', 'LoadImageFromFile')
+
+
+@dataclass
+class LoadedInput:
+    """An image, ready for the model.
+
+    Attributes:
+        source: What the caller gave.
+        image: (H, W, 3), BGR, upright.
+        data: What the pipeline made of it: one element of a batch.
+        shape: Of what goes into the model; only equal ones can go together.
+    """
+
+    source: Any
+    image: np.ndarray
+    data: dict
+    shape: tuple[int, ...]
+
+
+def prepare_config(cfg: Config) -> None:
+    """Leave of the test pipeline what needs an image only; the loader stays as its first entry.
+
+    Raises:
+        UserError: If there is no test pipeline, or it reads something else than plain images.
+    """
+    dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset') or {}
+    while isinstance(inner := dataset.get('dataset'), dict):
+        dataset = inner
+    pipeline = [dict(step) for step in dataset.get('pipeline') or ()]
+    if not pipeline:
+        raise UserError('the config has no test_dataloader.dataset.pipeline to prepare images by')
+    name = _name(pipeline[0])
+    if name not in _PLAIN_LOADERS or pipeline[0].get('color_type', 'color') != 'color':
+        raise UserError(
+            f'the test pipeline of the config begins with {name}; only plain images can be given'
+        )
+    steps = [s for s in pipeline[1:] if not _name(s).startswith('Load')]
+    dataset = dict(pipeline=[dict(type='LoadCheckedImage'), *steps])
+    cfg.test_dataloader = dict(dataset=dataset)
+
+
+def build_preparation(cfg: Config) -> Callable[[ImageInput, int], LoadedInput]:
+    """Build a function from an image and its number to what the model takes.
+
+    It is safe to call it from several threads. It raises ``DataError`` if the image cannot be
+    read.
+
+    Args:
+        cfg: What ``prepare_config`` left, perhaps with views for test-time augmentation.
+    """
+    steps = cfg.test_dataloader.dataset.pipeline[1:]
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        transforms = Compose(copy.deepcopy(steps))
+
+    def prepare(source: ImageInput, number: int) -> LoadedInput:
+        results = _read(source)
+        image = results['img']
+        data = transforms({**results, 'img_id': number})
+        shape = data['loaded'].results['img'] if 'loaded' in data else data['inputs']
+        return LoadedInput(source, image, data, tuple(shape.shape))
+
+    return prepare
+
+
+def _read(source: ImageInput) -> dict:
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
+            raise DataError(
+                'an array must be an image (H, W, 3) of bytes, BGR; this one is '
+                f'{source.shape} of {source.dtype}'
+            )
+        shape = source.shape[:2]
+        return dict(img=source, img_path='', img_shape=shape, ori_shape=shape)
+    path = os.fspath(source)
+    try:
+        return LoadCheckedImage().transform(dict(img_path=path))
+    except DataError:
+        raise
+    except Exception as error:
+        # Whatever a decoder raises on bytes that somebody has made up.
+        kind = type(error).__name__
+        raise DataError(f'image {path} cannot be read: {kind}: {error}') from error
+
+
+def _name(step: dict) -> str:
+    return str(step['type']).rpartition('.')[2]

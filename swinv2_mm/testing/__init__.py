@@ -1,0 +1,1 @@
+"""Testing beyond one pass over each image: several views of it, and predictions kept in files."""

@@ -1,0 +1,71 @@
+"""A model that looks at every test image in several ways and answers once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+import torch
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.registry import MODELS
+
+from swinv2_mm.errors import UserError
+
+from .views import build_views
+
+# How the predictions of views become one. Imported on use: no library is needed for another.
+_TASKS = {'mmdet': '.detections', 'mmseg': '.label_maps', 'mmpretrain': '.class_scores'}
+
+
+@MODELS.register_module()
+class MultiViewModel(BaseTTAModel):
+    """Wrap a trained model; takes what ``KeepLoaded`` leaves of a pipeline.
+
+    With a single view its prediction is the answer, mirrored back: nothing is averaged, and no
+    non-maximum suppression runs a second time.
+
+    Args:
+        module: The trained model, or the wrapper for several processes around it.
+        scope: Its library.
+        views: As ``split_test_pipeline`` describes them.
+        nms: For detectors that have no non-maximum suppression of their own.
+
+    Raises:
+        UserError: If the library has no way to merge predictions.
+    """
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        *,
+        scope: str,
+        views: Sequence[dict],
+        nms: dict | None = None,
+    ) -> None:
+        super().__init__(module.module if is_model_wrapper(module) else module)
+        if scope not in _TASKS:
+            raise UserError(f'--tta: default_scope {scope} is none of {", ".join(_TASKS)}')
+        self._task = import_module(_TASKS[scope], package=__package__)
+        self._views = build_views(views)
+        self._nms = nms
+
+    def test_step(self, data: dict) -> list:
+        """Predict for a batch.
+
+        Args:
+            data: The images under ``loaded``. Receives ``inputs``, what is to be drawn on.
+        """
+        loaded = data['loaded']
+        # mmpretrain's drawing hook looks for the pixels here.
+        data['inputs'] = [torch.from_numpy(i.results['img']).permute(2, 0, 1) for i in loaded]
+        if len(self._views) == 1:
+            (view,) = self._views
+            samples = self.module.test_step(view.batch(loaded))
+            for sample in samples:
+                self._task.mirror_back(sample, view.mirroring)
+            return samples
+        return self._task.merge(self.module, self._views, loaded, nms=self._nms)
+
+    def merge_preds(self, data_samples_list: list) -> list:
+        """Not used: predictions of all views would have to be in memory together."""
+        raise NotImplementedError

@@ -1,0 +1,204 @@
+"""An image seen at several sizes and mirrored: what ``tta = dict(scales=..., flips=...)`` means.
+
+The test pipeline of a config is cut after the loading of the image. The data loader carries out
+the first part; the model the second, once per view and one view at a time, so that never more than
+one view is in memory. A view at scale 1.0 without mirroring is the test pipeline, nothing added.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from numbers import Real
+from typing import Any
+
+import mmcv
+from mmcv.transforms import BaseTransform
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import TRANSFORMS
+
+from swinv2_mm.engine.config_file import innermost_datasets
+from swinv2_mm.errors import UserError
+
+# What is mirrored, as dimensions of a map (..., H, W).
+MIRRORED_DIMS = {'none': (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
+
+# Transforms that decide the size of the network's input, and the argument that says it.
+_SIZING = {
+    'Resize': 'scale',
+    'FixScaleResize': 'scale',
+    'ResizeEdge': 'scale',
+    'CenterCrop': 'crop_size',
+}
+_LARGEST_FACTOR = 16  # beyond, somebody means pixels
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """What the loading part of a pipeline produced; opaque to the collating of batches."""
+
+    results: dict
+
+
+@TRANSFORMS.register_module()
+class KeepLoaded(BaseTransform):
+    """End a pipeline early: the model goes on, once per view."""
+
+    def transform(self, results: dict) -> dict:
+        """Wrap everything that there is."""
+        return {'loaded': LoadedImage(results)}
+
+
+@TRANSFORMS.register_module()
+class MirrorImage(BaseTransform):
+    """Mirror the image and tell nobody.
+
+    mmdet's heads know of a flip and undo it in their own, faulty ways (the mask branch of Cascade
+    R-CNN and HTC crashes); mmseg's undo it, too. Here the model sees a plain image, and what it
+    predicts is mirrored back in the coordinates of the original image.
+    """
+
+    def __init__(self, direction: str) -> None:
+        self.direction = direction
+
+    def transform(self, results: dict) -> dict:
+        """Replace the image."""
+        results['img'] = mmcv.imflip(results['img'], direction=self.direction)
+        return results
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of looking at an image.
+
+    Attributes:
+        mirroring: A key of ``MIRRORED_DIMS``.
+        transforms: The second part of the pipeline.
+    """
+
+    mirroring: str
+    transforms: Callable[[dict], dict]
+
+    def batch(self, loaded: Sequence[LoadedImage]) -> dict:
+        """The images as the model's ``test_step`` takes them."""
+        return pseudo_collate([self.transforms(copy.deepcopy(i.results)) for i in loaded])
+
+
+def build_views(configs: Sequence[dict]) -> list[View]:
+    """Build the transforms of views; the default scope must be that of the config."""
+    return [View(c['mirroring'], Compose(c['transforms'])) for c in configs]
+
+
+def split_test_pipeline(cfg: Config) -> list[dict]:
+    """End the test data's pipelines after the loading, and describe the views that go on.
+
+    Args:
+        cfg: A whole config with an entry ``tta``; its ``test_dataloader`` is changed.
+
+    Returns:
+        For ``build_views``. The order is that of ``tta.scales``, each with all ``tta.flips``.
+
+    Raises:
+        UserError: If the entries of ``tta`` do not fit each other or the test pipeline.
+    """
+    scales, flips = _read_entries(cfg.tta)
+    datasets = [d for d in innermost_datasets(cfg.test_dataloader.dataset) if 'pipeline' in d]
+    if not datasets or any(d.pipeline != datasets[0].pipeline for d in datasets):
+        raise UserError('--tta: test_dataloader needs data sets with one and the same pipeline')
+    pipeline = [dict(t) for t in datasets[0].pipeline]
+    start = 1 + next((i for i, t in enumerate(pipeline) if _loads_image(t)), -1)
+    loading, rest = pipeline[:start], pipeline[start:]
+    for dataset in datasets:
+        dataset.pipeline = [*loading, dict(type='KeepLoaded')]
+    # Views make batches themselves.
+    cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
+    return [
+        dict(mirroring=flip, transforms=_mirrored(_resized(rest, scale), flip))
+        for scale, flip in product(scales, flips)
+    ]
+
+
+def _read_entries(tta: dict) -> tuple[list, list[str]]:
+    if unknown := set(tta) - {'scales', 'flips', 'nms'}:
+        raise UserError(f'tta: unknown entries {", ".join(sorted(unknown))}')
+    scales = [tta['scales']] if isinstance(tta['scales'], Real) else list(tta['scales'])
+    flips = [tta['flips']] if isinstance(tta['flips'], str) else list(tta['flips'])
+    for scale in scales:
+        if not _is_factor(scale) and not _is_pair(scale):
+            raise UserError(
+                f'tta.scales: {scale!r} is neither a factor of the test size nor a pair '
+                '(width, height) in pixels; write [(1333, 800)] for one pair'
+            )
+    if wrong := [f for f in flips if f not in MIRRORED_DIMS]:
+        raise UserError(f'tta.flips: {wrong[0]!r} is none of {", ".join(MIRRORED_DIMS)}')
+    for name, entries in (('scales', scales), ('flips', flips)):
+        if not entries or len({str(e) for e in entries}) < len(entries):
+            raise UserError(f'tta.{name} is empty or says one thing twice: {tta[name]}')
+    return scales, flips
+
+
+def _is_factor(scale: Any) -> bool:
+    return isinstance(scale, Real) and scale is not True and 0 < scale <= _LARGEST_FACTOR
+
+
+def _is_pair(scale: Any) -> bool:
+    return (
+        isinstance(scale, Sequence)
+        and len(scale) == 2
+        and all(isinstance(side, int) and side > 1 for side in scale)
+    )
+
+
+def _loads_image(transform: dict) -> bool:
+    name = _name(transform)
+    return name.startswith('Load') and 'Image' in name
+
+
+def _name(transform: dict) -> str:
+    return str(transform['type']).rpartition('.')[2]
+
+
+def _resized(transforms: list[dict], scale: Any) -> list[dict]:
+    """The transforms for another size; at factor 1 they stay as they are."""
+    if scale == 1:
+        return copy.deepcopy(transforms)
+    sizing = [t for t in transforms if _name(t) in _SIZING]
+    if not isinstance(scale, Real):
+        if any(_name(t) not in ('Resize', 'FixScaleResize') for t in sizing) or len(sizing) > 1:
+            raise UserError('tta.scales: this test pipeline crops; give factors, not pixels')
+        scale = tuple(scale)
+        if not sizing:
+            return [dict(type='Resize', scale=scale, keep_ratio=True), *copy.deepcopy(transforms)]
+    elif not sizing:
+        resize = dict(type='Resize', scale_factor=float(scale), keep_ratio=True)
+        return [resize, *copy.deepcopy(transforms)]
+    return [_at_scale(t, scale) if _name(t) in _SIZING else copy.deepcopy(t) for t in transforms]
+
+
+def _at_scale(transform: dict, scale: Any) -> dict:
+    changed = copy.deepcopy(transform)
+    argument = _SIZING[_name(transform)]
+    if not isinstance(scale, Real):
+        changed.pop('scale_factor', None)
+        return {**changed, argument: scale}
+    rounded = round
+    if changed.get(argument) is None:
+        argument, rounded = 'scale_factor', float
+    size = changed[argument]
+    if isinstance(size, Sequence):
+        changed[argument] = tuple(rounded(scale * side) for side in size)
+    else:
+        changed[argument] = rounded(scale * size)
+    return changed
+
+
+def _mirrored(transforms: list[dict], mirroring: str) -> list[dict]:
+    """Mirror after the last change of size: before annotations are read, and before padding."""
+    if mirroring == 'none':
+        return transforms
+    after = 1 + max((i for i, t in enumerate(transforms) if _name(t) in _SIZING), default=-1)
+    mirror = dict(type='MirrorImage', direction=mirroring)
+    return [*transforms[:after], mirror, *transforms[after:]]

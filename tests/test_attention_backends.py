@@ -1,0 +1,176 @@
+"""Which backend runs, what it says when it cannot, and what each promises beyond its numbers."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from swinv2_mm.core import attention_backends, attention_eager, attention_flex
+from swinv2_mm.core.attention_backends import BACKENDS, resolve_backend
+from swinv2_mm.core.attention_eager import eager, sequential
+from swinv2_mm.core.attention_triton import triton_gap
+from swinv2_mm.core.tensor_cache import CONSTANTS
+from swinv2_mm.core.windows import window_grid
+
+ROOT = Path(__file__).parents[1]
+GRIDS = [
+    window_grid((9, 13), window=(8, 4), shifted=True, tiling='fixed'),
+    window_grid((8, 8), window=(4, 4), shifted=False, tiling='fixed'),
+    window_grid((5, 19), window=(8, 8), shifted=True, tiling='balanced'),
+]
+
+
+def operands(grid, *, heads=2, head_dim=4, images=2, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    offsets = (2 * grid.window[0] - 1) * (2 * grid.window[1] - 1)
+    shapes = [(images, *grid.size, 3 * heads * head_dim), (heads, 1, 1), (heads, offsets)]
+    return [torch.randn(s, generator=generator, dtype=torch.float64).to(dtype) for s in shapes]
+
+
+def gradients(backend, grid, inputs):
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    out = backend(inputs[0], grid, *inputs[1:])
+    return [out, *torch.autograd.grad(out.square().sum(), inputs)]
+
+
+def saved_bytes(backend, grid, inputs) -> int:
+    """Bytes that autograd keeps for backward.
+
+    Views of one storage count once; masks, which exist once per process, not at all.
+    """
+    storages = {}
+
+    def pack(x):
+        if not any(x is mask for mask in CONSTANTS._entries.values()):
+            storages[x.untyped_storage().data_ptr()] = (x.untyped_storage().nbytes(), x)
+        return x
+
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        backend(inputs[0], grid, *inputs[1:])
+    return sum(size for size, _ in storages.values())
+
+
+@pytest.fixture
+def fresh_log(caplog):
+    attention_backends._log_once.cache_clear()
+    caplog.set_level(logging.WARNING)
+    return caplog
+
+
+@pytest.mark.parametrize('name', ['flex', 'triton'])
+def test_falls_back_with_one_line(name, fresh_log, monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    inputs = operands(GRIDS[0])
+    for _ in range(3):
+        actual = gradients(BACKENDS[name], GRIDS[0], inputs)
+    for a, b in zip(actual, gradients(BACKENDS['sdpa'], GRIDS[0], inputs), strict=True):
+        assert torch.equal(a, b)
+    (message,) = fresh_log.messages
+    assert f"attention '{name}' falls back to 'sdpa': " in message
+
+
+def test_auto_is_what_has_been_tried_everywhere():
+    """The kernels have not: when they have run on a GPU, this changes with a measurement."""
+    assert resolve_backend('auto') is BACKENDS['sdpa']
+
+
+@pytest.mark.parametrize(
+    ('size', 'head_dim', 'reason'), [((65, 4), 32, 'side'), ((8, 8), 129, 'channels')]
+)
+def test_triton_names_its_limits(size, head_dim, reason):
+    assert reason in triton_gap(torch.zeros(1), window=size, head_dim=head_dim)
+
+
+# --- flex ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('grid', GRIDS, ids=lambda grid: f'{grid.window}')
+def test_flex_forward(grid, monkeypatch, fresh_log):
+    calls = []
+    original = attention_flex.flex_attention
+    monkeypatch.setattr(
+        attention_flex,
+        'flex_attention',
+        lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs),
+    )
+    inputs = operands(grid)
+    with torch.no_grad():
+        actual = BACKENDS['flex'](inputs[0], grid, *inputs[1:])
+    assert calls == [1]
+    assert not fresh_log.messages
+    # Measured: 9e-16.
+    torch.testing.assert_close(actual, eager(inputs[0], grid, *inputs[1:]), rtol=0, atol=1e-12)
+
+
+# --- sequential ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('max_logits', [1, 2**11, 2**24])
+@pytest.mark.parametrize('grid', GRIDS, ids=lambda grid: f'{grid.window}')
+def test_sequential_in_groups_of_any_size(grid, max_logits, monkeypatch):
+    monkeypatch.setattr(attention_eager, '_MAX_LOGITS', max_logits)
+    inputs = operands(grid)
+    expected = gradients(eager, grid, inputs)
+    for a, b in zip(gradients(sequential, grid, inputs), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    with torch.no_grad():
+        out = sequential(inputs[0], grid, *inputs[1:])
+    torch.testing.assert_close(out, expected[0], rtol=1e-11, atol=1e-11)
+
+
+def test_sequential_keeps_the_map_and_no_logits():
+    grid = window_grid((32, 32), window=(16, 16), shifted=True, tiling='fixed')
+    inputs = operands(grid, heads=4, images=1, dtype=torch.float32)
+    shifted_map = inputs[0].nbytes
+    kept, whole = saved_bytes(sequential, grid, inputs), saved_bytes(eager, grid, inputs)
+    print(f'kept for backward: sequential {kept}, eager {whole}, the map {shifted_map} bytes')
+    assert kept < 1.2 * shifted_map
+    assert kept < 0.05 * whole
+
+
+def test_sequential_computes_one_group_at_a_time(monkeypatch):
+    monkeypatch.setattr(attention_eager, '_MAX_LOGITS', 1)
+    grid = window_grid((16, 16), window=(8, 8), shifted=False, tiling='fixed')
+    sizes = []
+    original = attention_eager._sdpa_kernel
+
+    def kernel(q, k, v, bias):
+        sizes.append(q.shape[0])
+        return original(q, k, v, bias)
+
+    monkeypatch.setattr(attention_eager, '_sdpa_kernel', kernel)
+    gradients(sequential, grid, operands(grid))
+    # 2 images x 4 windows, forward and again in backward.
+    assert sizes == [1] * 16
+
+
+# --- all ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['auto', 'eager', 'triton', 'sequential'])
+def test_compiles_without_a_graph_break(name):
+    """aot_eager traces the gradient too, without a C++ compiler."""
+    torch._dynamo.reset()
+    compiled = torch.compile(resolve_backend(name), fullgraph=True, backend='aot_eager')
+    inputs = operands(GRIDS[0])
+    expected = gradients(eager, GRIDS[0], inputs)
+    for a, b in zip(gradients(compiled, GRIDS[0], inputs), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_imports_without_triton():
+    code = """
+import sys
+sys.modules['triton'] = None
+import torch
+from swinv2_mm.core import attention_backends, attention_triton
+attention_triton._is_installed = lambda: False
+gap = attention_triton.triton_gap(torch.zeros(1), window=(8, 8), head_dim=32)
+assert gap == 'Triton is not installed', gap
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

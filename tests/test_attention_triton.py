@@ -1,0 +1,303 @@
+"""The fused kernels against the definition, under Triton's interpreter.
+
+Triton decides when it is imported whether kernels are interpreted, so that this file runs itself,
+and the oracle tests of the backend, in a process of its own. By hand:
+
+    TRITON_INTERPRET=1 python -m pytest -n 0 -m 'not gpu' -k triton \
+        tests/test_attention_triton.py tests/test_attention_oracle.py
+"""
+
+import importlib.util
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from swinv2_mm.core.attention_backends import BACKENDS
+from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE, eager
+from swinv2_mm.core.attention_triton import fused, triton_gap, window_attention
+from swinv2_mm.core.windows import SEAM_PENALTY, window_grid
+
+ROOT = Path(__file__).parents[1]
+IS_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
+has_triton = importlib.util.find_spec('triton') is not None
+
+outside = pytest.mark.skipif(
+    IS_INTERPRETED or not has_triton, reason='needs Triton, and starts the interpreter itself'
+)
+inside = pytest.mark.skipif(not IS_INTERPRETED, reason='started by test_quick_under_interpreter')
+
+
+def run_under_interpreter(*arguments: str) -> int:
+    """Run tests in a new process; returns how many passed. None may fail or be skipped."""
+    command = [sys.executable, '-m', 'pytest', '-p', 'no:cacheprovider', '-n', '0', *arguments]
+    environment = {**os.environ, 'TRITON_INTERPRET': '1', 'OMP_NUM_THREADS': '1'}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert ' skipped' not in done.stdout, done.stdout[-2000:]
+    return int(re.search(r'(\d+) passed', done.stdout).group(1))
+
+
+@outside
+def test_quick_under_interpreter():
+    passed = run_under_interpreter(
+        'tests/test_attention_triton.py', '-m', 'not slow', '-k', 'not under_interpreter'
+    )
+    assert passed >= len(QUICK)
+
+
+@outside
+@pytest.mark.slow
+def test_all_under_interpreter():
+    files = ('tests/test_attention_triton.py', 'tests/test_attention_oracle.py')
+    passed = run_under_interpreter(
+        *files, '-m', 'not gpu', '-k', 'triton and not under_interpreter'
+    )
+    assert passed >= 80
+
+
+@outside
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', [80, 90])
+@pytest.mark.parametrize('side', [8, 24])
+def test_compiles_for_nvidia(side, capability):
+    """Down to machine code, which needs no GPU: the interpreter takes what a GPU would not."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from swinv2_mm.core import attention_triton, attention_triton_backward_keys
+    from swinv2_mm.core import attention_triton_backward as backward
+    from swinv2_mm.core.attention_triton_forward import forward_kernel
+
+    kernels = [forward_kernel, backward.single_backward_kernel]
+    if side > 8:
+        kernels = [
+            forward_kernel,
+            backward.query_backward_kernel,
+            attention_triton_backward_keys.key_backward_kernel,
+            attention_triton_backward_keys.bias_backward_kernel,
+        ]
+    qkv = torch.empty(1, 64, 64, 3 * 96, dtype=torch.bfloat16)
+    constants = attention_triton._plan(qkv, 3, [side, side, side // 2, side // 2]).constants
+    constants |= {'WIDE': False, 'FIXED_POINT': True, 'NEEDS_BIAS': True}
+    options = {name: constants.pop(name) for name in ('num_warps', 'num_stages')}
+    maps = ('qkv', 'out', 'd_out', 'd_qkv')
+    for kernel in kernels:
+        types, aligned = {}, {}
+        for i, name in enumerate(kernel.arg_names):
+            types[name] = 'constexpr' if name.isupper() else 'i32'
+            if name.islower() and name not in backward._RUNTIME:
+                types[name] = '*i64' if name == 'd_bias' else '*bf16' if name in maps else '*fp32'
+                aligned[i,] = [['tt.divisibility', 16]]
+        types |= {name: 'i32' for name in ('H', 'W')}
+        fixed = {name: constants[name] for name, kind in types.items() if kind == 'constexpr'}
+        source = ASTSource(kernel, types, fixed, aligned)
+        compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
+        assert compiled.asm['cubin']
+        # Half precision is multiplied by tensor cores, and fits in the smallest shared memory.
+        assert re.search('wgmma.mma_async|mma.sync', compiled.asm['ptx'])
+        assert compiled.metadata.shared <= 99 * 1024
+
+
+class Case(NamedTuple):
+    size: tuple[int, int]
+    window: tuple[int, int]
+    shifted: bool = True
+    tiling: str = 'fixed'
+    heads: int = 1
+    head_dim: int = 16
+    images: int = 1
+
+    def __str__(self) -> str:
+        name = 'map{0[0]}x{0[1]}-window{1[0]}x{1[1]}-head{5}'.format(*self)
+        return name + '-shifted' * self.shifted + '-balanced' * (self.tiling == 'balanced')
+
+
+QUICK = [
+    # One tile per window: a seam, padding, several heads and images, a window that is clipped.
+    Case((7, 9), (4, 4), heads=2, images=2, head_dim=8),
+    Case((5, 9), (8, 8), head_dim=24),
+    # Several tiles per window, the last of which is not full; rectangular; padded head.
+    Case((10, 13), (9, 10), head_dim=20),
+    Case((11, 7), (11, 7), shifted=False, head_dim=32),
+]
+
+
+def random_cases(count: int) -> list[Case]:
+    """Sides of 1 to 16 tokens on maps of 1 to 2.5 windows, heads of 4 to 128 channels."""
+    rng = random.Random(0)
+    cases = []
+    for _ in range(count):
+        window = tuple(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 16]) for _ in range(2))
+        size = tuple(rng.randint(max(1, side // 2), side + side // 2 + 2) for side in window)
+        shifted, tiling = rng.random() < 0.7, rng.choice(['fixed', 'fixed', 'balanced'])
+        head_dim = rng.choice([4, 16, 24, 32, 48, 64, 80, 96, 128])
+        cases.append(Case(size, window, shifted, tiling, rng.randint(1, 2), head_dim))
+    return cases
+
+
+LARGE = [
+    Case((24, 25), (24, 24), head_dim=32),
+    Case((64, 9), (64, 4)),
+    Case((8, 40), (40, 40), head_dim=32),
+    Case((3, 70), (64, 64)),
+]
+ALL = [
+    *QUICK,
+    *(pytest.param(case, marks=pytest.mark.slow) for case in [*random_cases(44), *LARGE]),
+]
+
+
+def operands(case: Case, dtype: torch.dtype) -> tuple:
+    """Random operands, a gradient of the output, and the grid; the first head is bounded."""
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    grid = window_grid(case.size, window=case.window, shifted=case.shifted, tiling=case.tiling)
+    offsets = (2 * grid.window[0] - 1) * (2 * grid.window[1] - 1)
+    channels = case.heads * case.head_dim
+    wide = torch.promote_types(dtype, torch.float32)
+    logit_scale = torch.linspace(5.0, 1.0, case.heads + 1)[-case.heads :].reshape(-1, 1, 1)
+    qkv = normal(case.images, *case.size, 3 * channels).to(dtype)
+    table = (8 + 3 * normal(case.heads, offsets)).to(wide)
+    d_out = normal(case.images, *case.size, channels).to(dtype)
+    return (qkv, logit_scale.to(wide), table), d_out, grid
+
+
+def results(backend, inputs, d_out, grid) -> list[torch.Tensor]:
+    """Output, and gradients of qkv, logit_scale and table."""
+    inputs = [x.detach().clone().requires_grad_() for x in inputs]
+    out = backend(inputs[0], grid, *inputs[1:])
+    return [out.detach(), *torch.autograd.grad(out, inputs, d_out)]
+
+
+def truth(inputs, d_out, grid) -> list[torch.Tensor]:
+    return results(eager, [x.double() for x in inputs], d_out.double(), grid)
+
+
+def errors(actual, expected) -> list[float]:
+    """Largest deviations in units of the largest true value; 1e-3 is taken for smaller ones."""
+    return [
+        ((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-3)).item()
+        for a, b in zip(actual, expected, strict=True)
+    ]
+
+
+@inside
+@pytest.mark.parametrize('case', ALL, ids=str)
+def test_forward_and_every_gradient(case):
+    inputs, d_out, grid = operands(case, torch.float64)
+    assert triton_gap(inputs[0], window=grid.window, head_dim=case.head_dim) is None
+    expected = truth(inputs, d_out, grid)
+    # Measured: 2e-14.
+    largest = errors(results(fused, inputs, d_out, grid), expected)
+    print(case, *(f'{error:.1e}' for error in largest))
+    assert max(largest) < 1e-10
+
+
+SINGLE, TILED = Case((9, 13), (8, 4), head_dim=32, heads=2), Case((12, 13), (9, 10), head_dim=32)
+
+
+@inside
+@pytest.mark.parametrize('case', [SINGLE, TILED], ids=str)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_lower_precision(case, dtype):
+    inputs, d_out, grid = operands(case, dtype)
+    expected = truth(inputs, d_out, grid)
+    out, d_qkv, *others = errors(results(fused, inputs, d_out, grid), expected)
+    own_out, own_d_qkv, *_ = errors(results(eager, inputs, d_out, grid), expected)
+    print(f'{dtype} {case}: {out:.1e} {d_qkv:.1e}, eager {own_out:.1e} {own_d_qkv:.1e}', others)
+    assert out < 1.5 * own_out
+    # Here the kernels round P and dS before they are multiplied; eager does not, at twice the cost.
+    assert d_qkv < 3 * own_d_qkv
+    assert max(others) < 1e-5
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@inside
+@pytest.mark.parametrize('case', [SINGLE, pytest.param(TILED, marks=pytest.mark.slow)], ids=str)
+def test_deterministic_table_gradient(case, deterministic):
+    inputs, d_out, grid = operands(case, torch.float32)
+    first = results(fused, inputs, d_out, grid)
+    assert max(errors(first, truth(inputs, d_out, grid))) < 1e-5
+    for a, b in zip(first, results(fused, inputs, d_out, grid), strict=True):
+        assert torch.equal(a, b)
+    # Of whatever size: fixed point follows the gradient.
+    for power in (2.0**-60, 2.0**60):
+        scaled = results(fused, inputs, d_out * power, grid)[3]
+        torch.testing.assert_close(scaled / power, first[3], rtol=1e-6, atol=1e-6)
+    d_out[0, 0, 0, 0] = torch.inf
+    assert not results(fused, inputs, d_out, grid)[3].isfinite().any()
+
+
+@inside
+@pytest.mark.parametrize('case', [SINGLE, TILED], ids=str)
+def test_frozen_table(case):
+    inputs, d_out, grid = operands(case, torch.float64)
+    qkv = inputs[0].requires_grad_()
+    (grad,) = torch.autograd.grad(fused(qkv, grid, *inputs[1:]), qkv, d_out)
+    assert errors([grad], truth(inputs, d_out, grid)[1:2])[0] < 1e-10
+
+
+@inside
+def test_zero_vectors_are_no_division_by_zero():
+    inputs, d_out, grid = operands(SINGLE, torch.float64)
+    inputs[0][:, 2:4] = 0
+    actual, expected = results(fused, inputs, d_out, grid), truth(inputs, d_out, grid)
+    assert max(errors(actual, expected)) < 1e-10
+
+
+@inside
+def test_nothing_of_n_by_n_is_saved():
+    inputs, _, grid = operands(Case((16, 16), (16, 16), head_dim=8), torch.float64)
+    sizes = []
+
+    def pack(x):
+        sizes.append(x.numel())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        fused(inputs[0].requires_grad_(), grid, *inputs[1:])
+    assert sizes
+    assert max(sizes) <= inputs[0].numel() < math.prod(grid.window) ** 2
+
+
+@inside
+def test_one_node_for_the_compiler():
+    inputs, d_out, grid = operands(QUICK[0], torch.float64)
+    compiled = torch.compile(BACKENDS['triton'], fullgraph=True, backend='aot_eager')
+    actual, expected = results(compiled, inputs, d_out, grid), truth(inputs, d_out, grid)
+    assert max(errors(actual, expected)) < 1e-10
+
+
+@inside
+@pytest.mark.slow
+def test_operator_is_registered_as_torch_expects():
+    inputs, _, grid = operands(QUICK[0], torch.float64)
+    qkv, logit_scale, table = (x.requires_grad_() for x in inputs)
+    arguments = (qkv, logit_scale.detach().flatten().requires_grad_(), table)
+    torch.library.opcheck(window_attention, (*arguments, [*grid.window, *grid.shift]))
+
+
+@inside
+def test_constants_of_the_kernels():
+    from swinv2_mm.core import attention_triton_forward as kernels
+
+    assert kernels.SEAM.value == SEAM_PENALTY
+    assert kernels.MAX_LOG.value == MAX_LOGIT_SCALE

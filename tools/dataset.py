@@ -1,0 +1,77 @@
+"""Look the data sets of a config over before hours of training.
+
+Exit status 1 if there are errors. Every byte of every image is read; --num-images N opens fewer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.datasets.inspection.contact_sheet import draw_contact_sheet
+from swinv2_mm.datasets.inspection.report import as_text, write_json
+from swinv2_mm.datasets.inspection.survey import LOADERS, survey
+from swinv2_mm.engine.config_file import check_data, load_config
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    check = commands.add_parser('check', help='look for faults in files and labels')
+    check.add_argument('config', help='config file')
+    check.add_argument('--loader', choices=[*LOADERS, 'all'], default='all')
+    check.add_argument(
+        '--contact-sheet', type=Path, metavar='FILE.png', help='draw samples with their labels'
+    )
+    check.add_argument('--out', type=Path, metavar='FILE.json', help='write the findings')
+    check.add_argument(
+        '--num-images',
+        type=int,
+        metavar='N',
+        help='open N images of each data set, at even distances; annotations are read in full',
+    )
+    check.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change config entries; +KEY=VALUE adds one',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check."""
+    args = parse_args()
+    if args.num_images is not None and args.num_images < 0:
+        raise UserError(f'--num-images must not be negative, got {args.num_images}')
+    Image.init()
+    if args.contact_sheet and args.contact_sheet.suffix.lower() not in Image.EXTENSION:
+        raise UserError(f'--contact-sheet: {args.contact_sheet} should end in .png')
+    cfg = load_config(args.config, args.cfg_options)
+    loaders = LOADERS if args.loader == 'all' else (args.loader,)
+    check_data(cfg, [f'{loader}_dataloader' for loader in loaders])
+    result = survey(cfg, config=args.config, loaders=loaders, num_images=args.num_images)
+    print(as_text(result))
+    if args.out:
+        write_json(result, args.out)
+        print(f'findings: {args.out}')
+    if args.contact_sheet:
+        number = draw_contact_sheet(result, args.contact_sheet)
+        print(f'contact sheet of {number} images: {args.contact_sheet}')
+    if result.findings.count('error'):
+        sys.exit(1)
+
+
+if __name__ == '__main__':
+    run_tool(main)
