@@ -20,7 +20,8 @@ from swinv2_mm.analysis.rates import layer_rates
 from swinv2_mm.analysis.signal import SignalRecorder
 from swinv2_mm.checkpoint import save_pretrained
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention import WindowAttention, eager
+from swinv2_mm.core.attention import WindowAttention
+from swinv2_mm.core.attention_eager import eager
 from swinv2_mm.core.position_bias import pairwise_bias
 from swinv2_mm.core.windows import window_grid
 

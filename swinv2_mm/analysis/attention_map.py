@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention import MAX_LOGIT_SCALE, WindowAttention
+from swinv2_mm.core.attention import WindowAttention
+from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE
 from swinv2_mm.core.windows import SEAM_PENALTY, Size, WindowGrid
 
 from .canvas import new_figure
