@@ -18,6 +18,8 @@ from .layers import Layer, block_at, name_of
 
 _PANEL_INCHES = 1.15
 _HEADS_PER_LINE = 8
+_LETTER_INCHES = 0.1
+_TITLE = 'Position bias by offset of the key from the query (in the middle)'
 
 
 class BiasMaps(NamedTuple):
@@ -66,11 +68,13 @@ def draw_bias_maps(groups: Sequence[BiasMaps], *, heads: Sequence[int] | None = 
     shown = [[h for h in heads or range(len(g.maps)) if h < len(g.maps)] for g in groups]
     num_lines = [max(1, -(-len(numbers) // _HEADS_PER_LINE)) for numbers in shown]
     columns = max(2, min(_HEADS_PER_LINE, max(map(len, shown))))
+    # Titles may be wider than the panels.
+    titles = [_TITLE, *map(_title, groups)]
     figure = new_figure(
-        width=1.6 + columns * _PANEL_INCHES + 0.6,
+        width=max(2.2 + columns * _PANEL_INCHES, 0.3 + _LETTER_INCHES * max(map(len, titles))),
         height=0.9 + sum(0.35 + 1.2 * _PANEL_INCHES * n for n in num_lines),
     )
-    figure.suptitle('Position bias by offset of the key from the query (in the middle)')
+    figure.suptitle(_TITLE)
     parts = figure.subfigures(len(groups), 1, height_ratios=num_lines, squeeze=False)[:, 0]
     for part, group, numbers, lines in zip(parts, groups, shown, num_lines, strict=True):
         part.suptitle(_title(group), x=0.01, ha='left', fontsize=10)
