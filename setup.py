@@ -21,7 +21,7 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'test')}
+EXTRAS = {name: requirements(name) for name in ('openmmlab', 'demo', 'export', 'test')}
 
 setup(
     name='swinv2_mm',

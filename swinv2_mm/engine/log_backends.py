@@ -1,0 +1,38 @@
+"""Where a run's scalars go beside its log file: ``log_to = ['tensorboard']`` in a config."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from mmengine.config import Config
+
+from swinv2_mm.errors import UserError
+
+
+def _backends() -> dict[str, dict]:
+    return {
+        'tensorboard': dict(type='TensorboardVisBackend'),
+        # Without a tracking server: into the work dir.
+        'mlflow': dict(type='MLflowVisBackend', tracked_config_keys=['randomness', 'train_cfg']),
+        # To be sent later by `wandb sync`, unless the environment says otherwise.
+        'wandb': dict(
+            type='WandbVisBackend',
+            init_kwargs=dict(mode=os.environ.get('WANDB_MODE', 'offline'), project='swinv2_mm'),
+        ),
+    }
+
+
+def add_log_backends(cfg: Config) -> None:
+    """Add MMEngine's visualisation backend of every name in ``cfg.log_to``.
+
+    Raises:
+        UserError: If a name is unknown or its package is not installed.
+    """
+    names, backends = cfg.get('log_to') or [], _backends()
+    for name in [names] if isinstance(names, str) else names:
+        if name not in backends:
+            raise UserError(f"log_to: unknown '{name}' (known: {', '.join(backends)})")
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"log_to: '{name}' is not installed: pip install {name}")
+        cfg.visualizer.vis_backends = [*cfg.visualizer.vis_backends, backends[name]]
