@@ -85,7 +85,7 @@ def check_args(args: argparse.Namespace) -> None:
     """Raise a ``UserError`` where arguments do not fit together."""
     if args.out.suffix != SUFFIXES[args.format]:
         raise UserError(f'--format {args.format} writes {SUFFIXES[args.format]}, not {args.out}')
-    if args.shape is not None and min(args.shape) < 1 or args.num_images < 1:
+    if (args.shape is not None and min(args.shape) < 1) or args.num_images < 1:
         raise UserError('--shape and --num-images take positive numbers')
     if args.int8 and args.format != 'onnx':
         raise UserError('--int8 goes with --format onnx')

@@ -67,13 +67,9 @@ class Network(nn.Module):
         super().__init__()
         self.part = part
         preprocessor = model.data_preprocessor
-        # mmpretrain's own preprocessor for classifiers has other names for the same.
+        # mmpretrain's preprocessor for classifiers has a name of its own for it.
         converts = getattr(preprocessor, '_channel_conversion', None)
-        converts = getattr(
-            preprocessor,
-            'channel_conversion',
-            preprocessor.to_rgb if converts is None else converts,
-        )
+        converts = preprocessor.to_rgb if converts is None else converts
         # Images are loaded as BGR: a model that does not convert them was trained on that.
         self.takes_bgr = not converts
         has_statistics = getattr(preprocessor, '_enable_normalize', True)
