@@ -50,9 +50,14 @@ def largest_difference(
 
 def quantise(source: Path, target: Path) -> None:
     """Write a copy whose matrices are 8-bit whole numbers, scaled when it runs."""
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
+    model = onnx.load(source)
+    # What torch notes of intermediate shapes dates from before weights were transposed, and stops
+    # the shape inference that comes first.
+    del model.graph.value_info[:]
+    quantize_dynamic(model, target, weight_type=QuantType.QInt8, per_channel=True)
 
 
 def top1_rates(
