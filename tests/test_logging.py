@@ -5,6 +5,7 @@ import logging
 import re
 import sys
 import warnings
+from types import ModuleType
 
 import mmengine
 import pytest
@@ -74,7 +75,6 @@ SHORT = (
     'train_cfg.val_interval=4',
     'train_dataloader.batch_size=4',
     'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
     'default_hooks.logger.interval=2',
 )
 
@@ -111,7 +111,8 @@ def test_tensorboard_by_one_option(tool, use_data, tmp_path):
 
 
 def test_backends_are_added_to_those_there_are(monkeypatch):
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: sys)
+    for name in ('tensorboard', 'wandb'):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
     cfg = Config.fromfile(LEAF)
     assert cfg.log_to == []
     cfg.log_to = ['tensorboard', 'wandb']
@@ -123,6 +124,6 @@ def test_backends_are_added_to_those_there_are(monkeypatch):
 
 @pytest.mark.parametrize('name, message', [('wandb', 'pip install wandb'), ('visdom', 'unknown')])
 def test_what_is_missing_is_one_line(monkeypatch, name, message):
-    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    monkeypatch.setitem(sys.modules, 'wandb', None)  # as if it were not installed
     with pytest.raises(UserError, match=message):
         add_log_backends(Config(dict(log_to=name, visualizer=dict(vis_backends=[]))))

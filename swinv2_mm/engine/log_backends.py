@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 
 from mmengine.config import Config
@@ -27,12 +27,14 @@ def add_log_backends(cfg: Config) -> None:
     """Add MMEngine's visualisation backend of every name in ``cfg.log_to``.
 
     Raises:
-        UserError: If a name is unknown or its package is not installed.
+        UserError: If a name is unknown or its package does not import.
     """
     names, backends = cfg.get('log_to') or [], _backends()
     for name in [names] if isinstance(names, str) else names:
         if name not in backends:
             raise UserError(f"log_to: unknown '{name}' (known: {', '.join(backends)})")
-        if importlib.util.find_spec(name) is None:
-            raise UserError(f"log_to: '{name}' is not installed: pip install {name}")
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(f"log_to: '{name}' needs: pip install {name} ({error})") from error
         cfg.visualizer.vis_backends = [*cfg.visualizer.vis_backends, backends[name]]
