@@ -20,9 +20,10 @@ from .pooling import replace_pools
 
 Part = Literal['classifier', 'segmentor', 'backbone']
 
+# Tried: torch.export stops at `if not valid_mask.all()` in mmdet/models/dense_heads/rpn_head.py.
 WHY_NO_DETECTOR = (
-    "a detector's test path chooses boxes and their feature levels by Python code on the values "
-    'of tensors, which no graph can hold, so only its backbone is exported'
+    "mmdet's test path branches on the values of tensors (rpn_head.py: `if not valid_mask.all()`), "
+    'which a graph cannot hold, so only the backbone of a detector is exported'
 )
 _WHOLE = {'ImageClassifier': 'classifier', 'EncoderDecoder': 'segmentor'}
 
