@@ -24,8 +24,8 @@ class TracedBackbone(nn.Module):
         shape_px: Height and width of the images; ``None`` leaves them open.
 
     Attributes:
-        smallest_px: Smallest height and width that an open size may take: torch.export tells one
-            window along an axis of the first stage from several.
+        smallest_px: Smallest height and width that an open size may take: in the first stage and
+            in those with a single head, torch.export tells one window along an axis from several.
 
     Raises:
         UserError: If the windows of the backbone depend on a size that is left open.
@@ -44,7 +44,14 @@ class TracedBackbone(nn.Module):
         self.patch_embed = backbone.patch_embed
         self.layers = nn.ModuleList()
         patch_px = backbone.patch_embed.proj.stride[0]
-        self.smallest_px = tuple(patch_px * side + 1 for side in backbone.window_sizes[0])
+        self.smallest_px = tuple(
+            max(
+                patch_px * 2**i * stage.window[axis] + 1
+                for i, stage in enumerate(backbone.layers)
+                if i == 0 or backbone.arch.num_heads[i] == 1
+            )
+            for axis in (0, 1)
+        )
         for i, stage in enumerate(backbone.layers[: max(self.out_indices) + 1]):
             size = shape_px and tuple(-(-side // (patch_px * 2**i)) for side in shape_px)
             self.layers.append(_TracedStage(stage, size=size))
