@@ -10,11 +10,20 @@ from mmengine.config import Config
 from swinv2_mm.errors import UserError
 
 
-def _backends() -> dict[str, dict]:
+def _backends(work_dir: str) -> dict[str, dict]:
     return {
         'tensorboard': dict(type='TensorboardVisBackend'),
-        # Without a tracking server: into the work dir.
-        'mlflow': dict(type='MLflowVisBackend', tracked_config_keys=['randomness', 'train_cfg']),
+        # Without a server: MLflow no longer writes plain files, MMEngine's default.
+        'mlflow': dict(
+            type='MLflowVisBackend',
+            # Not MLflow's own default, which keeps files in the folder of the command.
+            exp_name='swinv2_mm',
+            tracking_uri=os.environ.get(
+                'MLFLOW_TRACKING_URI', f'sqlite:///{os.path.abspath(work_dir)}/mlflow.db'
+            ),
+            artifact_location=os.path.join(os.path.abspath(work_dir), 'mlflow'),
+            tracked_config_keys=['randomness', 'train_cfg'],
+        ),
         # To be sent later by `wandb sync`, unless the environment says otherwise.
         'wandb': dict(
             type='WandbVisBackend',
@@ -29,7 +38,7 @@ def add_log_backends(cfg: Config) -> None:
     Raises:
         UserError: If a name is unknown or its package does not import.
     """
-    names, backends = cfg.get('log_to') or [], _backends()
+    names, backends = cfg.get('log_to') or [], _backends(cfg.get('work_dir') or '.')
     for name in [names] if isinstance(names, str) else names:
         if name not in backends:
             raise UserError(f"log_to: unknown '{name}' (known: {', '.join(backends)})")
