@@ -21,7 +21,7 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-NAMES = ('openmmlab', 'demo', 'instaboost', 'browser', 'test')
+NAMES = ('openmmlab', 'demo', 'instaboost', 'browser', 'export', 'test')
 EXTRAS = {name: requirements(name) for name in NAMES}
 
 setup(

@@ -3,6 +3,7 @@
 from .checkpoint_hook import SafeCheckpointHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
+from .throughput import ThroughputHook
 
 __all__ = [
     'IterationSeedHook',
@@ -11,4 +12,5 @@ __all__ = [
     'SeededInfiniteSampler',
     'SeededSampler',
     'SwinV2OptimWrapperConstructor',
+    'ThroughputHook',
 ]

@@ -20,6 +20,8 @@ from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.errors import DataError, UserError
 
 from .config_file import annotation_files
+from .console import quiet_console
+from .log_backends import add_log_backends
 from .runner import CheckedRunner
 
 
@@ -67,6 +69,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
             raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
         torch.distributed.init_process_group('gloo')
         cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+    add_log_backends(cfg)
     try:
         return CheckedRunner.from_cfg(cfg)
     except UserError:
@@ -82,8 +85,9 @@ def run_tool(main: Callable[[], None]) -> None:
     ``SWINV2_MM_TRACEBACK=1`` shows where it was noticed.
     """
     try:
-        # What is switched on for this run, such as trust, ends with it.
-        copy_context().run(main)
+        with quiet_console():
+            # What is switched on for this run, such as trust, ends with it.
+            copy_context().run(main)
     except UserError as error:
         if os.environ.get('SWINV2_MM_TRACEBACK') == '1':
             traceback.print_exc()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import is_main_process
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
@@ -23,6 +23,7 @@ from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.errors import UserError
 
 from .checkpoint_hook import newest_first, publish
+from .console import environment_summary, tidy
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -59,6 +60,16 @@ class CheckedRunner(Runner):
     - ``head_class_map``: which class of the weights' classification head each class is; see
       ``load_pretrained``.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build MMEngine's logger, with a console that leaves known noise to the log file."""
+        logger = super().build_logger(*args, **kwargs)
+        tidy(logger)
+        return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        super()._log_env(env_cfg)
+        self.logger.info(environment_summary(seed=self.seed, log_file=self.logger.log_file))
 
     def load_checkpoint(
         self,

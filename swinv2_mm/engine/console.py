@@ -1,0 +1,105 @@
+"""A console on which every line is news; the log file keeps all of them."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mmengine
+import torch
+from mmengine.dist import get_world_size
+from mmengine.logging import MMLogger
+
+# Printed at import whatever the log level, for want of a logger.
+_PRINTS = {'Could not import OneDL', 'Could not import OneDL. Skipping OneDL datasets.'}
+# (module that warns, start of the message): known, and nothing that a user could change.
+_WARNINGS = [
+    ('mmdet.evaluation.metrics.faster_coco_metric', 'faster_coco_eval is not installed'),
+    (
+        'mmdet.models.roi_heads.mask_heads.fcn_mask_head',
+        'To copy construct from a tensor, it is recommended to use sourceTensor',
+    ),
+    ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
+]
+# Whole messages of the loggers of MMEngine and the libraries.
+_RECORDS = [
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r'"FileClient" will be deprecated in future\. Please use io functions in https://\S+',
+        r'"HardDiskBackend" is the alias of "LocalBackend" and the former will be deprecated in '
+        r'future\.',
+        # The libraries have no registries of their own for these two kinds.
+        r'Failed to search registry with scope "mm(det|seg|pretrain)" in the '
+        r'"(function|inferencer)" registry tree\..*',
+        r'The prefix is not set in metric class \w+\.',
+        # Hundreds of lines, of which ``environment_summary`` tells where they are.
+        r'\n-{60}\nSystem environment:.*',
+        r'Config:\n.*',
+        r'Hooks will be executed in the following order:\n.*',
+    )
+]
+_LIBRARIES = ('mmcv', 'mmdet', 'mmseg', 'mmpretrain')
+
+
+class KnownNoise(logging.Filter):
+    """Holds back the messages that are known to tell a user nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a message is let through."""
+        message = record.getMessage()
+        return not any(pattern.fullmatch(message) for pattern in _RECORDS)
+
+
+def tidy(logger: logging.Logger) -> None:
+    """Keep known noise of a logger from the console, not from its file."""
+    for handler in logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.addFilter(KnownNoise())
+
+
+@contextmanager
+def quiet_console() -> Iterator[None]:
+    """Keep known noise of third parties from the console while a tool runs."""
+    shown = mmengine.logging.print_log
+
+    def print_log(
+        msg: str, logger: logging.Logger | str | None = None, level: int = logging.INFO
+    ) -> None:
+        if not (logger is None and msg in _PRINTS):
+            shown(msg, logger, level)
+
+    tidy(MMLogger.get_instance('mmengine'))
+    with warnings.catch_warnings():
+        for module, start in _WARNINGS:
+            warnings.filterwarnings(
+                'ignore', re.escape(start), UserWarning, module=re.escape(module) + '$'
+            )
+        mmengine.logging.print_log = print_log
+        try:
+            yield
+        finally:
+            mmengine.logging.print_log = shown
+
+
+def environment_summary(*, seed: int | None, log_file: str | None) -> str:
+    """Say in one line what runs where.
+
+    Args:
+        seed: Of the run.
+        log_file: Where the whole environment and config are.
+    """
+    versions = [f'Python {platform.python_version()}', f'torch {torch.__version__}']
+    versions.append(f'mmengine {mmengine.__version__}')
+    for name in _LIBRARIES:
+        if version := getattr(sys.modules.get(name), '__version__', None):
+            versions.append(f'{name} {version}')
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
+    return (
+        f'{", ".join(versions)}; {get_world_size()} x {device}; seed {seed}; '
+        f'whole environment and config in {log_file}'
+    )

@@ -1,0 +1,42 @@
+"""How fast a training is, in images."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+_BYTES_PER_MB = 2**20  # as MMEngine counts the memory of a GPU
+# What getrusage counts memory in.
+_RSS_UNIT_BYTES = 1 if sys.platform == 'darwin' else 1024
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Adds images per second, of all processes, to the training log, and on a CPU the peak memory.
+
+    On a GPU MMEngine logs the memory itself.
+    """
+
+    # After IterTimerHook, which has the same but comes first, and before LoggerHook.
+    priority = 'NORMAL'
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Log the rate over the window that the log line averages over."""
+        hub = runner.message_hub
+        if data_batch is None or 'train/time' not in hub.log_scalars:
+            return
+        seconds = hub.get_scalar('train/time').mean(runner.log_processor.window_size)
+        num_images = len(data_batch['inputs']) * get_world_size()
+        hub.update_scalar('train/images_per_s', num_images / seconds)
+        if not torch.cuda.is_available():
+            peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES
+            hub.update_scalar('train/memory', round(peak_bytes / _BYTES_PER_MB))

@@ -1,0 +1,118 @@
+"""Writing a traced network to a file, and running such a file."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from swinv2_mm.errors import UserError
+
+Format = Literal['onnx', 'torch-export']
+Run = Callable[[Tensor], list[Tensor]]
+
+SUFFIXES: dict[Format, str] = {'onnx': '.onnx', 'torch-export': '.pt2'}
+# A protobuf message ends at 2 GB; larger weights go to a file beside it.
+_LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
+_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+# The example of an open size: nothing in it is equal to something else by chance.
+_EXAMPLE_BATCH, _EXAMPLE_EXCESS_PX = 3, (84, 148)
+
+
+def require_onnx() -> None:
+    """Raise a ``UserError`` if what ONNX needs is not installed."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f'ONNX needs {", ".join(missing)}: pip install "onnx>=1.18" "onnxruntime>=1.22" '
+            '"onnxscript>=0.5"'
+        )
+
+
+def trace(
+    network: nn.Module, *, shape_px: tuple[int, int] | None, smallest_px: tuple[int, int]
+) -> torch.export.ExportedProgram:
+    """Record the graph of a network whose batch, and with no ``shape_px`` image size, stays open.
+
+    Args:
+        network: From ``network.traceable``.
+        shape_px: Height and width of the images; ``None`` for any.
+        smallest_px: Smallest height and width that have to work if they are open.
+
+    Raises:
+        UserError: If it does something that a graph cannot hold.
+    """
+    dims = {0: torch.export.Dim('batch', min=1)}
+    if shape_px is None:
+        for axis, name in ((2, 'height'), (3, 'width')):
+            dims[axis] = torch.export.Dim(name, min=smallest_px[axis - 2])
+    open_px = [side + more for side, more in zip(smallest_px, _EXAMPLE_EXCESS_PX, strict=True)]
+    example = torch.zeros(_EXAMPLE_BATCH, 3, *(shape_px or open_px))
+    try:
+        # A map of one window is to be like any other, not a special case.
+        oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)
+        with torch.no_grad(), oblivious:
+            return torch.export.export(network, (example,), dynamic_shapes=(dims,), strict=False)
+    except Exception as error:
+        # Whatever the parts of a model that are not ours run into; torch has no common type.
+        reason = ' '.join(str(error).split())[:300]
+        raise UserError(
+            f'this model cannot be traced ({type(error).__name__}: {reason}); --what backbone '
+            'exports its backbone'
+        ) from error
+
+
+def write(
+    program: torch.export.ExportedProgram,
+    path: Path,
+    *,
+    file_format: Format,
+    output_names: Sequence[str],
+) -> None:
+    """Write a traced network.
+
+    Raises:
+        UserError: If an operation has no counterpart in ONNX.
+    """
+    if file_format == 'torch-export':
+        torch.export.save(program, path)
+        return
+    try:
+        # torch tells its progress by print.
+        with redirect_stdout(io.StringIO()):
+            onnx_program = torch.onnx.export(
+                program,
+                input_names=['images'],
+                output_names=list(output_names),
+                dynamo=True,
+                external_data=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = ' '.join(str(error).split())[:300]
+        raise UserError(f'ONNX cannot express this model: {reason}') from error
+    num_bytes = sum(value.nbytes for value in program.state_dict.values())
+    onnx_program.save(path, external_data=num_bytes > _LARGEST_SINGLE_FILE_BYTES)
+
+
+def opened(path: Path, *, file_format: Format) -> Run:
+    """Return what a file computes for a batch of RGB images, as float32 from 0 to 255."""
+    if file_format == 'torch-export':
+        module = torch.export.load(path).module()
+
+        def run(images: Tensor) -> list[Tensor]:
+            with torch.inference_mode():
+                return list(module(images))
+
+        return run
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return lambda images: [
+        torch.from_numpy(output) for output in session.run(None, {'images': images.numpy()})
+    ]

@@ -1,0 +1,139 @@
+"""A trained model and what of it is exported: from pixels to logits, or to feature maps."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from torch import Tensor, nn
+
+from swinv2_mm.checkpoint.loading import find_backbone
+from swinv2_mm.checkpoint.reading import read_weights
+from swinv2_mm.errors import UserError
+
+from .backbone import TracedBackbone
+from .pooling import replace_pools
+
+Part = Literal['classifier', 'segmentor', 'backbone']
+
+# Tried: torch.export stops at `if not valid_mask.all()` in mmdet/models/dense_heads/rpn_head.py.
+WHY_NO_DETECTOR = (
+    "mmdet's test path branches on the values of tensors (rpn_head.py: `if not valid_mask.all()`), "
+    'which a graph cannot hold, so only the backbone of a detector is exported'
+)
+_WHOLE = {'ImageClassifier': 'classifier', 'EncoderDecoder': 'segmentor'}
+
+
+def load_model(cfg: Config, checkpoint: str) -> nn.Module:
+    """Build the model of a config and fill it with the weights of a training.
+
+    Raises:
+        UserError: If the config has no model, or the weights cannot be read or do not fit it.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    if 'model' not in cfg:
+        raise UserError('the config has no model')
+    try:
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+        find_backbone(model)
+        model.load_state_dict(read_weights(checkpoint).tensors, strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise UserError(
+            f'checkpoint {checkpoint} does not fit the model of this config: '
+            f'{" ".join(lines[1:3])[:300]}'
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def whole_part(model: nn.Module) -> Part | None:
+    """Say what a model is if all of it can be exported."""
+    names = [cls.__name__ for cls in type(model).__mro__]
+    return next((part for name, part in _WHOLE.items() if name in names), None)
+
+
+class Network(nn.Module):
+    """From a batch of images to logits (classifier, segmentor) or feature maps (backbone).
+
+    Args:
+        model: A model of mmpretrain, mmsegmentation or mmdet; it stays as it is.
+        part: What is computed.
+    """
+
+    def __init__(self, model: nn.Module, *, part: Part) -> None:
+        super().__init__()
+        self.part = part
+        preprocessor = model.data_preprocessor
+        # mmpretrain's preprocessor for classifiers has a name of its own for it.
+        converts = getattr(preprocessor, '_channel_conversion', None)
+        converts = preprocessor.to_rgb if converts is None else converts
+        # Images are loaded as BGR: a model that does not convert them was trained on that.
+        self.takes_bgr = not converts
+        has_statistics = getattr(preprocessor, '_enable_normalize', True)
+        self.register_buffer('mean', preprocessor.mean.clone() if has_statistics else None)
+        self.register_buffer('std', preprocessor.std.clone() if has_statistics else None)
+        self.model = model
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Run the model.
+
+        Shapes:
+            images (B, 3, H_px, W_px), RGB in 0 to 255 -> (B, classes), (B, classes, H_px, W_px)
+            or a map per stage
+        """
+        x = images.flip(1) if self.takes_bgr else images
+        if self.mean is not None:
+            x = (x - self.mean) / self.std
+        if self.part == 'classifier':
+            return (self.model(x, mode='tensor'),)
+        if self.part == 'segmentor':
+            return (self.model.encode_decode(x, [dict(img_shape=tuple(x.shape[2:]))]),)
+        return self.model.backbone(x)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of what ``forward`` returns."""
+        if self.part == 'backbone':
+            return [f'stage{i}' for i in self.model.backbone.out_indices]
+        return ['logits']
+
+
+def traceable(network: Network, *, shape_px: tuple[int, int] | None) -> Network:
+    """Return a copy that ``torch.export`` can follow, with fixed position biases.
+
+    Args:
+        network: The original.
+        shape_px: Height and width of the images; ``None`` leaves them open.
+    """
+    network = copy.deepcopy(network)
+    network.model.backbone = TracedBackbone(network.model.backbone, shape_px=shape_px)
+    if network.part != 'backbone':
+        replace_pools(network.model)
+    return network.eval()
+
+
+@torch.inference_mode()
+def reference(model: nn.Module, image: Tensor, *, part: Part) -> list[Tensor]:
+    """Run the untouched model the way its library does.
+
+    Args:
+        model: The model.
+        image: BGR, as the data pipeline loads it; (3, H_px, W_px), uint8.
+        part: What is computed.
+    """
+    with DefaultScope.overwrite_default_scope(None):
+        x = model.data_preprocessor({'inputs': [image], 'data_samples': None})['inputs']
+    if x.shape[2:] != image.shape[1:]:
+        raise UserError(
+            f'this model pads an image of {image.shape[1]} x {image.shape[2]} px to '
+            f'{x.shape[2]} x {x.shape[3]}: choose a --shape that it takes as it is'
+        )
+    if part == 'classifier':
+        return [model(x, mode='tensor')]
+    if part == 'segmentor':
+        return [model.encode_decode(x, [dict(img_shape=tuple(x.shape[2:]))])]
+    return list(model.backbone(x))

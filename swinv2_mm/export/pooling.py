@@ -1,0 +1,47 @@
+"""Adaptive pooling for any size: ONNX knows it only where the size is fixed and divides."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class MatrixPool(nn.Module):
+    """``nn.AdaptiveAvgPool2d`` as two matrix products whose weights follow from the size.
+
+    Args:
+        num_bins: Rows and columns of the outcome.
+    """
+
+    def __init__(self, num_bins: tuple[int, int]) -> None:
+        super().__init__()
+        self.num_bins = num_bins
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, bins, bins)."""
+        vertical, horizontal = (
+            _averaging(length, num_bins=bins, like=x)
+            for length, bins in zip(x.shape[2:], self.num_bins, strict=True)
+        )
+        return vertical @ x @ horizontal.transpose(0, 1)
+
+
+def _averaging(length: int | torch.SymInt, *, num_bins: int, like: Tensor) -> Tensor:
+    """Return the weights of an average over each bin: (bins, length)."""
+    size, position = torch.full((), length), torch.arange(length)
+    number = torch.arange(num_bins)[:, None]
+    start = torch.div(number * size, num_bins, rounding_mode='floor')
+    # The end is rounded up: neighbouring bins may share an element.
+    stop = torch.div((number + 1) * size + num_bins - 1, num_bins, rounding_mode='floor')
+    inside = (position >= start) & (position < stop)
+    return inside.to(like.dtype) / (stop - start).to(like.dtype)
+
+
+def replace_pools(model: nn.Module) -> None:
+    """Put a ``MatrixPool`` in the place of every adaptive pooling in a model."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d):
+                size = child.output_size
+                pair = size if isinstance(size, tuple) else (size, size)
+                setattr(module, name, MatrixPool(pair))

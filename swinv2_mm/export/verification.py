@@ -1,0 +1,91 @@
+"""Whether a file computes what the model does, and what whole numbers cost a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .files import Run
+from .network import Part, reference
+from .pictures import resized
+
+# Largest difference from PyTorch, relative to the largest output, that float32 rounding explains.
+TOLERANCE = 1e-4
+
+
+def as_input(picture: Tensor) -> Tensor:
+    """Turn a BGR image into what an exported model takes: (3, H, W) -> (1, 3, H, W), RGB."""
+    return picture.flip(0)[None].float()
+
+
+def largest_difference(
+    model: nn.Module,
+    run: Run,
+    *,
+    pictures: Iterable[Tensor],
+    shapes_px: Iterable[tuple[int, int]],
+    part: Part,
+) -> float:
+    """Compare a file with the untouched model, run as its library does.
+
+    Returns:
+        The largest difference of an output relative to its largest value, over all images and
+        outputs; NaN if an output has one.
+    """
+    shapes_px, worst = list(shapes_px), torch.zeros(())
+    for index, picture in enumerate(pictures):
+        picture = resized(picture, shape_px=shapes_px[index % len(shapes_px)])
+        expected = reference(model, picture, part=part)
+        for ours, theirs in zip(expected, run(as_input(picture)), strict=True):
+            if ours.shape != theirs.shape:
+                return float('nan')
+            worst = torch.maximum(worst, (ours - theirs).abs().max() / ours.abs().max())
+    return worst.item()
+
+
+def quantise(source: Path, target: Path) -> None:
+    """Write a copy whose matrices are 8-bit whole numbers, scaled when it runs."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(source)
+    # What torch notes of intermediate shapes dates from before weights were transposed, and stops
+    # the shape inference that comes first.
+    del model.graph.value_info[:]
+    quantize_dynamic(model, target, weight_type=QuantType.QInt8, per_channel=True)
+
+
+def top1_rates(
+    runs: Iterable[Run],
+    samples: Iterable[dict[str, Any]],
+    *,
+    shape_px: tuple[int, int] | None,
+    total: int | None = None,
+) -> tuple[list[float], int]:
+    """Measure the accuracy of several files on the same images.
+
+    Args:
+        runs: From ``files.opened``.
+        samples: From ``pictures.samples``, of a classification data set.
+        shape_px: The size that the files take; ``None`` for any.
+        total: Number of samples, for the progress bar.
+
+    Returns:
+        The top-1 accuracy of each, in [0, 1], and the number of images.
+    """
+    runs = list(runs)
+    hits, number = [0] * len(runs), 0
+    for sample in tqdm(samples, total=total, desc='accuracy', unit='image'):
+        picture = sample['inputs']
+        if shape_px is not None:
+            picture = resized(picture, shape_px=shape_px)
+        label = int(sample['data_samples'].gt_label)
+        for i, run in enumerate(runs):
+            hits[i] += int(run(as_input(picture))[0].argmax()) == label
+        number += 1
+    return [count / max(number, 1) for count in hits], number

@@ -1,0 +1,204 @@
+"""The traced model against the original, and the tool that writes and checks the file."""
+
+import importlib.util
+
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.position_bias import pairwise_bias
+from swinv2_mm.errors import UserError
+from swinv2_mm.export import files
+from swinv2_mm.export.backbone import TracedBackbone
+from swinv2_mm.export.network import load_model
+from swinv2_mm.export.pooling import MatrixPool
+from swinv2_mm.export.windows import bias_pairs
+
+ARCH = {'embed_dim': 16, 'depths': (2, 1), 'num_heads': (1, 2)}
+# The same numbers in another order of additions, in float32: found 7e-7 at most.
+TOLERANCE = 5e-6
+LEAF = 'configs/classification/swinv2-nano-w8_digits.py'
+SEGMENTOR = 'configs/segmentation/upernet_swinv2-nano-w8_digits.py'
+
+needs_onnx = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ('onnx', 'onnxruntime', 'onnxscript')),
+    reason='onnx, onnxruntime and onnxscript are not installed: pip install swinv2_mm[export]',
+)
+
+
+def randomised(model):
+    """Norms that start at zero would hide all blocks."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model.eval()
+
+
+def difference(ours, theirs):
+    return ((ours - theirs).abs().max() / ours.abs().max()).item()
+
+
+@pytest.mark.parametrize('window', [(4, 4), (3, 5), (1, 2)])
+def test_pairs_index_the_bias_table_as_core_does(window):
+    table = torch.randn(2, (2 * window[0] - 1) * (2 * window[1] - 1))
+    assert torch.equal(table[:, bias_pairs(window)], pairwise_bias(table, window=window))
+
+
+@pytest.mark.parametrize('is_open', [True, False])
+@pytest.mark.parametrize('shape', [(64, 64), (37, 75), (9, 50), (5, 7)])
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'window_size': 4},
+        {'window_size': [(3, 5), (2, 7)], 'position_bias': 'linear_cpb'},
+        {'window_size': 4, 'pretrained_window_sizes': 6, 'arch': {**ARCH, 'extra_norm_every': 1}},
+    ],
+)
+@torch.no_grad()
+def test_traced_backbone_is_the_backbone(settings, shape, is_open):
+    model = randomised(SwinTransformerV2(**{'arch': ARCH, 'out_indices': (0, 1), **settings}))
+    traced = TracedBackbone(model, shape_px=None if is_open else shape)
+    image = torch.randn(2, 3, *shape)
+    for ours, theirs in zip(model(image), traced(image), strict=True):
+        assert ours.shape == theirs.shape
+        assert difference(ours, theirs) < TOLERANCE
+    assert model.layers[0].blocks[0].attn.position_bias != 'table', 'the original was changed'
+
+
+@torch.no_grad()
+def test_balanced_windows_need_a_fixed_size():
+    model = randomised(SwinTransformerV2(ARCH, window_size=4, tiling='balanced', out_indices=(1,)))
+    image = torch.randn(1, 3, 36, 52)
+    traced = TracedBackbone(model, shape_px=(36, 52))
+    assert difference(model(image)[0], traced(image)[0]) < TOLERANCE
+    with pytest.raises(UserError, match='--shape'):
+        TracedBackbone(model, shape_px=None)
+
+
+@pytest.mark.parametrize('bins', [(1, 1), (2, 3), (6, 6)])
+@pytest.mark.parametrize('size', [(6, 12), (7, 5), (3, 2)])
+def test_matrix_pool_is_adaptive_pooling(bins, size):
+    x = torch.randn(2, 3, *size)
+    torch.testing.assert_close(MatrixPool(bins)(x), nn.AdaptiveAvgPool2d(bins)(x))
+
+
+@pytest.fixture
+def classifier(use_data, tmp_path):
+    """Paths of the config and the weights of a tiny classifier."""
+    cfg = Config.fromfile(LEAF)
+    cfg.model.backbone = dict(type='SwinV2', arch=ARCH, window_size=4, out_indices=(1,))
+    cfg.model.head.in_channels = 32
+    return saved(cfg, tmp_path)
+
+
+def saved(cfg, folder):
+    config, weights = folder / 'tiny.py', folder / 'tiny.pth'
+    cfg.dump(config)
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope(cfg.default_scope)
+    model = randomised(revert_sync_batchnorm(MODELS.build(cfg.model)))
+    torch.save({'state_dict': model.state_dict()}, weights)
+    return config, weights
+
+
+def test_open_torch_export_file(tool, classifier, tmp_path):
+    out = tmp_path / 'out' / 'tiny.pt2'
+    status, errors = tool(
+        'export', *classifier, out, '--format', 'torch-export', '--dynamic', '--num-images', '4'
+    )
+    assert (status, errors) == (0, ''), errors
+    assert 'on 4 images at 64 x 64 and 49 x 83 px' in tool.printed
+    model = load_model(Config.fromfile(classifier[0]), str(classifier[1]))
+    run = files.opened(out, file_format='torch-export')
+    # Sizes and a batch that the tool has not seen; RGB in, while the model's library starts at BGR.
+    for shape in ((17, 130), (71, 33)):
+        images = torch.rand(3, 3, *shape) * 255
+        expected = model(model.data_preprocessor({'inputs': images.flip(1)})['inputs'])
+        assert difference(expected, run(images)[0]) < TOLERANCE
+
+
+@needs_onnx
+def test_onnx_and_its_8_bit_copy(tool, classifier, tmp_path):
+    out = tmp_path / 'tiny.onnx'
+    status, _ = tool('export', *classifier, out, '--int8', '--num-images', '3')
+    assert status == 0
+    assert 'on 3 images at 64 x 64 px' in tool.printed
+    assert 'on 20 validation images' in tool.printed
+    small = tmp_path / 'tiny.int8.onnx'
+    assert small.stat().st_size < out.stat().st_size
+    images = torch.rand(2, 3, 64, 64) * 255
+    exact, rough = (files.opened(path, file_format='onnx')(images)[0] for path in (out, small))
+    assert 0 < difference(exact, rough) < 0.2
+    assert sorted(path.name for path in tmp_path.glob('*.onnx*')) == [small.name, out.name]
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_onnx_segmentor_of_any_size(tool, use_data, tmp_path):
+    cfg = Config.fromfile(SEGMENTOR)
+    cfg.model.backbone.arch = dict(embed_dim=16, depths=(2, 1, 1, 1), num_heads=(1, 1, 2, 2))
+    cfg.model.decode_head.in_channels = [16, 32, 64, 128]
+    cfg.model.auxiliary_head.in_channels = 64
+    out = tmp_path / 'tiny.onnx'
+    status, errors = tool('export', *saved(cfg, tmp_path), out, '--dynamic', '--num-images', '4')
+    assert status == 0, errors
+    assert 'on 4 images at 128 x 128 and 97 x 163 px' in tool.printed
+    assert out.is_file()
+
+
+def test_a_file_that_disagrees_is_not_kept(tool, classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, 'trace', lambda network, **_: network)
+    monkeypatch.setattr(files, 'write', lambda network, path, **_: torch.save(network, path))
+
+    def opened(path, *, error, **_):
+        network = torch.load(path, weights_only=False)
+        return lambda images: [output * (1 + error) for output in network(images)]
+
+    out = tmp_path / 'tiny.pt2'
+    arguments = (*classifier, out, '--format', 'torch-export', '--num-images', '2')
+    monkeypatch.setattr(files, 'opened', lambda path, **_: opened(path, error=1e-3))
+    status, errors = tool('export', *arguments)
+    assert status == 1
+    assert 'largest relative difference 0.001' in errors
+    assert errors.count('\n') == 1
+    assert {path.name for path in tmp_path.iterdir()} == {'tiny.py', 'tiny.pth'}
+    monkeypatch.setattr(files, 'opened', lambda path, **_: opened(path, error=0))
+    assert tool('export', *arguments)[0] == 0
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    'arguments, message',
+    [
+        (['tiny.pt2'], '--format onnx writes .onnx'),
+        (['tiny.pt2', '--format', 'torch-export', '--int8'], '--int8 goes with --format onnx'),
+        (['tiny.pt2', '--format', 'torch-export', '--shape', '0', '64'], 'positive'),
+        (['tiny.pt2', '--format', 'torch-export', '--images', 'nowhere'], 'no image in nowhere'),
+    ],
+)
+def test_mistakes_are_one_line(tool, classifier, arguments, message):
+    status, errors = tool('export', *classifier, *arguments)
+    assert status == 1
+    assert message in errors
+    assert errors.count('\n') == 1
+
+
+def test_weights_of_another_model_are_refused(tool, classifier, tmp_path):
+    torch.save({'state_dict': {'backbone.norm': torch.ones(3)}}, tmp_path / 'other.pth')
+    out = tmp_path / 'tiny.pt2'
+    status, errors = tool(
+        'export', classifier[0], tmp_path / 'other.pth', out, '--format', 'torch-export'
+    )
+    assert status == 1
+    assert 'does not fit the model of this config' in errors
+
+
+def test_missing_packages_are_named_once(monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(UserError, match='pip install "onnx'):
+        files.require_onnx()

@@ -1,0 +1,196 @@
+"""Write a trained model as ONNX or as a torch.export file, checked against the original.
+
+The file takes RGB images as float32 from 0 to 255, (batch, 3, height, width), and gives logits or,
+of a backbone, a feature map per stage. It is compared with the model on real images and kept only
+if it agrees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+from pathlib import Path
+
+from mmengine.config import Config
+from torch import Tensor, nn
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.checkpoint.reading import trust_files
+from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+from swinv2_mm.export.files import SUFFIXES, opened, require_onnx, trace, write
+from swinv2_mm.export.network import (
+    WHY_NO_DETECTOR,
+    Network,
+    Part,
+    load_model,
+    traceable,
+    whole_part,
+)
+from swinv2_mm.export.pictures import read_pictures, samples
+from swinv2_mm.export.verification import TOLERANCE, largest_difference, quantise, top1_rates
+
+_BYTES_PER_MB = 1e6
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='weights written by tools/train.py')
+    parser.add_argument('out', type=Path, help='file to write: .onnx, or .pt2 of torch.export')
+    parser.add_argument('--format', choices=list(SUFFIXES), default='onnx')
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='image size in pixels; default: that of the first image',
+    )
+    size.add_argument('--dynamic', action='store_true', help='take images of any size')
+    parser.add_argument(
+        '--what',
+        choices=['whole', 'backbone'],
+        help='default: the whole model, or the backbone of a detector',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        metavar='FOLDER',
+        help='images to compare on; default: those of the test set of the config',
+    )
+    parser.add_argument('--num-images', type=int, default=20, help='how many of them; default 20')
+    parser.add_argument(
+        '--int8',
+        action='store_true',
+        help='also write OUT with .int8.onnx, a classifier in 8-bit weights, and print what it '
+        'costs in accuracy on the validation set',
+    )
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='let the checkpoint run code while it is read; only for files of people you trust',
+    )
+    return parser.parse_args()
+
+
+def check_args(args: argparse.Namespace) -> None:
+    """Raise a ``UserError`` where arguments do not fit together."""
+    if args.out.suffix != SUFFIXES[args.format]:
+        raise UserError(f'--format {args.format} writes {SUFFIXES[args.format]}, not {args.out}')
+    if (args.shape is not None and min(args.shape) < 1) or args.num_images < 1:
+        raise UserError('--shape and --num-images take positive numbers')
+    if args.int8 and args.format != 'onnx':
+        raise UserError('--int8 goes with --format onnx')
+    if args.format == 'onnx':
+        require_onnx()
+
+
+def chosen_part(model: nn.Module, what: str | None) -> Part:
+    """Decide what is exported; says so where it is less than all."""
+    part = whole_part(model)
+    if what == 'backbone':
+        return 'backbone'
+    if part is None and what == 'whole':
+        raise UserError(f'--what whole: {WHY_NO_DETECTOR}')
+    if part is None:
+        print(f'{type(model).__name__}: {WHY_NO_DETECTOR}')
+    return part or 'backbone'
+
+
+def load_pictures(args: argparse.Namespace, cfg: Config) -> list[Tensor]:
+    """Read the images to compare on."""
+    if args.images is not None:
+        return read_pictures(args.images, num_pictures=args.num_images)
+    found = itertools.islice(samples(cfg, loader='test_dataloader'), args.num_images)
+    return [sample['inputs'] for sample in found]
+
+
+def export(
+    args: argparse.Namespace, model: nn.Module, *, part: Part, pictures: list[Tensor], folder: Path
+) -> None:
+    """Write and verify a file in ``folder``."""
+    shape_px = tuple(args.shape)
+    shapes_px = [shape_px]
+    if args.dynamic:
+        # A second size that neither windows nor strides divide, of other proportions.
+        shapes_px.append((shape_px[0] * 3 // 4 + 1, shape_px[1] * 5 // 4 + 3))
+    network = Network(model, part=part)
+    fixed_px = None if args.dynamic else shape_px
+    traced = traceable(network, shape_px=fixed_px)
+    smallest_px = traced.model.backbone.smallest_px
+    if args.dynamic:
+        shapes_px = [tuple(map(max, shape, smallest_px)) for shape in shapes_px]
+    program = trace(traced, shape_px=fixed_px, smallest_px=smallest_px)
+    path = folder / args.out.name
+    write(program, path, file_format=args.format, output_names=network.output_names)
+    worst = largest_difference(
+        model,
+        opened(path, file_format=args.format),
+        pictures=pictures,
+        shapes_px=shapes_px,
+        part=part,
+    )
+    sizes = ' and '.join(f'{height} x {width}' for height, width in shapes_px)
+    found = f'largest relative difference {worst:.2g} on {len(pictures)} images at {sizes} px'
+    if not worst <= TOLERANCE:
+        raise UserError(f'{found}, more than {TOLERANCE:g}: nothing was written')
+    side = 'height x width open' if args.dynamic else f'{shape_px[0]} x {shape_px[1]} px'
+    print(f'{args.out}: {part}, {side}, {_size(path)} -> {", ".join(network.output_names)}')
+    print(found)
+
+
+def export_int8(args: argparse.Namespace, cfg: Config, *, folder: Path) -> None:
+    """Write the 8-bit copy of a classifier and measure both."""
+    path = folder / args.out.name
+    small = path.with_suffix('.int8.onnx')
+    quantise(path, small)
+    shape_px = None if args.dynamic else tuple(args.shape)
+    (before, after), number = top1_rates(
+        [opened(file, file_format='onnx') for file in (path, small)],
+        samples(cfg, loader='val_dataloader'),
+        shape_px=shape_px,
+    )
+    print(f'{args.out.with_suffix(".int8.onnx")}: {_size(small)} instead of {_size(path)}')
+    print(
+        f'top-1 {100 * after:.2f} % instead of {100 * before:.2f} % '
+        f'({100 * (after - before):+.2f}) on {number} validation images'
+    )
+
+
+def _size(path: Path) -> str:
+    files = [path, *path.parent.glob(f'{path.name}.data')]
+    return f'{sum(file.stat().st_size for file in files) / _BYTES_PER_MB:.1f} MB'
+
+
+def main() -> None:
+    """Export."""
+    args = parse_args()
+    check_args(args)
+    if args.trust_checkpoint:
+        trust_files()
+    cfg = load_config(args.config, args.cfg_options)
+    model = load_model(cfg, args.checkpoint)
+    part = chosen_part(model, args.what)
+    if args.int8 and part != 'classifier':
+        raise UserError(f'--int8 is for classifiers, this is a {part}')
+    pictures = load_pictures(args, cfg)
+    args.shape = args.shape or pictures[0].shape[1:]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=args.out.parent, prefix='.export-') as folder:
+        export(args, model, part=part, pictures=pictures, folder=Path(folder))
+        if args.int8:
+            export_int8(args, cfg, folder=Path(folder))
+        for file in Path(folder).iterdir():
+            file.replace(args.out.parent / file.name)
+
+
+if __name__ == '__main__':
+    run_tool(main)
