@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from swinv2_mm.core import attention_backends
-from swinv2_mm.core.attention_backends import BACKENDS, auto
+from swinv2_mm.core.attention_backends import BACKENDS
 from swinv2_mm.core.attention_eager import eager
 from swinv2_mm.core.windows import window_grid
 
@@ -105,12 +105,12 @@ def errors(actual, inputs, d_out, grid) -> list[float]:
 
 @pytest.mark.parametrize('dtype', TOLERANCES, ids=str)
 @pytest.mark.parametrize('case', CASES, ids=str)
-@pytest.mark.parametrize('backend', [*BACKENDS, 'auto'])
+@pytest.mark.parametrize('backend', BACKENDS)
 def test_forward_and_every_gradient(backend, case, dtype):
     if backend == 'flex' and case.head_dim == 48:
         pytest.skip('flex_attention takes powers of two; the fall-back is tested elsewhere')
     inputs, d_out, grid = operands(case, dtype)
-    run = auto if backend == 'auto' else BACKENDS[backend]
+    run = BACKENDS[backend]
     out, *grads = errors(results(run, inputs, d_out, grid), inputs, d_out, grid)
     print(f'{backend} {case} {dtype}: forward {out:.1e}, gradients', *(f'{e:.1e}' for e in grads))
     assert out < TOLERANCES[dtype][0]
@@ -154,10 +154,10 @@ def test_triton_memory_has_no_square_term(side):
     assert torch.cuda.max_memory_allocated() - before < 6 * inputs[0].nbytes
 
 
-@pytest.mark.parametrize('backend', ['triton', 'sdpa', 'auto'])
+@pytest.mark.parametrize('backend', ['triton', 'sdpa'])
 def test_compiles_into_one_graph(backend):
     inputs, d_out, grid = operands(CASES[5], torch.bfloat16)
-    run = torch.compile(auto if backend == 'auto' else BACKENDS[backend], fullgraph=True)
+    run = torch.compile(BACKENDS[backend], fullgraph=True)
     out, *grads = errors(results(run, inputs, d_out, grid), inputs, d_out, grid)
     assert out < TOLERANCES[torch.bfloat16][0]
     assert max(grads) < TOLERANCES[torch.bfloat16][1]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2_mm.core.attention import MAX_LOGIT_SCALE
+from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE
 from swinv2_mm.core.windows import SEAM_PENALTY, Size
 
 # Where a token along one axis of the shifted, padded map comes from.
