@@ -104,11 +104,21 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         write(part)
-        with part.open('rb') as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        publish(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a finished file its name, so that it is whole whenever it is seen."""
+    with part.open('rb') as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -> dict[str, Tensor]:

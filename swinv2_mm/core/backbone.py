@@ -10,14 +10,12 @@ from torch import Tensor, nn
 
 from .architectures import Architecture, resolve_architecture
 from .attention import resolve_backend
-from .blocks import PatchEmbed, Stage
+from .blocks import PatchEmbed, Stage, draw_layers
 from .position_bias import POSITION_BIASES, PositionBias
 from .windows import Size, Tiling
 
 WindowSize = int | Sequence[int | Sequence[int]]
 T = TypeVar('T')
-
-_INIT_STD = 0.02
 
 
 class SwinTransformerV2(nn.Module):
@@ -186,19 +184,10 @@ class SwinTransformerV2(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw weights as the official code does: a block starts as the identity."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=_INIT_STD)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, (nn.LayerNorm, nn.Conv2d)):
-                module.reset_parameters()
+        draw_layers(self)
         for stage in self.layers:
             for block in stage.blocks:
-                for norm in (block.norm1, block.norm2):
-                    nn.init.zeros_(norm.weight)
-                    nn.init.zeros_(norm.bias)
-                block.attn.reset_parameters()
+                block.reset_parameters()
         # Not only at construction: a model built on the meta device has no values before this.
         self.pretrained_window_sizes.copy_(torch.tensor(self.reference_windows))
 

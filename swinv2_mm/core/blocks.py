@@ -14,6 +14,18 @@ from .position_bias import PositionBias
 from .windows import Size, Tiling, WindowGrid, window_grid
 
 _MLP_RATIO = 4
+_INIT_STD = 0.02
+
+
+def draw_layers(root: nn.Module) -> None:
+    """Draw all linear layers in ``root`` as the official code does, the others as torch does."""
+    for module in root.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=_INIT_STD)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, (nn.LayerNorm, nn.Conv2d)):
+            module.reset_parameters()
 
 
 class DropPath(nn.Module):
@@ -77,6 +89,13 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim) if with_extra_norm else nn.Identity()
         self.drop_path = DropPath(drop_path_rate)
+
+    def reset_parameters(self) -> None:
+        """Make the block the identity; linear layers are left to ``draw_layers``."""
+        for norm in (self.norm1, self.norm2):
+            nn.init.zeros_(norm.weight)
+            nn.init.zeros_(norm.bias)
+        self.attn.reset_parameters()
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -42,15 +41,3 @@ def newest_first(work_dir: str) -> list[Path]:
     """List the checkpoints in a folder: the one that was saved last comes first."""
     files = [path for path in Path(work_dir).glob('*.pth') if not path.name.startswith('.')]
     return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
-
-
-def publish(part: Path, path: Path) -> None:
-    """Give a finished file its name, so that it is whole whenever it is seen."""
-    with part.open('rb') as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

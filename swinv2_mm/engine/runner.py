@@ -15,14 +15,15 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 
-from swinv2_mm.checkpoint import load_pretrained
+from swinv2_mm.checkpoint import CheckpointError, load_pretrained
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.checkpoint.report import shortened
+from swinv2_mm.checkpoint.saving import publish
 from swinv2_mm.errors import UserError
 
-from .checkpoint_hook import newest_first, publish
+from .checkpoint_hook import newest_first
 from .console import environment_summary, tidy
 
 
@@ -118,16 +119,16 @@ class CheckedRunner(Runner):
         """Load or resume as the config says; ``resume`` alone takes the newest readable file."""
         if self._resume and self._load_from is None and not self._has_loaded:
             for path in newest_first(self.work_dir):
+                self._load_from = str(path)
                 try:
-                    read_file(path, safe_globals=_SAFE_TYPES)
-                except UserError as error:
+                    super().load_or_resume()
+                except CheckpointError as error:
+                    # Raised while the file is read, before anything changes.
                     self.logger.warning(f'Not resumed from {path.name}: {error}')
                 else:
-                    self._load_from = str(path)
-                    break
-            else:
-                self.logger.info(f'No checkpoint in {self.work_dir}: training starts anew')
-                self._resume, self._load_from = False, self.cfg.get('start_from')
+                    return
+            self.logger.info(f'No readable checkpoint in {self.work_dir}: training starts anew')
+            self._resume, self._load_from = False, self.cfg.get('start_from')
         super().load_or_resume()
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

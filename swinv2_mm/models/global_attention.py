@@ -8,14 +8,13 @@ from functools import partial
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from swinv2_mm.core.attention import Backend, WindowAttention, resolve_backend
-from swinv2_mm.core.blocks import SwinBlock
+from swinv2_mm.core.blocks import SwinBlock, draw_layers
 from swinv2_mm.core.windows import Size, WindowGrid, window_grid
 
-_INIT_STD = 0.02
 # Logits held at once: 256 MB in float32, about five times that with the bias and the gradients.
 # All 48 heads of SwinV2-L on the 48 x 48 tokens of a 1536 px image would be four times as many.
 _MAX_LOGITS = 2**26
@@ -117,15 +116,8 @@ class GlobalAttentionNeck(BaseModule):
 
     def reset_parameters(self) -> None:
         """Draw the block's weights as those of the backbone's blocks: it starts as the identity."""
-        for module in self.block.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=_INIT_STD)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for norm in (self.block.norm1, self.block.norm2):
-            nn.init.zeros_(norm.weight)
-            nn.init.zeros_(norm.bias)
-        self.block.attn.reset_parameters()
+        draw_layers(self.block)
+        self.block.reset_parameters()
 
     def init_weights(self) -> None:
         """Initialise the block and the neck: the hook that a Runner calls."""
