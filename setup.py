@@ -21,7 +21,8 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-NAMES = ('openmmlab', 'demo', 'instaboost', 'browser', 'export', 'test')
+OPTIONAL = ('browser', 'export', 'video', 'distributed', 'logging')
+NAMES = ('openmmlab', 'demo', 'instaboost', *OPTIONAL, 'test')
 EXTRAS = {name: requirements(name) for name in NAMES}
 
 setup(
@@ -38,6 +39,8 @@ setup(
     extras_require={
         **EXTRAS,
         'all': EXTRAS['openmmlab'] + EXTRAS['demo'] + EXTRAS['instaboost'],
+        # Optional parts are tested too.
+        'test': [line for name in (*OPTIONAL, 'test') for line in EXTRAS[name]],
     },
     classifiers=[
         'Programming Language :: Python :: 3.10',
