@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Predict for images, folders and videos with a trained detector, segmentor or classifier.
 
 Writes to the folder --out: predictions.jsonl (a line per image), pictures/, for segmentors
@@ -8,13 +9,89 @@ named and passed over; the exit status is then 1.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import (
+    CONFIGS,
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_device,
+    add_trust,
+    new_parser,
+    parse,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/infer.py photographs --config CONFIG --weights CKPT
+        python tools/infer.py a.jpg film.mp4 --config CONFIG --weights CKPT --out found
+        find . -name '*.png' | python tools/infer.py - --config CONFIG --weights CKPT --resume
+        """,
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='IMAGE|FOLDER|VIDEO|-',
+        help='what to predict for; - reads names of files, one a line, from standard input',
+    )
+    model = parser.add_argument_group('the model')
+    model.add_argument(
+        '--config', required=True, metavar='FILE', help='config file'
+    ).completer = CONFIGS
+    model.add_argument(
+        '--weights',
+        required=True,
+        metavar='CKPT',
+        help='checkpoint, weights of any layout, or a released name',
+    ).completer = WEIGHTS
+    add_device(model)
+    model.add_argument('--batch-size', type=int, default=1, metavar='N', help='images at once')
+    model.add_argument(
+        '--window-size',
+        metavar='N[,N...]',
+        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
+    )
+    model.add_argument(
+        '--tta', action='store_true', help='merge several scales and flips, as tools/test.py does'
+    )
+    add_cfg_options(model)
+    add_trust(model)
+    output = parser.add_argument_group('what to write')
+    output.add_argument(
+        '--out', type=Path, default=Path('predictions'), metavar='FOLDER', help='where to'
+    ).completer = FOLDERS
+    output.add_argument('--resume', action='store_true', help='go on in a folder with results')
+    output.add_argument(
+        '--score-threshold',
+        type=float,
+        default=0.3,
+        metavar='SCORE',
+        help='draw detections from this score on, default 0.3; the JSON files hold all',
+    )
+    output.add_argument('--no-pictures', action='store_true', help='draw nothing')
+    output.add_argument(
+        '--coco-ids',
+        type=Path,
+        metavar='FILE.json',
+        help='number images and classes in coco_results.json as this annotation file does',
+    )
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import itertools
 import json
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -31,59 +108,6 @@ from swinv2_mm.inference.video import VideoReader, VideoWriter
 # When memory is first measured: libraries have allocated what they keep.
 _WARM_AFTER = 50
 _BYTES_PER_UNIT = 1 if sys.platform == 'darwin' else 1024
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        metavar='IMAGE|FOLDER|VIDEO|-',
-        help='what to predict for; - reads names of files, one a line, from standard input',
-    )
-    parser.add_argument('--config', required=True, help='config file')
-    parser.add_argument(
-        '--weights', required=True, help='checkpoint, weights of any layout, or a released name'
-    )
-    parser.add_argument(
-        '--out', type=Path, default=Path('predictions'), help='folder; default predictions'
-    )
-    parser.add_argument('--resume', action='store_true', help='go on in a folder with results')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if there is one')
-    parser.add_argument('--batch-size', type=int, default=1, help='images at once; default 1')
-    parser.add_argument(
-        '--window-size',
-        metavar='N[,N...]',
-        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
-    )
-    parser.add_argument(
-        '--tta', action='store_true', help='merge several scales and flips, as tools/test.py does'
-    )
-    parser.add_argument(
-        '--score-threshold',
-        type=float,
-        default=0.3,
-        help='draw detections from this score on; default 0.3. The JSON files hold all',
-    )
-    parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
-    parser.add_argument(
-        '--coco-ids',
-        type=Path,
-        metavar='FILE.json',
-        help='number images and classes in coco_results.json as this annotation file does',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config entries'
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='let weights run code while they are read; only for files of people you trust',
-    )
-    return parser.parse_args()
 
 
 class Run:
