@@ -178,8 +178,10 @@ class Workplace:
             AssertionError: If a command fails, with its output.
         """
         commands = [self.prepared(command) for command in block.commands()]
+        # What a block exports is there in the next one, as in a reader's shell.
+        exported = self.root / '.exported'
         done = subprocess.run(
-            ['bash', '-euo', 'pipefail', '-c', '\n'.join(commands)],
+            ['bash', '-euo', 'pipefail', '-c', '\n'.join([*commands, f'env -0 > {exported}'])],
             cwd=self.root,
             env=self.environment,
             capture_output=True,
@@ -187,6 +189,8 @@ class Workplace:
         )
         told = '\n'.join((done.stdout + done.stderr).splitlines()[-30:])
         assert done.returncode == 0, f'{block}: exit status {done.returncode}\n{told}'
+        lines = exported.read_text().split('\0')
+        self.environment = dict(line.split('=', 1) for line in lines if line)
         return len(commands)
 
     def run_python(self, block: Block, namespace: dict) -> None:

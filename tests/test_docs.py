@@ -10,10 +10,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 from conftest import ROOT
 from documents import PLACEHOLDERS, SHORT, Workplace, blocks_of, documents
 from mmengine.config import Config
+from nbclient import NotebookClient
 from PIL import Image
 from tiny_data import write_data, write_pictures
 
@@ -114,6 +116,23 @@ def test_every_block(document, workplace, counted):
         else:
             counted['commands'] += workplace.run_shell(block)
         counted['blocks'] += 1
+
+
+@pytest.mark.slow
+def test_notebook(workplace, counted):
+    (document,) = (path for path in documents() if path.suffix == '.ipynb')
+    notebook = nbformat.read(document, as_version=4)
+    cells = blocks_of(document)
+    assert not any(cell.get('outputs') for cell in notebook.cells), 'strip the outputs'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('PYTHONPATH', str(workplace.root))
+        NotebookClient(notebook, timeout=600, kernel_name='python3').execute()
+    counted['blocks'] += len(cells)
+    printed = str([cell.get('outputs') for cell in notebook.cells])
+    scores = re.findall(r'window +(\d+): top-1 ([\d.]+) %', printed)
+    assert [window for window, _ in scores] == ['4', '8', '16']
+    assert float(dict(scores)['8']) > 15  # guessing gives 10
+    assert printed.count('image/png') == 3
 
 
 def test_leaves_for_own_data_are_short_and_fit_the_full_size_recipes(workplace, tool):
