@@ -4,6 +4,7 @@ The default run takes all Python blocks, and the commands of ``WHOLE``, within t
 slow run takes every block of every document, commands by bash. Both end with the totals.
 """
 
+import ast
 import re
 import shlex
 import shutil
@@ -174,6 +175,23 @@ def test_links_lead_somewhere(document):
         elif anchor and anchor not in anchors(path.read_text(encoding='utf-8')):
             dead.append(target)
     assert not dead
+
+
+def test_readmes_have_the_same_commands():
+    english, chinese = (blocks_of(Path(name)) for name in ('README.md', 'README_zh-CN.md'))
+    assert [(block.language, block.not_run) for block in english] == [
+        (block.language, block.not_run) for block in chinese
+    ]
+    for ours, theirs in zip(english, chinese, strict=True):
+        if ours.language == 'python':  # comments are translated
+            assert ast.dump(ast.parse(ours.text)) == ast.dump(ast.parse(theirs.text))
+        else:
+            assert ours.commands() == theirs.commands()
+    texts = [(ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'README_zh-CN.md')]
+    # Names in the text, figures of the tables, targets of links.
+    for pattern in (r'`[^`\n]+`', r'\d+\.\d+', r'\]\(([^)]+)\)'):
+        ours, theirs = (set(re.findall(pattern, text)) for text in texts)
+        assert ours ^ theirs <= {'README.md', 'README_zh-CN.md'}
 
 
 def test_the_readme_names_every_document():
