@@ -1,5 +1,6 @@
 """PVTv2 is what was published, reads all known weights, and trains by the same recipes."""
 
+import importlib.util
 import json
 import math
 import re
@@ -18,6 +19,11 @@ from swinv2_mm.checkpoint.errors import CheckpointError
 
 CONFIGS = ROOT / 'projects' / 'pvtv2' / 'configs'
 LEAVES = sorted(p.relative_to(CONFIGS) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
+QUICK = (
+    'pvtv2-b0_16xb64_in1k-256',
+    'retinanet_pvtv2-b0_fpn_1x_coco',
+    'semantic-fpn_pvtv2-b0_8xb2-40k_ade20k-512',
+)
 
 
 def classifier(arch):
@@ -161,7 +167,7 @@ def real_data(tree, root):
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason='needs the photographs of ../shared')
 @pytest.mark.parametrize(
     'leaf',
-    [pytest.param(leaf, marks=() if 'b0' in leaf.stem else pytest.mark.slow) for leaf in LEAVES],
+    [pytest.param(leaf, marks=() if leaf.stem in QUICK else pytest.mark.slow) for leaf in LEAVES],
     ids=lambda leaf: leaf.stem,
 )
 def test_recipe_trains_and_tests_on_photographs(leaf, tool, tmp_path, monkeypatch):
@@ -185,3 +191,21 @@ def test_recipe_trains_and_tests_on_photographs(leaf, tool, tmp_path, monkeypatc
     checkpoint = (tmp_path / 'last_checkpoint').read_text().strip()
     status, errors = tool('test', tmp_path / 'leaf.py', checkpoint, '--work-dir', tmp_path / 'test')
     assert status == 0, errors
+
+
+def test_models_are_compared_side_by_side(tmp_path, capsys, monkeypatch):
+    spec = importlib.util.spec_from_file_location('compare', CONFIGS.parent / 'tools/compare.py')
+    compare = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compare)
+    configs = [
+        'projects/pvtv2/configs/classification/pvtv2-b0_16xb64_in1k-256.py',
+        'configs/classification/swinv2-nano-w8_digits.py',
+    ]
+    out = tmp_path / 'table.md'
+    arguments = ['--shape', '64', '64', '--rounds', '1', '--out', str(out)]
+    monkeypatch.setattr('sys.argv', ['compare.py', *(str(ROOT / c) for c in configs), *arguments])
+    compare.main()
+    assert out.read_text() == capsys.readouterr().out
+    first, second = (line.split(' | ') for line in out.read_text().splitlines()[2:])
+    assert first[:2] == ['| pvtv2-b0_16xb64_in1k-256', '3.67'] and 'nano' in second[0]
+    assert all(float(cell.strip(' |')) > 0 for row in (first, second) for cell in row[1:])
