@@ -197,9 +197,7 @@ def _mmpretrain(case: Case) -> _Peer:
 
 def _widths(case: Case) -> dict:
     arch = case.arch
-    return dict(
-        embed_dim=arch.embed_dim, depths=list(arch.depths), num_heads=list(arch.num_heads)
-    )
+    return dict(embed_dim=arch.embed_dim, depths=list(arch.depths), num_heads=list(arch.num_heads))
 
 
 PEERS: dict[str, tuple[Callable[[Case], _Peer], Layout]] = {

@@ -106,7 +106,7 @@ def hold_contest(
             nonlocal reference
             before = _allocated(device)
             contestant = build()
-            # The first step compiles, tunes and fills caches, the second is timed.
+            # The first step compiles, tunes and fills caches.
             result = contestant.step()
             if result is not None and reference is None:
                 reference = result.detach().float().cpu()
@@ -124,7 +124,8 @@ def hold_contest(
             repeats = 1
             if rounds:
                 seconds = _sample(contestant.step, repeats=1, device=device)
-                repeats = min(_MAX_REPEATS, math.ceil(_MIN_SAMPLE_S / max(seconds, 1e-6)))
+                wanted = math.ceil(_MIN_SAMPLE_S / max(seconds, 1e-6))
+                repeats = min(_MAX_REPEATS, max(1, wanted))
             running[outcome.name] = contestant, repeats
 
         _guarded(outcome, enter, device=device)
@@ -173,7 +174,7 @@ def _difference(result: Tensor | None, reference: Tensor | None) -> float | None
 
 
 def _guarded(outcome: Outcome, act: Callable[[], None], *, device: torch.device) -> None:
-    """Act; whatever goes wrong in a contestant, another implementation's code included, is noted."""
+    """Act, and note whatever goes wrong, in the code of another implementation too."""
     try:
         act()
     except Exception as error:

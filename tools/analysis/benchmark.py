@@ -71,7 +71,9 @@ def read_peers(names: list[str]) -> tuple[str, ...]:
     if names in (['all'], ['none']):
         return all_peers() if names == ['all'] else ()
     if unknown := sorted(set(names) - set(all_peers())):
-        raise UserError(f"--peers: unknown '{unknown[0]}' (known: all, none, {', '.join(all_peers())})")
+        raise UserError(
+            f"--peers: unknown '{unknown[0]}' (known: all, none, {', '.join(all_peers())})"
+        )
     return tuple(names)
 
 
