@@ -88,8 +88,8 @@ def main() -> None:
         args.out.write_text(json.dumps({'config': args.config, 'plans': rows}, indent=1) + '\n')
     if found is None:
         raise UserError(
-            f'nothing makes it fit into {_USABLE:.0%} of {budget / _GIB:.1f} GiB: give smaller images '
-            'by --shape, or a smaller arch'
+            f'nothing makes it fit into {_USABLE:.0%} of {budget / _GIB:.1f} GiB: take smaller '
+            'images (--shape) or a smaller arch'
         )
     options = [*args.cfg_options, *found.options]
     print('--cfg-options ' + shlex.join(options) if options else 'it fits as it is')
