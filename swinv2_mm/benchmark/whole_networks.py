@@ -59,6 +59,9 @@ def training_step(
     else:
         settings |= dict(attention=backbone.attention, with_cp=backbone.with_cp)
     cfg.model.backbone = settings
+    if cfg.model.data_preprocessor.get('size'):
+        # Segmentors pad to the size that the recipe trains at.
+        cfg.model.data_preprocessor.size = case.size_px
     torch.manual_seed(0)
     try:
         with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
