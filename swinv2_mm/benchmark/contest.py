@@ -17,7 +17,8 @@ from .memory_use import MemoryUse, measure_memory
 
 # A sample takes at least this long: a GPU's queue and the clock's steps do not count then.
 _MIN_SAMPLE_S = 0.05
-_MAX_REPEATS = 1000
+# A first step of this length tells enough of the others.
+_LONG_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Contestant:
 
     Attributes:
         step: What is timed: a forward pass or a training step; may return a result to compare.
-        forward: The first part of a training step, else the same; for the memory.
+        forward: The first part of a training step, or ``step`` itself; for the memory.
         model: What runs in it; ``None`` if its memory is of no interest.
         is_compiled: Whether it runs as a whole, so that its tensors cannot be followed.
     """
@@ -99,6 +100,7 @@ def hold_contest(
     outcomes = {name: Outcome(name) for name in builders}
     running: dict[str, tuple[Contestant, int]] = {}
     reference: Tensor | None = None
+    gc.collect()
     for name, build in builders.items():
         outcome = outcomes[name]
 
@@ -106,8 +108,11 @@ def hold_contest(
             nonlocal reference
             before = _allocated(device)
             contestant = build()
-            # The first step compiles, tunes and fills caches, the second is timed.
+            # The first step compiles, tunes and fills caches.
+            start = time.perf_counter()
             result = contestant.step()
+            _wait(device)
+            first_seconds = time.perf_counter() - start
             if result is not None and reference is None:
                 reference = result.detach().float().cpu()
             outcome.difference = _difference(result, reference)
@@ -122,9 +127,9 @@ def hold_contest(
                     with_tensors=not contestant.is_compiled,
                 )
             repeats = 1
-            if rounds:
+            if rounds and first_seconds < _LONG_S:
                 seconds = _sample(contestant.step, repeats=1, device=device)
-                repeats = min(_MAX_REPEATS, math.ceil(_MIN_SAMPLE_S / max(seconds, 1e-6)))
+                repeats = max(1, math.ceil(_MIN_SAMPLE_S / max(seconds, 1e-6)))
             running[outcome.name] = contestant, repeats
 
         _guarded(outcome, enter, device=device)
@@ -173,7 +178,7 @@ def _difference(result: Tensor | None, reference: Tensor | None) -> float | None
 
 
 def _guarded(outcome: Outcome, act: Callable[[], None], *, device: torch.device) -> None:
-    """Act; whatever goes wrong in a contestant, another implementation's code included, is noted."""
+    """Act, and note whatever goes wrong, in the code of another implementation too."""
     try:
         act()
     except Exception as error:

@@ -51,7 +51,8 @@ def measure_memory(
 
     Args:
         step: A forward pass, or a training step.
-        forward: The first part of it; its result keeps alive what the backward pass needs.
+        forward: The first part of a training step, whose result keeps alive what the backward
+            pass needs; or ``step`` itself.
         model: Has no gradients before the step.
         held: Bytes on a GPU that the model has before the step.
         with_tensors: Whether to follow every tensor on a CPU; not possible in compiled code.
@@ -64,7 +65,8 @@ def measure_memory(
         return MemoryUse(peak=held + torch.cuda.max_memory_allocated(device) - before)
     saved = tensors = None
     if with_tensors:
-        saved = _tensor_bytes(forward, model=model).live
+        if forward is not step:
+            saved = _tensor_bytes(forward, model=model).live
         tensors = _tensor_bytes(step, model=model).peak
         model.zero_grad()
     return MemoryUse(saved=saved, tensors=tensors, resident=_resident_growth(step))

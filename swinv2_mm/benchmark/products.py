@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,12 +14,14 @@ from swinv2_mm.core import SwinTransformerV2
 
 from .cases import Case
 
+# F.linear takes MKL, which keeps to AVX2 on processors of other makers (swinv2_mm.core.linear).
+_ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 # The products of all windows are made in pieces of at most this.
 _MAX_OPERAND_BYTES = 2**28
 
 
 class Product(NamedTuple):
-    """A product (m, k) by (k, n); ``is_batched`` for those of windows, of which many run at once."""
+    """A product (m, k) by (k, n); ``is_batched`` for those of windows, made many at once."""
 
     m: int
     k: int
@@ -69,7 +72,7 @@ def matrix_products(case: Case, *, training: bool) -> Counter[Product]:
 
 
 class ProductsAlone:
-    """Runs matrix products one after another, into memory that is there already.
+    """Runs matrix products one after another, each in the fastest way that torch has for it.
 
     Args:
         counts: From ``matrix_products``.
@@ -84,22 +87,52 @@ class ProductsAlone:
         self, counts: Mapping[Product, int], *, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.flops = sum(2 * p.m * p.k * p.n * count for p, count in counts.items())
-        self._calls = []
-        for (m, k, n, is_batched), count in counts.items():
+        self._calls: list[tuple[Callable[[], None], int]] = []
+        for product, count in counts.items():
             batch = 1
-            if is_batched:
+            if product.is_batched:
+                m, k, n, _ = product
                 largest = max(m * k, k * n, m * n) * dtype.itemsize
                 batch = min(count, max(1, _MAX_OPERAND_BYTES // largest))
             for size, calls in ((batch, count // batch), (count % batch, 1)):
-                shapes = ((size, m, k), (size, k, n), (size, m, n))
-                operands = [torch.ones(s, device=device, dtype=dtype) for s in shapes]
-                if not is_batched:
-                    operands = [x.flatten(0, 1) for x in operands]
                 if size:
-                    self._calls.append((torch.bmm if is_batched else torch.mm, operands, calls))
+                    ways = _ways(product, batch=size, device=device, dtype=dtype)
+                    self._calls.append((min(ways, key=_seconds) if ways[1:] else ways[0], calls))
 
     def __call__(self) -> None:
         """Multiply."""
-        for multiply, (a, b, out), calls in self._calls:
-            for _ in range(calls):
-                multiply(a, b, out=out)
+        with torch.no_grad():
+            for multiply, calls in self._calls:
+                for _ in range(calls):
+                    multiply()
+
+
+def _ways(
+    product: Product, *, batch: int, device: torch.device, dtype: torch.dtype
+) -> list[Callable[[], None]]:
+    """List the ways to make a product; in float32 on a CPU, torch carries two libraries."""
+    m, k, n, is_batched = product
+    a, b, out = (
+        torch.ones(batch, *sides, device=device, dtype=dtype) for sides in ((m, k), (k, n), (m, n))
+    )
+    if is_batched:
+        ways = [lambda: torch.bmm(a, b, out=out)]
+    else:
+        ways = [lambda: torch.mm(a[0], b[0], out=out[0])]
+    if device.type == 'cpu' and dtype is torch.float32 and _ONEDNN is not None:
+        transposed = b.transpose(1, 2).contiguous()
+
+        def by_onednn() -> None:
+            for x, weight in zip(a, transposed, strict=True):
+                _ONEDNN(x, weight, None, 'none', [], '')
+
+        ways.append(by_onednn)
+    return ways
+
+
+def _seconds(multiply: Callable[[], None]) -> float:
+    """Time one call, after another one."""
+    multiply()
+    start = time.perf_counter()
+    multiply()
+    return time.perf_counter() - start

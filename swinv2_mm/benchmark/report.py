@@ -21,8 +21,8 @@ _MIB = 2**20
 def result_of(outcomes: Sequence[Outcome], *, case: Case, setting: Setting) -> dict:
     """Put all figures of a case into plain data.
 
-    Every time is in seconds of a step, all memory in bytes, a ratio is the time of a contestant over
-    that of the first.
+    Times are in seconds of a step, memory in bytes; a ratio is the time of a contestant over that
+    of the first.
     """
     base = outcomes[0]
     limit = next((o for o in outcomes if o.name == LIMIT), None)

@@ -95,7 +95,8 @@ def _backbone(case: Case, setting: Setting, build: Callable[[], nn.Module]) -> C
             out.backward(direction)
         return out.detach()
 
-    return Contestant(step, forward, model, is_compiled=setting.is_compiled)
+    first = forward if is_training else step
+    return Contestant(step, first, model, is_compiled=setting.is_compiled)
 
 
 def _limit(case: Case, setting: Setting) -> Contestant:

@@ -22,13 +22,14 @@ from .cases import TASKS, Case
 TASK_PEERS = ('mmpretrain',)
 _CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 _NUM_OBJECTS = 8
+_HEAD_STD = 0.01
 # So small that the weights, and with them the work, stay the same from step to step.
 _LEARNING_RATE = 1e-9
 
 
 def training_step(
     case: Case, *, backbone: Variant | str, device: torch.device
-) -> tuple[nn.Module, Callable[[], None], Callable[[], object]]:
+) -> tuple[nn.Module, Callable[[], Tensor], Callable[[], Tensor]]:
     """Build a whole network and its step on made-up images: forward, losses, backward, AdamW.
 
     Args:
@@ -58,6 +59,9 @@ def training_step(
     else:
         settings |= dict(attention=backbone.attention, with_cp=backbone.with_cp)
     cfg.model.backbone = settings
+    if cfg.model.data_preprocessor.get('size'):
+        # Segmentors pad to the size that the recipe trains at.
+        cfg.model.data_preprocessor.size = case.size_px
     torch.manual_seed(0)
     try:
         with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
@@ -72,6 +76,11 @@ def training_step(
         give_weights(model.backbone, layout=MMPRETRAIN, backbone=same)
     else:
         model.backbone.load_state_dict(same.state_dict())
+    # The draws of two backbones differ in number, and so would the heads drawn after them.
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if not name.startswith('backbone.') and parameter.ndim > 1:
+            nn.init.normal_(parameter, std=_HEAD_STD, generator=generator)
     model.to(device).train()
     batch = _batch(case, num_classes=_num_classes(model))
     optimizer = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE))
@@ -80,13 +89,14 @@ def training_step(
         data = model.data_preprocessor(batch, training=True)
         return model.parse_losses(model(**data, mode='loss'))[0]
 
-    def step() -> None:
+    def step() -> Tensor:
         # Proposals are sampled at random: the same in every step.
         torch.manual_seed(0)
         with torch.enable_grad():
             loss = forward()
         with torch.autocast(device.type, enabled=False):
             optimizer.update_params(loss)
+        return loss.detach()
 
     return model, step, forward
 

@@ -127,7 +127,8 @@ def _constructor_arguments(cfg: Config, name: Any) -> set[str] | None:
     """Arguments of the registered class ``name`` and its bases; ``None`` if there is no such."""
     if not isinstance(name, str):
         return None
-    DefaultScope.get_instance('options', scope_name=cfg.get('default_scope', 'mmengine'))
+    if not DefaultScope.check_instance_created('options'):
+        DefaultScope.get_instance('options', scope_name=cfg.get('default_scope', 'mmengine'))
     for root in vars(registry).values():
         if isinstance(root, Registry):
             with root.switch_scope_and_registry(cfg.get('default_scope')) as scoped:

@@ -88,7 +88,7 @@ def read_device(name: str) -> torch.device:
 
 def run(
     args: argparse.Namespace, cases: list[Case], device: torch.device, console: Console
-) -> list[dict]:
+) -> None:
     """Measure and print case after case."""
     peers, variants = read_peers(args.peers), [Variant.parse(text) for text in args.attention]
     compiled = {'no': (False,), 'yes': (True,), 'both': (False, True)}[args.compile]
@@ -109,9 +109,24 @@ def run(
             outcomes = hold_contest(builders, device=device, rounds=args.rounds, advance=advance)
         results.append(result_of(outcomes, case=case, setting=setting))
         console.print(table_of(results[-1]))
+        if args.json is not None:
+            # After each case, in case the machine has no memory, or nobody the time, for the next.
+            write_report(args.json, results, device=device)
     for what, exponent in growth_exponents(results).items():
         console.print(f'time of an image grows with pixels ^ {exponent:.3f} ({what})')
-    return results
+
+
+def write_report(path: Path, results: list[dict], *, device: torch.device) -> None:
+    """Write all figures with what they depend on."""
+    report = {
+        'command': shlex.join(['python', *sys.argv]),
+        'date': datetime.now(timezone.utc).isoformat(timespec='minutes'),
+        'machine': describe_machine(device),
+        'versions': installed_versions(),
+        'results': results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + '\n')
 
 
 def main() -> None:
@@ -137,18 +152,7 @@ def main() -> None:
     warnings.simplefilter('ignore')
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     with bounded_process(device):
-        results = run(args, cases, device, console)
-    if args.json is not None:
-        report = {
-            'command': shlex.join(['python', *sys.argv]),
-            'date': datetime.now(timezone.utc).isoformat(timespec='minutes'),
-            'machine': describe_machine(device),
-            'versions': installed_versions(),
-            'results': results,
-        }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + '\n')
-        console.print(args.json, soft_wrap=True)
+        run(args, cases, device, console)
 
 
 if __name__ == '__main__':
