@@ -39,5 +39,7 @@ def checkpoint_differences(one, other):
         hubs = (c['message_hub'][part] for c in (one, other))
         hubs = [{k: v for k, v in hub.items() if not k.endswith(OF_THE_RUN)} for hub in hubs]
         found += differences(*hubs, at=f'.{part}')
-    metas = [{k: c['meta'].get(k) for k in ('epoch', 'iter', 'seed', 'batch')} for c in (one, other)]
+    metas = [
+        {k: c['meta'].get(k) for k in ('epoch', 'iter', 'seed', 'batch')} for c in (one, other)
+    ]
     return found + differences(*metas, at='.meta')

@@ -2,6 +2,7 @@
 
 from .checkpoint_hook import SafeCheckpointHook
 from .epoch_loop import ResumableEpochLoop
+from .non_finite import NonFiniteHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .preemption import PreemptionHook
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
@@ -9,6 +10,7 @@ from .throughput import ThroughputHook
 
 __all__ = [
     'IterationSeedHook',
+    'NonFiniteHook',
     'PreemptionHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',
