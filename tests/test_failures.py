@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 
 import pytest
 import torch
@@ -70,22 +71,24 @@ def test_a_disk_that_may_not_be_written(train, small_disk):
     assert status == 1 and 'Read-only file system' in only_line(errors)
 
 
-def test_a_folder_that_may_not_be_written(train, tmp_path, use_data):
-    folder = tmp_path / 'others'
-    folder.mkdir(mode=0o555)
-    # Root may write anywhere: be somebody else for a while.
-    was_root = os.geteuid() == 0
-    if was_root:
-        if subprocess.run(['ls', use_data], user=65534, capture_output=True).returncode:
-            pytest.skip('nobody may read the data here')
+@pytest.fixture
+def as_nobody(use_data, tmp_path):
+    """Root may write anywhere: be somebody else, who may read what a test needs."""
+    if os.geteuid() == 0:
+        for folder in (*use_data.parents, *tmp_path.parents, use_data, tmp_path):
+            if folder.is_relative_to(tempfile.gettempdir()):
+                folder.chmod(folder.stat().st_mode | 0o055)
         os.seteuid(65534)
-    try:
-        status, errors = train(folder / 'run')
-    finally:
-        if was_root:
-            os.seteuid(0)
-    assert status == 1 and 'Permission denied' in only_line(errors)
-    assert str(folder / 'run') in errors
+        yield
+        os.seteuid(0)
+    else:
+        yield
+
+
+def test_a_folder_that_may_not_be_written(as_nobody, train, tmp_path):
+    status, errors = train(tmp_path / 'run')
+    line = only_line(errors)
+    assert status == 1 and f'{tmp_path / "run"}: Permission denied' in line, line
 
 
 @TRANSFORMS.register_module()
