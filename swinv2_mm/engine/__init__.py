@@ -2,11 +2,15 @@
 
 from .checkpoint_hook import SafeCheckpointHook
 from .optimizer import SwinV2OptimWrapperConstructor
+from .optimizer_state import OptimizerStateHook
+from .precision import Bfloat16OptimWrapper
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
 from .throughput import ThroughputHook
 
 __all__ = [
+    'Bfloat16OptimWrapper',
     'IterationSeedHook',
+    'OptimizerStateHook',
     'SafeCheckpointHook',
     'SeedAugmentation',
     'SeededInfiniteSampler',

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextvars import copy_context
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -22,7 +23,11 @@ from swinv2_mm.errors import DataError, UserError
 from .config_file import annotation_files
 from .console import quiet_console
 from .log_backends import add_log_backends
+from .parallel import apply_parallel
 from .runner import CheckedRunner
+
+# Between two answers of a process; MMEngine's own start-up has the same by env_cfg.dist_cfg.
+DEFAULT_TIMEOUT_S = 1800
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +69,11 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
-        # MMEngine's own start-up asks for a GPU, and its wrapper for device ids.
+        # MMEngine's own start-up asks for a GPU.
         if cfg.launcher != 'pytorch':
             raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
-        torch.distributed.init_process_group('gloo')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+        torch.distributed.init_process_group('gloo', timeout=_timeout(cfg))
+    apply_parallel(cfg)
     add_log_backends(cfg)
     try:
         return CheckedRunner.from_cfg(cfg)
@@ -77,6 +82,12 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         message = error.args[0] if error.args else type(error).__name__
         raise UserError(f'config {args.config}: {message}') from error
+
+
+def _timeout(cfg: Config) -> timedelta:
+    """How long processes wait for each other."""
+    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    return timedelta(seconds=settings.get('timeout', DEFAULT_TIMEOUT_S))
 
 
 def run_tool(main: Callable[[], None]) -> None:

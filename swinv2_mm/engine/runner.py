@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import HistoryBuffer, MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop
 
 from swinv2_mm.checkpoint import CheckpointError, load_pretrained
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
@@ -21,10 +22,12 @@ from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.checkpoint.saving import publish
+from swinv2_mm.checkpoint.sharded import REST, is_sharded
 from swinv2_mm.errors import UserError
 
 from .checkpoint_hook import newest_first
 from .console import environment_summary, tidy
+from .parallel_runner import ParallelRunner
 
 
 def _statistic(owner: type, name: str) -> Callable:
@@ -47,7 +50,7 @@ _SAFE_TYPES = [
 
 
 @RUNNERS.register_module()
-class CheckedRunner(Runner):
+class CheckedRunner(ParallelRunner):
     """MMEngine's Runner for weights from anywhere.
 
     MMEngine falls back to running the code in a pickle, executes the config text of a
@@ -87,13 +90,14 @@ class CheckedRunner(Runner):
         Raises:
             UserError: If the file is missing, broken, holds code, or does not fit the model.
         """
-        checkpoint, _ = read_file(
-            local_path(filename), safe_globals=_SAFE_TYPES, map_location=map_location
-        )
+        folder = Path(filename)
+        path = folder / REST if is_sharded(folder) else local_path(filename)
+        checkpoint, _ = read_file(path, safe_globals=_SAFE_TYPES, map_location=map_location)
         if not isinstance(checkpoint, dict):
             raise UserError(f'checkpoint {filename} holds no weights')
         if isinstance(meta := checkpoint.get('meta'), dict):
             meta.pop('config', None)
+        self.complete(checkpoint, folder=folder if is_sharded(folder) else None)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         state_dict = checkpoint.get('state_dict', checkpoint)
         for pattern, replacement in revise_keys:
@@ -153,7 +157,7 @@ class CheckedRunner(Runner):
             ) from error
         finally:
             if is_main_process():
-                part.unlink(missing_ok=True)
+                shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
     def _load_foreign(
         self, model: torch.nn.Module, filename: str, *, class_map: str | None
