@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+# ruff: noqa: I001  mmdet may only be imported after swinv2_mm.models.
 import torch
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
