@@ -1,4 +1,4 @@
-"""Look at SwinV2 weights of any known layout, translate, compare or join them, or fix their windows.
+"""Look at SwinV2 weights of any known layout, translate, compare or join them, or fix windows.
 
 FILE is a .pth or .safetensors file, a folder of Hugging Face, a URL, or the name of a released
 model such as swinv2-base-w12-192_in22k.
@@ -74,12 +74,12 @@ def parse_args() -> argparse.Namespace:
     bake.add_argument('out', help='.safetensors or .pth, in our own layout')
     bake.add_argument('--window-size', type=_window, nargs='+', metavar='N', required=True)
     bake.set_defaults(run=run_bake)
-    consolidate = commands.add_parser(
+    join = commands.add_parser(
         'consolidate', help='write the weights of a sharded checkpoint, a folder, as one file'
     )
-    consolidate.add_argument('folder', type=Path)
-    consolidate.add_argument('out', type=Path, help='.safetensors')
-    consolidate.set_defaults(run=run_consolidate, trust_checkpoint=False)
+    join.add_argument('folder', type=Path)
+    join.add_argument('out', type=Path, help='.safetensors')
+    join.set_defaults(run=run_consolidate, trust_checkpoint=False)
     return parser.parse_args()
 
 

@@ -176,7 +176,7 @@ def local_path(source: str | os.PathLike) -> Path:
             return path / name
     if (path / '.metadata').is_file():
         raise CheckpointError(
-            f'{path} is a sharded checkpoint: make one file of it by tools/checkpoint.py consolidate'
+            f'{path} is a sharded checkpoint: join it by tools/checkpoint.py consolidate'
         )
     raise CheckpointError(f'{path} is a folder without {" or ".join(_NAMES_IN_FOLDER)}')
 
