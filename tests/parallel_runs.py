@@ -2,16 +2,16 @@
 
 python parallel_runs.py RUNS.json LAUNCHER
 
-RUNS.json lists dicts of ``config``, ``options``, ``work_dir`` and, if wanted, ``resume``. Each gets
-``WORK_DIR/result.json`` with the loss of every iteration (mean over processes), or the error.
+RUNS.json lists dicts of the arguments of ``run``. Each leaves ``WORK_DIR/result_RANK.json``.
 """
 
+# ruff: noqa: I001  mmdet may only be imported after swinv2_mm.models.
 import json
+import resource
 import sys
 from argparse import Namespace
 from pathlib import Path
 
-# ruff: noqa: I001  mmdet may only be imported after swinv2_mm.models.
 import torch
 from mmengine.dist import all_reduce, get_rank
 from mmengine.hooks import Hook
@@ -40,7 +40,10 @@ class Record(Hook):
     """Keeps the losses as all processes together have them."""
 
     def __init__(self):
-        self.losses, self.norms = {}, {}
+        self.losses, self.norms, self.peak_bytes = {}, {}, 0
+
+    def before_train(self, runner):
+        self.peak_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         loss = outputs['loss'].detach().double()
@@ -48,22 +51,25 @@ class Record(Hook):
         self.losses[runner.iter + 1] = float(loss)
         if 'train/grad_norm' in runner.message_hub.log_scalars:
             norm = runner.message_hub.get_scalar('train/grad_norm')
-            self.norms[runner.iter + 1] = norm.current()
+            self.norms[runner.iter + 1] = float(norm.current())
 
 
-def run(config, options, work_dir, launcher, resume=False):
+def run(config, options, work_dir, launcher, hooks=(), resume=None):
     cfg = load_config(str(ROOT / 'configs' / config), options)
-    cfg.resume = resume
-    torch.set_default_dtype(torch.float32)
+    cfg.custom_hooks += list(hooks)
+    if resume:
+        cfg.resume, cfg.load_from = True, resume
     args = Namespace(config=config, work_dir=work_dir, launcher=launcher, trust_checkpoint=False)
     runner, record = build_runner(cfg, args), Record()
     runner.register_hook(record)
     runner.train()
+    optimizer = runner.optim_wrapper.optimizer
     return {
         'losses': record.losses,
         'norms': record.norms,
-        'state_bytes': state_bytes(runner.optim_wrapper.optimizer),
-        'trained': sum(p.numel() for p in runner.model.parameters() if p.requires_grad),
+        'peak_bytes': record.peak_bytes,
+        'state_bytes': state_bytes(optimizer),
+        'lr': max(group['initial_lr'] for group in optimizer.param_groups),
     }
 
 
@@ -77,4 +83,4 @@ if __name__ == '__main__':
             result = {'error': str(error)}
         folder = Path(settings['work_dir'])
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f'result{get_rank()}.json').write_text(json.dumps(result))
+        (folder / f'result_{get_rank()}.json').write_text(json.dumps(result))

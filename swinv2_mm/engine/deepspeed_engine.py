@@ -24,7 +24,8 @@ class DeepSpeedOptimWrapper(OptimWrapper):
     """
 
     def __init__(self, engine: Any, *, accumulate: int) -> None:
-        super().__init__(engine.optimizer, accumulative_counts=accumulate)
+        # The plain optimiser of this process's part of the parameters, a flat tensor per group.
+        super().__init__(engine.optimizer.optimizer, accumulative_counts=accumulate)
         self.engine = engine
 
     def update_params(self, loss: torch.Tensor, **_: Any) -> None:
@@ -39,19 +40,6 @@ class DeepSpeedOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """The engine itself knows when gradients are exchanged."""
         yield
-
-    @property
-    def sharded_optimizer(self) -> torch.optim.Optimizer:
-        """The plain optimiser of this process's part of the parameters, as one flat tensor."""
-        return self.engine.optimizer.optimizer
-
-    def state_dict(self) -> dict:
-        """Return the state of this process's part."""
-        return self.sharded_optimizer.state_dict()
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        """Restore it; the number of processes must be the same."""
-        self.sharded_optimizer.load_state_dict(state_dict)
 
     def refresh_parameters(self) -> None:
         """Take over the model's weights after they were drawn or loaded."""
