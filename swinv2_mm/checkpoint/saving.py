@@ -125,6 +125,11 @@ def publish(part: Path, path: Path) -> None:
     _sync(path.parent)
 
 
+def discard(part: Path) -> None:
+    """Remove an unfinished file or folder, if it is there."""
+    shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
 def _sync(place: Path) -> None:
     handle = os.open(place, os.O_RDONLY)
     try:

@@ -1,9 +1,11 @@
 """What a run needs beside the model: optimiser groups, seeds, checked configs and weights."""
 
 from .checkpoint_hook import SafeCheckpointHook
+from .epoch_loop import ResumableEpochLoop
 from .optimizer import SwinV2OptimWrapperConstructor
 from .optimizer_state import OptimizerStateHook
 from .precision import Bfloat16OptimWrapper
+from .preemption import PreemptionHook
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
 from .throughput import ThroughputHook
 
@@ -11,6 +13,8 @@ __all__ = [
     'Bfloat16OptimWrapper',
     'IterationSeedHook',
     'OptimizerStateHook',
+    'PreemptionHook',
+    'ResumableEpochLoop',
     'SafeCheckpointHook',
     'SeedAugmentation',
     'SeededInfiniteSampler',

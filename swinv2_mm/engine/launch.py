@@ -22,9 +22,11 @@ from swinv2_mm.errors import DataError, UserError
 
 from .config_file import annotation_files
 from .console import quiet_console
+from .failures import explanation
 from .log_backends import add_log_backends
 from .parallel import apply_parallel
 from .runner import CheckedRunner
+from .workers import end_workers
 
 # Between two answers of a process; MMEngine's own start-up has the same by env_cfg.dist_cfg.
 DEFAULT_TIMEOUT_S = 1800
@@ -91,7 +93,7 @@ def _timeout(cfg: Config) -> timedelta:
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; a user's mistake becomes one line and exit status 1.
+    """Run a tool; a mistake of the user, or of the machine, becomes one line and exit status 1.
 
     ``SWINV2_MM_TRACEBACK=1`` shows where it was noticed.
     """
@@ -99,14 +101,19 @@ def run_tool(main: Callable[[], None]) -> None:
         with quiet_console():
             # What is switched on for this run, such as trust, ends with it.
             copy_context().run(main)
-    except UserError as error:
+    except Exception as error:
+        message = _one_line(error) if isinstance(error, UserError) else explanation(error)
+        if message is None:
+            raise
         if os.environ.get('SWINV2_MM_TRACEBACK') == '1':
             traceback.print_exc()
-        print(f'error: {_one_line(error)}', file=sys.stderr)
+        print(f'error: {message}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+    finally:
+        end_workers()
 
 
 def naming_broken_annotations(cfg: Config, run: Callable[[], object]) -> object:

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from swinv2_mm.checkpoint import CheckpointError
-from swinv2_mm.checkpoint.sharded import REST, load_sharded, save_sharded
+from swinv2_mm.checkpoint.sharded import REST, is_sharded, load_sharded, save_sharded
 from swinv2_mm.errors import UserError
 
 from . import sharding
@@ -144,17 +144,18 @@ class ParallelRunner(Runner):
         with sharding.whole_values() if self._is_fsdp else nullcontext():
             yield
 
-    def complete(self, checkpoint: dict, *, folder: Path | None) -> None:
+    def complete(self, checkpoint: dict, *, filename: str) -> None:
         """Give each process its part of a checkpoint; all processes must call it.
 
         Args:
             checkpoint: Whole, or, of a sharded one, what lies beside the tensors.
-            folder: The sharded one.
+            filename: Where it was read.
 
         Raises:
             CheckpointError: If they are damaged, or another number of processes ran DeepSpeed.
         """
-        if folder is None:
+        folder = Path(filename)
+        if not is_sharded(folder):
             if self._is_fsdp and self._resume and 'optimizer' in checkpoint:
                 sharding.cut_optimizer_state(checkpoint['optimizer'], self.optim_wrapper.optimizer)
             return
@@ -163,8 +164,9 @@ class ParallelRunner(Runner):
         wanted = ['state_dict/']
         own = '/'.join(['optimizer', *self._optimizer_place(), ''])
         if self._resume:
-            wanted += ['ema_state_dict/', own]
+            wanted += ['ema_state_dict/', 'gradients/', own]
             like |= {f'ema_state_dict/module.{name}': value for name, value in state_dict.items()}
+            like |= {f'gradients/{name}': value for name, value in state_dict.items()}
             if self._is_fsdp:
                 parameters = sharding.parameters_of(self.optim_wrapper.optimizer)
                 like |= {f'{own}{index}/': parameter for index, parameter in enumerate(parameters)}
@@ -176,6 +178,8 @@ class ParallelRunner(Runner):
                 continue
             index, name = path.removeprefix(own).split('/')
             checkpoint['optimizer'].setdefault('state', {}).setdefault(int(index), {})[name] = value
+        if 'gradients' in checkpoint:
+            checkpoint['gradients'] = [checkpoint['gradients']]
         if self._resume and not checkpoint['optimizer'].get('state'):
             raise CheckpointError(
                 f'{folder} was saved with another kind of parallel, or by another number of '
@@ -219,7 +223,7 @@ class ParallelRunner(Runner):
         if self._saves_folder():
             save_sharded(Path(self._out_dir), self._taken_out(checkpoint))
         else:
-            for key in ('state_dict', 'ema_state_dict', 'optimizer'):
+            for key in ('state_dict', 'ema_state_dict', 'optimizer', 'gradients'):
                 if key in checkpoint:
                     checkpoint[key] = sharding.gathered(checkpoint[key])
         if not is_main_process():
@@ -231,6 +235,9 @@ class ParallelRunner(Runner):
         for key in ('state_dict', 'ema_state_dict'):
             for name, value in checkpoint.pop(key, {}).items():
                 tensors[f'{key}/{name}'] = value
+        # As shards, of what was accumulated: one list for all processes.
+        for gradients in checkpoint.pop('gradients', []):
+            tensors |= {f'gradients/{name}': value for name, value in gradients.items()}
         place = '/'.join(['optimizer', *self._optimizer_place()])
         for index, state in checkpoint.get('optimizer', {}).pop('state', {}).items():
             for name, value in state.items():
