@@ -50,7 +50,7 @@ EQUAL = {
 }  # fmt: skip
 
 
-def settings(task, work_dir, *options, iterations, batch, **others):
+def settings(task, work_dir, *options, iterations, batch, is_validated=False, **others):
     """One run of tests/parallel_runs.py."""
     return {
         'config': CONFIGS[task],
@@ -63,9 +63,11 @@ def settings(task, work_dir, *options, iterations, batch, **others):
             '+train_dataloader.persistent_workers=False',
             f'train_dataloader.batch_size={batch}',
             f'train_cfg.max_iters={iterations}',
-            'val_cfg=None',
-            'val_dataloader=None',
-            'val_evaluator=None',
+            *(
+                ()
+                if is_validated
+                else ('val_cfg=None', 'val_dataloader=None', 'val_evaluator=None')
+            ),
             f'default_hooks.checkpoint.interval={iterations // 2}',
             'default_hooks.logger.interval=1',
             *options,
@@ -104,6 +106,7 @@ def test_everything_together_and_resumed_by_another_kind(tmp_path, subprocess_en
     together = {
         'iterations': 4,
         'batch': 4,
+        'is_validated': True,
         'hooks': [{'type': 'EMAHook', 'momentum': 0.1}],
     }
     options = [

@@ -54,12 +54,14 @@ def shard(model: nn.Module, *, build: Callable[[], nn.Module]) -> nn.Module:
     device = torch.device(get_device())
     mesh = init_device_mesh(device.type, (get_world_size(),))
     for module in model.modules():
-        # Not in a parameter's group, and used before the first forward.
+        # Remembers its device, for what it puts there.
         if isinstance(module, BaseDataPreprocessor):
             module.to(device)
     for block in [module for module in model.modules() if isinstance(module, SwinBlock)]:
         fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    # torch would leave the rest whole after a forward pass without a backward pass; whoever looks
+    # at the parameters then, such as an average of them, expects shards.
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)
     model._apply(
         lambda t: torch.full_like(t, torch.nan, device=device) if t.is_meta else t.to(device)
     )
