@@ -166,7 +166,7 @@ def test_everything_together_and_resumed_by_another_kind(tmp_path, subprocess_en
 @pytest.mark.slow
 @pytest.mark.parametrize('task', CONFIGS)
 def test_two_processes_equal_one(task, tmp_path, subprocess_environment):
-    (one,), *_ = train(
+    ((one,),) = train(
         [settings(task, tmp_path / 'one', iterations=20, batch=4)],
         tmp_path / 'single', subprocess_environment, num_processes=0,
     )  # fmt: skip
@@ -219,6 +219,26 @@ def test_sharded_draw_is_that_of_any_number_of_processes(tmp_path, subprocess_en
 
 
 @pytest.mark.slow
+def test_two_copies_of_two_shards_equal_one_process(tmp_path, subprocess_environment):
+    ((one,),) = train(
+        [settings('classifier', tmp_path / 'one', iterations=20, batch=4)],
+        tmp_path / 'single', subprocess_environment, num_processes=0,
+    )  # fmt: skip
+    kind = 'parallel=dict(type=fsdp,init=whole,checkpoint=sharded,shards=2)'
+    (ranks,) = train(
+        [settings('classifier', tmp_path / 'four', kind, iterations=20, batch=1)],
+        tmp_path, subprocess_environment, num_processes=4,
+    )  # fmt: skip
+    assert largest_difference(one['losses'], ranks[0]['losses']) < 1e-4
+    half = one['state_bytes'] / 2
+    assert all(rank['state_bytes'] == pytest.approx(half, rel=0.02) for rank in ranks)
+    expected = torch.load(tmp_path / 'one/iter_20.pth', weights_only=False)['state_dict']
+    for name, value in load_sharded(tmp_path / 'four/iter_20.pth', starts=['state_dict/']).items():
+        name = name.removeprefix('state_dict/')
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
 def test_two_machines(tmp_path, subprocess_environment):
     """tools/dist_train.sh twice, as on two hosts."""
     run = settings('classifier', tmp_path / 'work', 'parallel=zero1', iterations=2, batch=2)
@@ -252,6 +272,7 @@ def test_two_machines(tmp_path, subprocess_environment):
     [
         ({'parallel': 'zero3'}, 'pytorch', "unknown 'zero3'"),
         ({'parallel': {'type': 'fsdp', 'init': 'meta'}}, 'pytorch', 'init=whole|sharded'),
+        ({'parallel': {'type': 'fsdp', 'shards': 0}}, 'pytorch', 'shards=N'),
         ({'parallel': {'type': 'ddp', 'size': 2}}, 'pytorch', 'nothing else'),
         ({'precision': 'fp8'}, 'none', 'known: bf16, fp16'),
         ({'precision': 'fp16'}, 'none', 'precision=bf16'),

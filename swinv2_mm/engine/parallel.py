@@ -12,11 +12,17 @@ from mmengine.utils import is_list_of
 
 from swinv2_mm.errors import UserError
 
-# What each kind takes beside its name, with what it may be; the first is the default.
+# What each kind takes beside its name, with what it may be; the first is the default. A number of
+# processes may be any.
+_NUMBER = (None, 'N')
 _KINDS: dict[str, dict[str, tuple]] = {
     'ddp': {},
     'zero1': {},
-    'fsdp': {'init': ('whole', 'sharded'), 'checkpoint': ('whole', 'sharded')},
+    'fsdp': {
+        'init': ('whole', 'sharded'),
+        'checkpoint': ('whole', 'sharded'),
+        'shards': _NUMBER,
+    },
     'deepspeed': {},
 }
 _PRECISIONS = {
@@ -72,8 +78,11 @@ def _parsed(options: dict) -> dict[str, Any]:
         raise UserError(f"parallel: unknown '{kind}' (known: {', '.join(_KINDS)})")
     choices = _KINDS[kind]
     for name, value in options.items():
-        if name != 'type' and value not in choices.get(name, ()):
-            known = ', '.join(f'{n}={"|".join(v)}' for n, v in choices.items()) or 'nothing else'
+        allowed = choices.get(name, ())
+        is_number = allowed is _NUMBER and type(value) is int and value > 0
+        if name != 'type' and value not in allowed and not is_number:
+            known = ', '.join(f'{n}={"|".join(filter(None, v))}' for n, v in choices.items())
+            known = known or 'nothing else'
             raise UserError(f'parallel: {kind} takes {known}; got {name}={value!r}')
     return {**{name: values[0] for name, values in choices.items()}, **options}
 

@@ -80,7 +80,9 @@ class ParallelRunner(Runner):
         elif self.cfg.get('sync_bn'):
             model = convert_sync_batchnorm(model, self.cfg.sync_bn)
         if self._is_fsdp:
-            return sharding.shard(model, build=self._build_again)
+            return sharding.shard(
+                model, build=self._build_again, num_shards=self.parallel['shards']
+            )
         if self.parallel['type'] == 'deepspeed':
             return model.to(get_device())
         return super().wrap_model(model_wrapper_cfg, model)

@@ -41,7 +41,9 @@ def meta_parameters() -> Iterator[None]:
         nn.Module.register_parameter = register
 
 
-def shard(model: nn.Module, *, build: Callable[[], nn.Module]) -> nn.Module:
+def shard(
+    model: nn.Module, *, build: Callable[[], nn.Module], num_shards: int | None = None
+) -> nn.Module:
     """Cut a model into shards in place: each ``SwinBlock`` for itself, the rest together.
 
     Parameters without memory get that of their shard, filled with NaN until they are drawn or
@@ -50,9 +52,21 @@ def shard(model: nn.Module, *, build: Callable[[], nn.Module]) -> nn.Module:
     Args:
         model: Whole on every process, or without memory (``meta_parameters``).
         build: Makes the same model again, for a copy such as an average of its weights.
+        num_shards: Processes that hold the model together, as neighbours; the next ones hold it
+            again. ``None``: all.
+
+    Raises:
+        UserError: If it does not divide the number of processes.
     """
     device = torch.device(get_device())
-    mesh = init_device_mesh(device.type, (get_world_size(),))
+    num_processes = get_world_size()
+    num_shards = num_shards or num_processes
+    if num_processes % num_shards:
+        raise UserError(f'parallel: shards={num_shards} does not divide {num_processes} processes')
+    # Blocks are gathered among neighbours, gradients are then averaged over their like.
+    sizes = (num_processes // num_shards, num_shards)
+    sizes, names = (sizes, ('copy', 'shard')) if sizes[0] > 1 else (sizes[1:], ('shard',))
+    mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
     for module in model.modules():
         # Remembers its device, for what it puts there.
         if isinstance(module, BaseDataPreprocessor):
@@ -69,7 +83,7 @@ def shard(model: nn.Module, *, build: Callable[[], nn.Module]) -> nn.Module:
     def copied(memo: dict) -> nn.Module:
         with meta_parameters():
             copy = build()
-        copy = shard(copy, build=build)
+        copy = shard(copy, build=build, num_shards=num_shards)
         copy.load_state_dict(model.state_dict())
         return copy
 
