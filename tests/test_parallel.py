@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from swinv2_mm.checkpoint import CheckpointError
 from swinv2_mm.checkpoint import sharded as sharded_files
 from swinv2_mm.checkpoint.sharded import consolidate, load_sharded, save_sharded
+from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.engine.parallel import apply_parallel
 from swinv2_mm.errors import UserError
 
@@ -22,6 +23,7 @@ CONFIGS = {
     'UperNet': 'segmentation/upernet_swinv2-nano-w8_digits.py',
     'Cascade Mask R-CNN': 'detection/cascade-mask-rcnn_swinv2-nano-w8_digits.py',
 }
+FRAGMENTS = sorted((ROOT / 'configs/_base_/strategies').glob('*.py'))
 KINDS = ['ddp', 'zero1', 'fsdp', 'deepspeed']
 # What makes one process and several the same by arithmetic (docs/scaling.md): nothing is drawn in
 # the model, no statistics of a batch, and as many terms in every loss of every image.
@@ -287,6 +289,29 @@ def test_what_does_not_go_is_refused(entries, launcher, message, monkeypatch):
     cfg.merge_from_dict(entries)
     with pytest.raises(UserError, match=message.replace('|', r'\|')):
         apply_parallel(cfg)
+
+
+@pytest.mark.parametrize(
+    'fragment',
+    sorted((ROOT / 'configs/_base_/strategies').glob('*.py')),
+    ids=lambda path: path.stem,
+)
+@pytest.mark.parametrize('task', CONFIGS)
+def test_fragments_go_on_top_of_any_recipe(task, fragment, tmp_path):
+    leaf = tmp_path / 'leaf.py'
+    leaf.write_text(f'_base_ = [{str(ROOT / "configs" / CONFIGS[task])!r}, {str(fragment)!r}]\n')
+    (option,) = Config.fromfile(fragment).to_dict().items()
+    by_base = load_config(str(leaf))
+    by_option = load_config(str(ROOT / 'configs' / CONFIGS[task]))
+    by_option.merge_from_dict(dict([option]))
+    for cfg in (by_base, by_option):
+        cfg.launcher = 'pytorch'
+        apply_parallel(cfg)
+    assert by_base.to_dict() == by_option.to_dict()
+    plain = load_config(str(ROOT / 'configs' / CONFIGS[task])).to_dict()
+    assert by_base.to_dict() != {**plain, 'launcher': 'pytorch', 'parallel': {'type': 'ddp'}} or (
+        fragment.stem == 'ddp'
+    )
 
 
 def test_one_process_has_nothing_to_spread(use_data, tmp_path, tool):

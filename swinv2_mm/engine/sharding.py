@@ -103,7 +103,7 @@ class _WholeValues(TorchDispatchMode):
                 whole = torch.empty(target.shape, dtype=target.dtype, device=target.device)
                 whole = func(whole, *args[1:], **kwargs)
             elif func is torch.ops.aten.copy_.default and not isinstance(args[1], DTensor):
-                whole = args[1]
+                whole = args[1].expand(target.shape)
             else:
                 return func(*args, **kwargs)
             target.to_local().copy_(cut(whole, like=target).to_local())
