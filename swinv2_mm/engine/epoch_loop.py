@@ -54,8 +54,9 @@ class RestOfEpoch:
         self.batches, self.start = batches, start
 
     def __iter__(self) -> Iterator[list[int]]:
+        # At the first batch, not at the call: a loader with workers makes two, and uses one.
         start, self.start = self.start, 0
-        return islice(iter(self.batches), start, None)
+        yield from islice(self.batches, start, None)
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -17,8 +17,18 @@ _LOST = re.compile(
 )
 
 
-def explanation(error: Exception) -> str | None:
+def explanation(error: BaseException | None) -> str | None:
     """Say what went wrong and how to mend it, or None if it may be a mistake in the code."""
+    while error is not None:
+        if message := _told(error):
+            return message
+        # torch reports the end of a worker in the middle of whatever is being done; what is in
+        # the way may have made something else of it.
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _told(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f'{error.filename}: ' if error.filename else ''
         mend = f'{_DISK[error.errno]} or choose another --work-dir'
