@@ -29,10 +29,18 @@ class DeepSpeedOptimWrapper(OptimWrapper):
         self.engine = engine
 
     def update_params(self, loss: torch.Tensor, **_: Any) -> None:
-        """Do one iteration's share of an update."""
+        """Do one iteration's share of an update, of which the engine counts when it is due."""
+        self.backward(loss)
+        self.step()
+
+    def backward(self, loss: torch.Tensor, **_: Any) -> None:
+        """Run the backward pass."""
         self.engine.backward(loss)
-        self.engine.step()
         self._inner_count += 1
+
+    def step(self, **_: Any) -> None:
+        """Clip and update, if it is due."""
+        self.engine.step()
         if (norm := self.engine.get_global_grad_norm()) is not None:
             self.message_hub.update_scalar('train/grad_norm', float(norm))
 

@@ -65,6 +65,11 @@ def apply_parallel(cfg: Config) -> None:
         _shard_optimizer(wrapper)
     if options['type'] == 'deepspeed':
         _check_deepspeed(wrapper)
+        if any(hook.get('action') == 'skip' for hook in cfg.get('custom_hooks', ())):
+            raise UserError(
+                'parallel: deepspeed keeps the gradients itself, so that NonFiniteHook can only '
+                "stop there, not 'skip'; take zero1, which shards the same"
+            )
     if options['type'] == 'fsdp' and torch.cuda.is_available():
         # Checkpoints are put together in the memory of the CPU.
         cfg.env_cfg.dist_cfg.backend = 'cpu:gloo,cuda:nccl'
