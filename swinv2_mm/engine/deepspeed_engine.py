@@ -40,7 +40,9 @@ class DeepSpeedOptimWrapper(OptimWrapper):
 
     def step(self, **_: Any) -> None:
         """Clip and update, if it is due."""
-        self.engine.step()
+        # The gloo of recent torch gathers into views, which a graph would forbid.
+        with torch.no_grad():
+            self.engine.step()
         if (norm := self.engine.get_global_grad_norm()) is not None:
             self.message_hub.update_scalar('train/grad_norm', float(norm))
 
