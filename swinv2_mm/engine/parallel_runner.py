@@ -47,6 +47,10 @@ class ParallelRunner(Runner):
     def _is_fsdp(self) -> bool:
         return self.parallel['type'] == 'fsdp'
 
+    @property
+    def _draws_parts(self) -> bool:
+        return self.parallel.get('init') == 'sharded'
+
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build a model, with ``init='sharded'`` without memory for its parameters."""
         if not self._is_fsdp:
@@ -54,8 +58,7 @@ class ParallelRunner(Runner):
         if isinstance(model, dict):
             settings = copy.deepcopy(model)
             self._build_again = lambda: Runner.build_model(self, copy.deepcopy(settings))
-        is_sharded = self.parallel['init'] == 'sharded'
-        with sharding.meta_parameters() if is_sharded else nullcontext():
+        with sharding.meta_parameters() if self._draws_parts else nullcontext():
             return super().build_model(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -121,14 +124,13 @@ class ParallelRunner(Runner):
         if not self._is_fsdp:
             super()._init_model_weights()
             return
-        is_sharded = self.parallel['init'] == 'sharded'
         with sharding.whole_values(), torch.no_grad():
-            if is_sharded:
+            if self._draws_parts:
                 torch.manual_seed(self.seed)
                 sharding.draw_constructed(self.model)
             if hasattr(self.model, 'init_weights'):
                 self.model.init_weights()
-        if is_sharded:
+        if self._draws_parts:
             sharding.check_drawn(self.model)
         for buffer in self.model.buffers():
             broadcast(buffer)
