@@ -1,5 +1,5 @@
 # Trains: Swin-B V2, window 14, on ImageNet-1K at 224 px, from SimMIM weights (official files or those of this project).
-# Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/simmim/configs/swinv2-b-w14_16xb128_simmim-ft_in1k-224.py --amp --cfg-options "model.backbone.init_cfg=dict(type=Pretrained,checkpoint=SIMMIM_FILE)"
+# Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/simmim/configs/swinv2-b-w14_16xb128_simmim-ft_in1k-224.py --amp --cfg-options "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='SIMMIM_FILE')"
 # Hardware: 16 GPUs, 128 images each; time not measured.
 # Score: not measured.
 # Source: official fine-tuning config of SwinV2-B (rate 1.25e-3 per 512 images, layer decay 0.75).

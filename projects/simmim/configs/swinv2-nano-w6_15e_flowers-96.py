@@ -1,5 +1,5 @@
 # Trains: a classifier with a narrow SwinV2 on five kinds of flowers at 96 px; from scratch, or from SimMIM weights.
-# Command: python tools/train.py projects/simmim/configs/swinv2-nano-w6_15e_flowers-96.py [--cfg-options "model.backbone.init_cfg=dict(type=Pretrained,checkpoint=SIMMIM_FILE)" "+optim_wrapper.paramwise_cfg=dict(layer_decay_rate=0.9)"]
+# Command: python tools/train.py projects/simmim/configs/swinv2-nano-w6_15e_flowers-96.py [--cfg-options "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='SIMMIM_FILE')" "+optim_wrapper.paramwise_cfg=dict(layer_decay_rate=0.9)"]
 # Hardware: one CPU core, TODO minutes.
 # Score: TODO
 # Source: own recipe for small data.

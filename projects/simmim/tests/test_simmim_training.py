@@ -114,9 +114,9 @@ def test_learning_rate_follows_the_batch(pretrain):
     assert other == pytest.approx([rate * 8 / 32 for rate in one])
 
 
+@pytest.mark.slow
 def test_resumed_run_ends_as_an_uninterrupted_one(pretrain):
     whole, broken = pretrain('whole'), pretrain('broken', epochs=1)
-    # Two epochs from the start, as the schedule counts them.
     assert pretrain('broken', switches=['--resume']) == broken
     one, other = state_of(whole / 'epoch_2.pth'), state_of(broken / 'epoch_2.pth')
     assert one.keys() == other.keys()
@@ -145,7 +145,7 @@ def test_every_task_starts_from_a_pretrained_encoder(config, options, tmp_path):
         model = MODELS.build(pretraining.model)
     model.init_weights()
     torch.save({'state_dict': model.state_dict(), 'meta': {'epoch': 80}}, checkpoint)
-    start = f'model.backbone.init_cfg=dict(type=Pretrained,checkpoint={checkpoint})'
+    start = f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{checkpoint}")'
     cfg = load_config(str(config), [NARROW, *options, start])
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         other = MODELS.build(cfg.model)
@@ -163,7 +163,7 @@ def test_fine_tuning_from_it_trains(pretrain, tool, tmp_path):
         'val_dataloader.num_workers=0', 'train_dataloader.batch_size=4', 'train_cfg.max_epochs=1',
         'train_cfg.val_interval=1', 'default_hooks.logger.interval=1',
         'model.head.num_classes=2', 'model.data_preprocessor.num_classes=2',
-        f'model.backbone.init_cfg=dict(type=Pretrained,checkpoint={run / "epoch_1.pth"})',
+        f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{run}/epoch_1.pth")',
         '+optim_wrapper.paramwise_cfg=dict(layer_decay_rate=0.5)',
     )  # fmt: skip
     status, errors = tool(
@@ -249,3 +249,44 @@ def test_two_processes_train_and_test_as_one_does(photographs, subprocess_enviro
         )  # fmt: skip
         scores[number] = json.loads(out.read_text())['metrics']
     assert scores['1'] == pytest.approx(scores['2'], rel=1e-6)
+
+
+@pytest.mark.parametrize('version', ['v1', 'v2'])
+def test_both_sides_of_the_stability_comparison(version, photographs, tool, monkeypatch, tmp_path):
+    monkeypatch.setenv('SWINV2_DATA', str(photographs))
+    config = CONFIGS / f'simmim_swin{version}-deep-w6_flowers-facade-96.py'
+    options = (
+        'train_cfg.max_iters=2', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False', 'default_hooks.checkpoint.interval=2',
+        'default_hooks.logger.interval=1', 'custom_hooks.2.interval=2',
+    )  # fmt: skip
+    run = tmp_path / version
+    status, errors = tool('train', config, '--work-dir', run, '--cfg-options', *options)
+    assert status == 0, errors
+    (signal,) = [record for record in read_records(run) if 'signal/main/0.0' in record]
+    main = [value for name, value in signal.items() if name.startswith('signal/main/')]
+    assert len(main) == 24 and all(0 < value < 100 for value in main)
+    assert sum(name.startswith(('signal/attention/', 'signal/mlp/')) for name in signal) == 48
+
+
+def test_v1_recorder_measures_what_is_added():
+    """The amplitude of the main branch follows from what the hooks see, block by block."""
+    from mmpretrain.models import SwinTransformer
+
+    from projects.simmim.simmim.swin_v1 import SwinV1SignalRecorder
+
+    torch.manual_seed(0)
+    arch = dict(embed_dims=8, depths=(2, 1), num_heads=(1, 2))
+    model = SwinTransformer(arch, img_size=32, window_size=4, out_indices=(1,), drop_path_rate=0.0)
+    block, recorder = model.stages[0].blocks[1], SwinV1SignalRecorder()
+    seen = {}
+    block.register_forward_hook(lambda _m, inputs, out: seen.update(x=inputs[0], out=out))
+    with recorder.watching(model), torch.no_grad():
+        model.eval()(torch.randn(2, 3, 32, 32))
+        x = seen['x']
+        attention = block.attn(block.norm1(x), (8, 8))
+        mlp = seen['out'] - (x + attention)
+    found = recorder.amplitudes()
+    assert list(found)[:3] == ['attention/0.0', 'mlp/0.0', 'main/0.0']
+    for place, value in (('attention', attention), ('mlp', mlp), ('main', seen['out'])):
+        assert found[f'{place}/0.1'] == pytest.approx(value.square().mean().sqrt().item(), rel=1e-4)

@@ -74,9 +74,10 @@ def draw(rows: list[tuple[np.ndarray, DataSample]]) -> Figure:
         for ax, picture in zip(line, panels(image, sample), strict=True):
             ax.imshow(picture)
             ax.set_axis_off()
-        line[-1].set_title(f'L1 {sample.masked_l1:.3f}', fontsize=8)
-    for ax, title in zip(axes[0], TITLES, strict=True):
-        ax.set_title(f'{title} {ax.get_title().lower()}'.strip(), fontsize=9)
+        line[0].set_title(Path(sample.img_path).name, fontsize=7)
+        line[1].set_title(f'{sample.mask.float().mean():.0%} hidden', fontsize=7)
+        line[2].set_title(f'masked L1 {sample.masked_l1:.3f}', fontsize=7)
+    figure.suptitle(', '.join(TITLES))
     return figure
 
 

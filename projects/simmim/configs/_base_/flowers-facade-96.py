@@ -5,7 +5,7 @@ masked_train_pipeline = [{k: sizes_px.get(k, v) for k, v in step.items()} for st
 masked_test_pipeline = [{k: sizes_px.get(k, v) for k, v in step.items()} for step in _base_.masked_test_pipeline]
 folder = dict(type='CustomDataset', with_label=False)
 train_dataloader = dict(
-    batch_size=32, num_workers=1, persistent_workers=True, drop_last=True, collate_fn=dict(type='default_collate'),
+    batch_size=32, num_workers=1, persistent_workers=True, collate_fn=dict(type='default_collate'),
     sampler=dict(type='SeededSampler', shuffle=True),
     dataset=dict(type='ConcatDataset', datasets=[
         dict(folder, data_root=f'{_base_.data_root}/flowers', data_prefix='train', pipeline=masked_train_pipeline),
