@@ -3,7 +3,7 @@
 # Hardware: one CPU core, TODO minutes.
 # Score: TODO (README.md)
 # Source: mmpretrain's SimMIM for Swin V1; depths of H; the rest as in simmim_swinv2-deep-w6_flowers-facade-96.py.
-_base_ = ['_base_/simmim.py', '_base_/flowers-facade-96.py', '_base_/stability-300.py', '_base_/runtime.py']
+_base_ = ['_base_/simmim.py', '_base_/flowers-facade-96.py', '_base_/stability-200.py', '_base_/runtime.py']
 windows = [dict(block_cfgs=dict(window_size=side)) for side in (6, 6, 6, 3)]
 model = dict(
     type='SimMIM',
@@ -11,7 +11,7 @@ model = dict(
         type='SimMIMSwinTransformer', arch=dict(embed_dims=32, depths=(2, 2, 18, 2), num_heads=(1, 2, 4, 8)),
         img_size=96, stage_cfgs=windows, drop_path_rate=0.0),
     neck=dict(in_channels=256), head=dict(target_window_px=None))
-train_dataloader = dict(sampler=dict(type='SeededInfiniteSampler'))
+train_dataloader = dict(batch_size=16, sampler=dict(type='SeededInfiniteSampler'))
 custom_hooks = [dict(type='IterationSeedHook'), dict(type='ThroughputHook'), dict(type='SwinV1SignalHook', interval=25)]
 val_cfg = val_dataloader = val_evaluator = None
 # What it has learnt is not tested: mmpretrain's SimMIM cannot predict.

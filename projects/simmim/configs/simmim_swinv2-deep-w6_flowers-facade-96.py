@@ -3,12 +3,12 @@
 # Hardware: one CPU core, TODO minutes.
 # Score: TODO (README.md)
 # Source: depths and extra norms of SwinV2-H (paper section 3.6); the rest is an own recipe for small data.
-_base_ = ['_base_/simmim.py', '_base_/flowers-facade-96.py', '_base_/stability-300.py', '_base_/runtime.py']
+_base_ = ['_base_/simmim.py', '_base_/flowers-facade-96.py', '_base_/stability-200.py', '_base_/runtime.py']
 model = dict(
     backbone=dict(
         type='SwinV2', arch=dict(embed_dim=32, depths=(2, 2, 18, 2), num_heads=(1, 2, 4, 8), extra_norm_every=6),
         window_size=(6, 6, 6, 3), drop_path_rate=0.0),
     neck=dict(in_channels=256), head=dict(target_window_px=None))
-train_dataloader = dict(sampler=dict(type='SeededInfiniteSampler'))
+train_dataloader = dict(batch_size=16, sampler=dict(type='SeededInfiniteSampler'))
 custom_hooks = [dict(type='IterationSeedHook'), dict(type='ThroughputHook'), dict(type='SignalHook', interval=25)]
 val_cfg = val_dataloader = val_evaluator = None
