@@ -73,17 +73,29 @@ def pretrain(photographs, tool, monkeypatch, tmp_path):
     return run
 
 
+@pytest.fixture(scope='module')
+def finished_runs():
+    return []
+
+
+@pytest.fixture
+def finished(finished_runs, pretrain):
+    """A run of two epochs, the same for all tests of this module."""
+    if not finished_runs:
+        finished_runs.append(pretrain('finished'))
+    return finished_runs[0]
+
+
 def state_of(path):
     return torch.load(path, weights_only=False)['state_dict']
 
 
-def test_training_validation_and_test_by_path(pretrain, tool, tmp_path):
-    run = pretrain('run')
-    records = read_records(run)
+def test_training_validation_and_test_by_path(finished, tool, tmp_path):
+    records = read_records(finished)
     training = [record for record in records if 'loss' in record]
     assert len(training) == 4  # 16 pictures, 2 epochs
     assert all(record['images_per_s'] > 0 for record in training)
-    assert re.search(r'images_per_s: [\d.]+', next(run.glob('*/*.log')).read_text())
+    assert re.search(r'images_per_s: [\d.]+', next(finished.glob('*/*.log')).read_text())
     signals = [record for record in records if 'signal/main/0.0' in record]
     assert [record['step'] for record in signals] == [2, 4]
     names = {name for name in signals[0] if name.startswith('signal/main')}
@@ -91,14 +103,14 @@ def test_training_validation_and_test_by_path(pretrain, tool, tmp_path):
     validations = [record for record in records if 'masked_l1' in record]
     assert len(validations) == 2
     # Pictures of the 1st, 4th and 7th of 7, at each validation.
-    assert len(list(run.glob('*/vis_data/vis_image/*.png'))) == 6
+    assert len(list(finished.glob('*/vis_data/vis_image/*.png'))) == 6
 
     # The last checkpoint, by its path, gives the last validation's figures: masks are fixed.
     out, pictures = tmp_path / 'scores.json', tmp_path / 'pictures'
+    switches = ['--work-dir', tmp_path / 'test', '--out', out, '--show-dir', pictures]
     status, errors = tool(
-        'test', PRETRAINING, run / 'epoch_2.pth', '--work-dir', tmp_path / 'test', '--out', out,
-        '--show-dir', pictures, '--cfg-options', *SHORT,
-    )  # fmt: skip
+        'test', PRETRAINING, finished / 'epoch_2.pth', *switches, '--cfg-options', *SHORT
+    )
     assert status == 0, errors
     metrics = json.loads(out.read_text())['metrics']
     for name in ('masked_l1', 'mean_colour_l1'):
@@ -106,12 +118,11 @@ def test_training_validation_and_test_by_path(pretrain, tool, tmp_path):
     assert len(list(pictures.glob('*.png'))) == 7
 
 
-def test_learning_rate_follows_the_batch(pretrain):
+def test_learning_rate_follows_the_batch(finished, pretrain):
     """The recipe is for 32 images; these runs have 8."""
-    plain = pretrain('plain', epochs=1)
     scaled = pretrain('scaled', switches=['--auto-scale-lr'], epochs=1)
-    one, other = ([r['lr'] for r in read_records(run) if 'lr' in r] for run in (plain, scaled))
-    assert other == pytest.approx([rate * 8 / 32 for rate in one])
+    one, other = ([r['lr'] for r in read_records(run) if 'lr' in r] for run in (finished, scaled))
+    assert len(other) == 2 and other == pytest.approx([rate * 8 / 32 for rate in one[:2]])
 
 
 @pytest.mark.slow
@@ -156,14 +167,13 @@ def test_every_task_starts_from_a_pretrained_encoder(config, options, tmp_path):
     assert other.backbone.reference_windows == ((6, 6), (6, 6), (6, 6), (3, 3))
 
 
-def test_fine_tuning_from_it_trains(pretrain, tool, tmp_path):
-    run = pretrain('run', epochs=1)
+def test_fine_tuning_from_it_trains(finished, tool, tmp_path):
     options = (
         NARROW, 'model.head.in_channels=128', 'train_dataloader.num_workers=0',
         'val_dataloader.num_workers=0', 'train_dataloader.batch_size=4', 'train_cfg.max_epochs=1',
         'train_cfg.val_interval=1', 'default_hooks.logger.interval=1',
         'model.head.num_classes=2', 'model.data_preprocessor.num_classes=2',
-        f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{run}/epoch_1.pth")',
+        f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{finished}/epoch_2.pth")',
         '+optim_wrapper.paramwise_cfg=dict(layer_decay_rate=0.5)',
     )  # fmt: skip
     status, errors = tool(
@@ -178,15 +188,13 @@ def test_fine_tuning_from_it_trains(pretrain, tool, tmp_path):
     assert any('accuracy/top1' in record for record in read_records(tmp_path / 'tuned'))
 
 
-def test_pictures_of_the_tools(pretrain, photographs, tool, tmp_path):
-    run = pretrain('run', epochs=1)
+def test_pictures_of_the_tools(finished, photographs, tool, tmp_path):
+    run, weights = finished, finished / 'epoch_2.pth'
     images = sorted(photographs.glob('facade/images/validation/*.jpg'))[:2]
     out = tmp_path / 'reconstructions.png'
     reconstruct = '../projects/simmim/tools/reconstruct'
     options = ['--cfg-options', *SHORT[:2]]
-    status, errors = tool(
-        reconstruct, PRETRAINING, run / 'epoch_1.pth', *images, '--out', out, *options
-    )
+    status, errors = tool(reconstruct, PRETRAINING, weights, *images, '--out', out, *options)
     assert status == 0, errors
     with Image.open(out) as picture:
         assert picture.width > 600 and picture.height > 500
@@ -198,14 +206,14 @@ def test_pictures_of_the_tools(pretrain, photographs, tool, tmp_path):
 
     # A user's mistakes.
     for arguments, message in (
-        ([PRETRAINING, run / 'epoch_1.pth', 'none.jpg', '--out', out, *options], 'does not exist'),
+        ([PRETRAINING, weights, 'none.jpg', '--out', out, *options], 'does not exist'),
         ([PRETRAINING, run / 'none.pth', *images, '--out', out, *options], 'cannot read'),
         (
             [CONFIGS / 'swinv2-nano-w6_15e_flowers-96.py', 'x.pth', *images, '--out', out],
             'not a MaskedImageModel',
         ),
         (
-            [PRETRAINING, run / 'epoch_1.pth', *images, '--out', out, *options,
+            [PRETRAINING, weights, *images, '--out', out, *options,
              'test_dataloader.dataset.datasets.0.pipeline.3.input_size=32'],
             'do not fit images',
         ),
@@ -215,7 +223,7 @@ def test_pictures_of_the_tools(pretrain, photographs, tool, tmp_path):
     status, errors = tool(
         '../projects/simmim/tools/signal_of_runs', run, '--step', 7, '--out', tmp_path / 'x.png'
     )
-    assert status == 1 and 'logged amplitudes at 2' in errors
+    assert status == 1 and 'logged amplitudes at 2, 4' in errors
 
 
 @pytest.mark.slow
@@ -236,10 +244,7 @@ def test_two_processes_train_and_test_as_one_does(photographs, subprocess_enviro
     run('tools/dist_train.sh', PRETRAINING, '2', '--work-dir', work_dir, *options)
     training = [record for record in read_records(work_dir) if 'loss' in record]
     assert len(training) == 2  # 16 pictures, 2 processes of 4
-    assert (
-        'world_size: 2' in (log := next(work_dir.glob('*/*.log')).read_text())
-        or 'GPU number: 2' in log
-    )
+    assert '; 2 x CPU; ' in next(work_dir.glob('*/*.log')).read_text()
     scores = {}
     for number in ('1', '2'):
         out = tmp_path / f'{number}.json'
@@ -282,7 +287,8 @@ def test_v1_recorder_measures_what_is_added():
     seen = {}
     block.register_forward_hook(lambda _m, inputs, out: seen.update(x=inputs[0], out=out))
     with recorder.watching(model), torch.no_grad():
-        model.eval()(torch.randn(2, 3, 32, 32))
+        model.eval()
+        model(torch.randn(2, 3, 32, 32))
         x = seen['x']
         attention = block.attn(block.norm1(x), (8, 8))
         mlp = seen['out'] - (x + attention)
