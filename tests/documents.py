@@ -157,7 +157,7 @@ class Workplace:
         name = next(word for word in words if word.endswith('.py') and 'tools/' not in word)
         if re.search(r'train_cfg\.max_(iters|epochs)=', command):
             return command
-        train_cfg = Config.fromfile(self.root / name).train_cfg
+        train_cfg = Config.fromfile(self.root / name, import_custom_modules=False).train_cfg
         options = ' '.join(SHORT[train_cfg.type])
         if '--cfg-options' in command:
             command = command.replace('--cfg-options', f'--cfg-options {options}')

@@ -1,5 +1,5 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Look at SwinV2 weights of any known layout, translate them, compare them, or fix their windows.
+"""Look at SwinV2 weights of any known layout, translate, compare or join them, or fix windows.
 
 FILE is a .pth or .safetensors file, a folder of Hugging Face, a URL, or the name of a released
 model such as swinv2-base-w12-192_in22k.
@@ -8,8 +8,9 @@ model such as swinv2-base-w12-192_in22k.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from swinv2_mm.command_line import WEIGHTS, add_command, add_trust, new_parser, parse
+from swinv2_mm.command_line import FOLDERS, WEIGHTS, add_command, add_trust, new_parser, parse
 
 
 def _window(text: str) -> tuple[int, int]:
@@ -30,6 +31,7 @@ def parse_args() -> argparse.Namespace:
         python tools/checkpoint.py convert iter_900.pth folder --layout huggingface
         python tools/checkpoint.py diff a.pth b.safetensors --tolerance 1e-6
         python tools/checkpoint.py bake iter_900.pth fixed.safetensors --window-size 16
+        python tools/checkpoint.py consolidate work_dirs/NAME/iter_900.pth joined.safetensors
         """,
     )
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -58,6 +60,12 @@ def parse_args() -> argparse.Namespace:
         required=True,
         help='in tokens, one for all stages or one for each: 16, or 16x8 (height x width)',
     )
+    join = add_command(
+        commands, 'consolidate', 'write the weights of a sharded checkpoint, a folder, as one file'
+    )
+    join.add_argument('folder', type=Path, help='a sharded checkpoint').completer = FOLDERS
+    join.add_argument('out', type=Path, help='.safetensors')
+    join.set_defaults(trust_checkpoint=False)
     return parse(parser)
 
 
@@ -89,6 +97,7 @@ from swinv2_mm.checkpoint import CheckpointError, save_pretrained
 from swinv2_mm.checkpoint.building import LoadedModel, model_of
 from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.checkpoint.report import LoadReport, format_window
+from swinv2_mm.checkpoint.sharded import consolidate
 from swinv2_mm.core import ARCHITECTURES
 from swinv2_mm.core.backbone import WindowSize
 from swinv2_mm.engine.launch import run_tool
@@ -230,7 +239,20 @@ def run_bake(args: argparse.Namespace) -> None:
     print(f'outputs agree to {worst:.2g} of their largest value ({side} x {side} px)')
 
 
-COMMANDS = {'inspect': run_inspect, 'convert': run_convert, 'diff': run_diff, 'bake': run_bake}
+def run_consolidate(args: argparse.Namespace) -> None:
+    """Write the weights of a sharded checkpoint as one file."""
+    num_tensors = consolidate(args.folder, args.out)
+    size_mb = args.out.stat().st_size / 1e6
+    print(f'{args.out}: {num_tensors} tensors, {size_mb:.1f} MB')
+
+
+COMMANDS = {
+    'inspect': run_inspect,
+    'convert': run_convert,
+    'diff': run_diff,
+    'bake': run_bake,
+    'consolidate': run_consolidate,
+}
 
 
 def main() -> None:

@@ -1,5 +1,9 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Train a detector, segmentor or classifier from a config."""
+"""Train a detector, segmentor or classifier from a config.
+
+Exit status: 0 after the last iteration; 75 if SIGTERM or SIGUSR1 came before it and all is saved
+(go on with --resume); 1 after an error; 130 after Ctrl-C. See docs/fault_tolerance.md.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CKPT',
-        help='go on from CKPT, or, without one, from the newest checkpoint in the work dir',
+        help='go on from CKPT, or, without one, from the newest readable one in the work dir',
     ).completer = WEIGHTS
     run.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
     run.add_argument(
@@ -59,11 +63,7 @@ from mmengine.config import Config
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.config_file import check_data, load_config
-from swinv2_mm.engine.launch import (
-    build_runner,
-    naming_broken_annotations,
-    run_tool,
-)
+from swinv2_mm.engine.launch import build_runner, naming_broken_annotations, run_tool
 from swinv2_mm.errors import UserError
 
 
