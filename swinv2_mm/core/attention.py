@@ -7,10 +7,10 @@ from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_backends import BACKENDS, Backend, resolve_backend
+from .linear import Linear, linear
 from .position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
 from .windows import Size, WindowGrid
 
@@ -58,7 +58,7 @@ class WindowAttention(nn.Module):
         self._tables: dict[tuple, _KeptTable] = {}
 
         self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.empty(dim))
         self.v_bias = nn.Parameter(torch.empty(dim))
         if position_bias == 'table':
@@ -71,7 +71,7 @@ class WindowAttention(nn.Module):
                 nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
             )
             self.add_module(_BIAS_NETWORKS[position_bias], mlp)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -178,7 +178,7 @@ class WindowAttention(nn.Module):
             (B, H, W, C) -> (B, H, W, C)
         """
         qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        qkv = F.linear(x, self.qkv.weight, qkv_bias)
+        qkv = linear(x, self.qkv.weight, qkv_bias)
         # Logits reach 100: half precision there, and in the bias network, costs accuracy.
         device = x.device.type
         # Not entered without need: the meta device knows no autocast.

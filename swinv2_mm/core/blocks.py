@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import Backend, WindowAttention
+from .linear import Linear, LinearGelu
 from .position_bias import PositionBias
 from .windows import Size, Tiling, WindowGrid, window_grid
 
@@ -53,12 +54,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
-        self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
+        self.fc1 = LinearGelu(dim, _MLP_RATIO * dim)
+        self.fc2 = Linear(_MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class SwinBlock(nn.Module):
@@ -134,7 +135,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
