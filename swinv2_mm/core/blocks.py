@@ -126,7 +126,11 @@ class PatchEmbed(nn.Module):
             (B, in_channels, H_px, W_px) -> (B, ceil(H_px / p), ceil(W_px / p), C)
         """
         p = self.proj.stride[0]
-        x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        if torch.compiler.is_compiling():
+            # One graph for all sizes: the convolution drops what is too much.
+            x = F.pad(x, (0, p - 1, 0, p - 1))
+        elif x.shape[2] % p or x.shape[3] % p:
+            x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
@@ -141,9 +145,16 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
         b, h, w, c = x.shape
-        x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
+        height, width = (h + 1) // 2, (w + 1) // 2
+        if torch.compiler.is_compiling():
+            # One graph for all sizes, odd and even.
+            x = F.pad(x, (0, 0, 0, 1, 0, 1))
+            for axis, side in enumerate((height, width), start=1):
+                x = x.index_select(axis, torch.arange(2 * side, device=x.device))
+        elif h % 2 or w % 2:
+            x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
         # Official order of the four: top left, bottom left, top right, bottom right.
-        x = x.reshape(b, (h + 1) // 2, 2, (w + 1) // 2, 2, c).permute(0, 1, 3, 4, 2, 5)
+        x = x.reshape(b, height, 2, width, 2, c).permute(0, 1, 3, 4, 2, 5)
         return self.norm(self.reduction(x.flatten(3)))
 
 
