@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core import (
     SwinTransformerV2,
@@ -558,6 +559,30 @@ def test_bias_network_runs_once_in_eval(runs, mode):
         assert len(runs) == NUM_BLOCKS
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('backend', ['auto', 'sequential'])
+def test_a_second_forward_computes_no_constant_again(constants, backend):
+    """Token numbers, segments, masks, coordinates, bias tables, the bias of the linear layers."""
+    model = random_model(attention=backend).eval()
+    names = set()
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    makers = {'arange', 'remainder', 'where', 'log2', 'sigmoid', 'cat'}
+    with torch.no_grad():
+        with Record():
+            model(IMAGE)
+        assert makers <= names
+        names.clear()
+        with Record():
+            model(IMAGE)
+    assert not makers & names
+    # And what it does compute has been seen.
+    assert 'index_select' in names
 
 
 def test_bias_network_runs_always_where_it_learns(runs):
