@@ -25,7 +25,7 @@ def draw_layers(root: nn.Module) -> None:
             nn.init.trunc_normal_(module.weight, std=_INIT_STD)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.LayerNorm, nn.Conv2d)):
+        elif isinstance(module, (nn.LayerNorm, nn.Conv2d, nn.Conv3d)):
             module.reset_parameters()
 
 
@@ -143,19 +143,20 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
-        b, h, w, c = x.shape
+        """(..., H, W, C) -> (..., ceil(H / 2), ceil(W / 2), 2C)."""
+        *others, h, w, c = x.shape
         height, width = (h + 1) // 2, (w + 1) // 2
         if torch.compiler.is_compiling():
             # One graph for all sizes, odd and even.
             x = F.pad(x, (0, 0, 0, 1, 0, 1))
-            for axis, side in enumerate((height, width), start=1):
+            for axis, side in ((-3, height), (-2, width)):
                 x = x.index_select(axis, torch.arange(2 * side, device=x.device))
         elif h % 2 or w % 2:
             x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
         # Official order of the four: top left, bottom left, top right, bottom right.
-        x = x.reshape(b, height, 2, width, 2, c).permute(0, 1, 3, 4, 2, 5)
-        return self.norm(self.reduction(x.flatten(3)))
+        x = x.reshape(*others, height, 2, width, 2, c)
+        x = x.transpose(-4, -3).transpose(-3, -2)
+        return self.norm(self.reduction(x.flatten(-3)))
 
 
 class Stage(nn.Module):
@@ -212,7 +213,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks, without the merging: (B, H, W, C) -> (B, H, W, C)."""
-        size = (x.shape[1], x.shape[2])
+        size = tuple(x.shape[1:-1])
         for block in self.blocks:
             grid = window_grid(size, window=self.window, shifted=block.shifted, tiling=self.tiling)
             if self.with_cp and torch.is_grad_enabled():
