@@ -24,11 +24,8 @@ def test_two_processes_train(tmp_path, subprocess_environment):
         'default_hooks.checkpoint.interval=3',
         'default_hooks.logger.interval=1',
     ]
-    environment = {
-        **subprocess_environment,
-        'PYTHON': sys.executable,
-        'MASTER_PORT': str(free_port()),
-    }
+    port = str(free_port())
+    environment = {**subprocess_environment, 'PYTHON': sys.executable, 'MASTER_PORT': port}
     done = subprocess.run(
         ['tools/dist_train.sh', config, '2', '--work-dir', tmp_path, '--cfg-options', *options],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,

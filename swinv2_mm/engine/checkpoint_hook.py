@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import gather_object, get_rank, get_world_size, is_main_process
@@ -36,6 +38,10 @@ class SafeCheckpointHook(CheckpointHook):
     _epoch, _epoch_start = 0, 0
     saved_at = -1  # iterations trained when it last saved
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._best_before: dict[str, str] = {}
+
     def before_train(self, runner: Runner) -> None:
         """Clear up after saves that were killed, and catch up on a validation."""
         super().before_train(runner)
@@ -43,8 +49,10 @@ class SafeCheckpointHook(CheckpointHook):
             for part in Path(self.out_dir).glob('.*.part'):
                 runner.logger.info(f'{part.name} is left of a save that was interrupted: removed')
                 discard(part)
-        if runner._resume and runner.iter > 0 and _is_validation_due(runner):
-            runner.val_loop.run()
+        if runner._resume:
+            self._remove(runner.message_hub.runtime_info.get('expired_ckpts', ()))
+            if runner.iter > 0 and _is_validation_due(runner):
+                runner.val_loop.run()
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Note where the epoch begins."""
@@ -89,18 +97,18 @@ class SafeCheckpointHook(CheckpointHook):
             _restore_gradients(runner, gradients)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        expired = []
+        expired = [PREEMPTED, *self._replaced_best(runner)]
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                expired = [self.filename_tmpl.format(self.keep_ckpt_ids.popleft())]
+                expired.append(self.filename_tmpl.format(self.keep_ckpt_ids.popleft()))
             self.keep_ckpt_ids.append(step)
             # Part of what is saved: a resumed run goes on to count from here.
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        self._save(runner, self.filename_tmpl.format(step), meta=meta)
-        for name in (*expired, PREEMPTED):
-            self._remove(self.file_backend.join_path(self.out_dir, name))
+        self._save(runner, self.filename_tmpl.format(step), meta=meta, expired=expired)
 
-    def _save(self, runner: Runner, name: str, *, meta: dict) -> None:
+    def _save(self, runner: Runner, name: str, *, meta: dict, expired: Sequence[str] = ()) -> None:
+        # Part of what is saved: a run that is killed before they are removed does it later.
+        runner.message_hub.update_info('expired_ckpts', list(expired))
         self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         self._gradients = _gathered_gradients(runner) if self.save_optimizer else None
@@ -121,31 +129,35 @@ class SafeCheckpointHook(CheckpointHook):
             # For other tools; our own runner looks for the newest file that can be read.
             last = Path(runner.work_dir, 'last_checkpoint')
             write_whole(last, lambda part: part.write_text(self.last_ckpt))
+        self._remove(expired)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best:
             return
-        if len(self.key_indicators) == 1:
-            paths, keys = vars(self), ['best_ckpt_path']
-        else:
-            paths, keys = self.best_ckpt_path_dict, self.key_indicators
-        # What it does not know of, it does not delete beforehand.
-        before = {key: paths.get(key) for key in keys}
-        paths.update(dict.fromkeys(keys))
+        self._best_before = self._best(runner)
+        # What MMEngine does not know of, it does not delete beforehand.
+        self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(self.key_indicators)
         super()._save_best_checkpoint(runner, metrics)
-        for key, old in before.items():
-            if paths[key] is None:
-                paths[key] = old
-            elif old and old != paths[key]:
-                self._remove(old)
+        self._remove(self._replaced_best(runner))
+        self._best_before, known = {}, runner.message_hub.runtime_info
+        self.best_ckpt_path = known.get('best_ckpt')
+        self.best_ckpt_path_dict = {k: known.get(f'best_ckpt_{k}') for k in self.key_indicators}
 
-    def _remove(self, path: str) -> None:
-        if not is_main_process():
-            return
-        if self.file_backend.isfile(path):
-            self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):  # of a sharded checkpoint
-            self.file_backend.rmtree(path)
+    def _best(self, runner: Runner) -> dict[str, str]:
+        known = runner.message_hub.runtime_info
+        return {key: Path(known[key]).name for key in known if key.startswith('best_ckpt')}
+
+    def _replaced_best(self, runner: Runner) -> list[str]:
+        now = self._best(runner)
+        return [name for key, name in self._best_before.items() if now[key] != name]
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in names if is_main_process() else ():
+            path = self.file_backend.join_path(self.out_dir, name)
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):  # of a sharded checkpoint
+                self.file_backend.rmtree(path)
 
 
 def _trained(runner: Runner) -> int:

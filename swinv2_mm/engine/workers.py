@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -13,14 +15,22 @@ from torch.utils.data import DataLoader
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
+_PR_SET_PDEATHSIG = 1
+
+
 def shield_workers(loader: DataLoader) -> None:
-    """Have the workers of a loader ignore what is sent to every process of a job."""
+    """Have the workers of a loader ignore what is sent to every process of a job, and end with it.
+
+    Of themselves they stay for ever if the training is killed while they hand over a batch.
+    """
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
 
 def _start_worker(initialise: Callable[[int], object] | None, worker_id: int) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if initialise is not None:
         initialise(worker_id)
 
