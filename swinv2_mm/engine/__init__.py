@@ -4,13 +4,17 @@ from .checkpoint_hook import SafeCheckpointHook
 from .epoch_loop import ResumableEpochLoop
 from .non_finite import NonFiniteHook
 from .optimizer import SwinV2OptimWrapperConstructor
+from .optimizer_state import OptimizerStateHook
+from .precision import Bfloat16OptimWrapper
 from .preemption import PreemptionHook
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
 from .throughput import ThroughputHook
 
 __all__ = [
+    'Bfloat16OptimWrapper',
     'IterationSeedHook',
     'NonFiniteHook',
+    'OptimizerStateHook',
     'PreemptionHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',

@@ -13,10 +13,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
+from torch.distributed.tensor import DTensor
 
-from swinv2_mm.checkpoint.saving import write_whole
+from swinv2_mm.checkpoint.saving import discard, write_whole
 
 from .epoch_loop import ResumableEpochLoop
+from .sharding import cut
 
 # What is saved between two regular checkpoints, and goes when the next of those is safe.
 PREEMPTED = 'preempted.pth'
@@ -46,7 +48,7 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process():
             for part in Path(self.out_dir).glob('.*.part'):
                 runner.logger.info(f'{part.name} is left of a save that was interrupted: removed')
-                part.unlink()
+                discard(part)
         if runner._resume:
             self._remove(runner.message_hub.runtime_info.get('expired_ckpts', ()))
             if runner.iter > 0 and _is_validation_due(runner):
@@ -183,7 +185,11 @@ def _gathered_gradients(runner: Runner) -> list[dict[str, torch.Tensor]] | None:
     if getattr(wrapper, '_accumulative_counts', 1) == 1 or wrapper.should_update():
         return None
     parameters = _bare(runner.model).named_parameters()
-    own = {name: p.grad.cpu() for name, p in parameters if p.grad is not None}
+    own = {name: p.grad for name, p in parameters if p.grad is not None}
+    if any(isinstance(gradient, DTensor) for gradient in own.values()):
+        # Shards, which have been exchanged: they are put together as the weights are.
+        return [own]
+    own = {name: gradient.cpu() for name, gradient in own.items()}
     # As long as processes accumulate, their gradients differ.
     return gather_object(own) if get_world_size() > 1 else [own]
 
@@ -196,7 +202,9 @@ def _restore_gradients(runner: Runner, gradients: list[dict[str, torch.Tensor]])
         own = {name: sum(g[name] for g in gradients) / len(gradients) for name in gradients[0]}
     for name, parameter in _bare(runner.model).named_parameters():
         if name in own:
-            parameter.grad = own[name].to(parameter.device)
+            value = own[name].to(parameter.device)
+            is_whole = isinstance(parameter, DTensor) and not isinstance(value, DTensor)
+            parameter.grad = cut(value, like=parameter) if is_whole else value
 
 
 def _bare(model: nn.Module) -> nn.Module:

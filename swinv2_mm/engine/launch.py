@@ -24,6 +24,7 @@ from .config_file import annotation_files
 from .console import quiet_console
 from .failures import explanation
 from .log_backends import add_log_backends
+from .parallel import apply_parallel
 from .runner import CheckedRunner
 from .workers import end_workers
 
@@ -70,11 +71,11 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
-        # MMEngine's own start-up asks for a GPU, and its wrapper for device ids.
+        # MMEngine's own start-up asks for a GPU.
         if cfg.launcher != 'pytorch':
             raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
         torch.distributed.init_process_group('gloo', timeout=_timeout(cfg))
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+    apply_parallel(cfg)
     add_log_backends(cfg)
     try:
         return CheckedRunner.from_cfg(cfg)

@@ -16,6 +16,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from swinv2_mm.checkpoint.saving import write_whole
 from swinv2_mm.errors import UserError
@@ -158,7 +159,12 @@ class NonFiniteHook(Hook):
 
     def _gradients(self) -> dict[str, Tensor]:
         parameters = _bare(self._runner.model).named_parameters()
-        return {name: p.grad for name, p in parameters if p.grad is not None}
+        # Of shards, this process's own.
+        return {
+            name: p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad
+            for name, p in parameters
+            if p.grad is not None
+        }
 
 
 def _bare(model: nn.Module) -> nn.Module:

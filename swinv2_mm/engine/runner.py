@@ -20,17 +20,18 @@ from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.report import shortened
-from swinv2_mm.checkpoint.saving import publish
+from swinv2_mm.checkpoint.saving import discard, publish
 from swinv2_mm.errors import UserError
 
 from .console import environment_summary, tidy
+from .parallel_runner import ParallelRunner
 from .seeding import seed_samples
 from .training_state import check_resumable, newest_readable, read_checkpoint
 from .workers import shield_workers
 
 
 @RUNNERS.register_module()
-class CheckedRunner(Runner):
+class CheckedRunner(ParallelRunner):
     """MMEngine's Runner for weights from anywhere.
 
     MMEngine falls back to running the code in a pickle, executes the config text of a
@@ -73,6 +74,7 @@ class CheckedRunner(Runner):
         checkpoint = read_checkpoint(filename, map_location=map_location)
         if self._resume and self._is_training():
             check_resumable(checkpoint, filename=filename)
+        self.complete(checkpoint, filename=filename)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         state_dict = _revised(checkpoint, revise_keys)
         # What is tested or resumed has been trained: nothing of it is fresh, or mapped.
@@ -154,7 +156,7 @@ class CheckedRunner(Runner):
             ) from error
         finally:
             if is_main_process():
-                part.unlink(missing_ok=True)
+                discard(part)
 
     def _load_foreign(
         self, model: torch.nn.Module, filename: str, *, class_map: str | None

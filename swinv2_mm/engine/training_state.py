@@ -11,6 +11,7 @@ from mmengine.logging import HistoryBuffer
 
 from swinv2_mm.checkpoint import CheckpointError
 from swinv2_mm.checkpoint.reading import local_path, read_file
+from swinv2_mm.checkpoint.sharded import REST, is_sharded
 from swinv2_mm.errors import UserError
 
 
@@ -36,12 +37,14 @@ _SAFE_TYPES = [
 def read_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> dict:
     """Read weights or a training checkpoint, without its config text, which MMEngine would run.
 
+    Of a sharded one: what lies beside the tensors.
+
     Raises:
         CheckpointError: If it cannot be read, or holds no names.
     """
-    checkpoint, _ = read_file(
-        local_path(filename), safe_globals=_SAFE_TYPES, map_location=map_location
-    )
+    folder = Path(filename)
+    path = folder / REST if is_sharded(folder) else local_path(filename)
+    checkpoint, _ = read_file(path, safe_globals=_SAFE_TYPES, map_location=map_location)
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'checkpoint {filename} holds no weights')
     if isinstance(meta := checkpoint.get('meta'), dict):
