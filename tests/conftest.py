@@ -1,5 +1,6 @@
 import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,12 @@ def tool(monkeypatch, capsys):
 @pytest.fixture
 def subprocess_environment(use_data):
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'SWINV2_DATA': str(use_data)}
+
+
+@pytest.fixture
+def with_loss_scaler(monkeypatch):
+    """Settings of an optimiser wrapper that scales the loss, on a CPU; takes the scaler's."""
+    amp = 'mmengine.optim.optimizer.amp_optimizer_wrapper'
+    monkeypatch.setattr(f'{amp}.is_cuda_available', lambda: True)
+    monkeypatch.setattr(f'{amp}.GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+    return "type='LossScaledOptimWrapper', dtype='bfloat16', loss_scale=dict(init_scale={})"
