@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import signal
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def tool(monkeypatch, capsys):
     from mmengine.logging import MMLogger
 
     from swinv2_mm.engine.launch import run_tool
+    from swinv2_mm.engine.workers import STOP_SIGNALS
 
     def run(name, *arguments):
         spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
@@ -69,10 +71,15 @@ def tool(monkeypatch, capsys):
             logger.handlers.clear()
         MMLogger._instance_dict.clear()
         status = 0
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         try:
             run_tool(module.main)
         except SystemExit as stop:
             status = stop.code
+        finally:
+            # A training that ends early leaves its own, and processes that are started inherit.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         run.printed, errors = capsys.readouterr()
         return status, errors
 
