@@ -31,8 +31,8 @@ NUM_DEFAULT, NUM_SLOW, NUM_TRITON = 60, 1000, 120
 # Every fifth configuration is a whole backbone.
 BACKBONE_EVERY = 5
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-# Not 1: the cosine of numbers is their sign, and its gradient is what rounding leaves of a difference
-# of terms that may be beyond float16.
+# Not 1: the cosine of numbers is their sign, and its gradient is what rounding leaves of a
+# difference of terms that may be beyond float16.
 _HEAD_DIMS = (2, 4, 8, 16, 32)
 # What a map or an image shows.
 CONTENTS = ('random', 'equal', 'zero', 'half padding', 'one token', 'tiny and huge')

@@ -1,0 +1,247 @@
+"""Bad data ends in one line or is left out; nothing hangs, crashes, runs or leaves the work dir."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+from contextlib import contextmanager
+from functools import cache
+from types import SimpleNamespace
+
+import cv2
+import hostile_files
+import numpy as np
+import pytest
+from conftest import ROOT
+from hostile_files import CASES, ERROR, READ, REFUSED
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from PIL import Image
+
+import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
+from swinv2_mm.datasets.bad_data import HINT, policy_of
+from swinv2_mm.datasets.images import read_image
+from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.engine.data_guard import guard_data
+from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.inference.test_images import build_preparation, prepare_config
+
+LEAVES = {
+    'detection': 'cascade-mask-rcnn_swinv2-nano-w8_digits.py',
+    'segmentation': 'upernet_swinv2-nano-w8_digits.py',
+    'classification': 'swinv2-nano-w8_digits.py',
+}
+# Which libraries read what a group of cases breaks.
+TASKS = {
+    'image': tuple(LEAVES),
+    'listed image': ('detection',),
+    'name': ('detection',),
+    'COCO file': ('detection',),
+    'label map': ('segmentation',),
+    'class folders': ('classification',),
+    'list of files': ('classification',),
+}
+LONGEST_S = 60
+PLACEHOLDER = '/the/data/root'
+each_case = pytest.mark.parametrize('case', CASES, ids=str)
+
+
+@contextmanager
+def time_limit(seconds):
+    """Fail instead of waiting for ever."""
+
+    def stop(*_):
+        raise TimeoutError(f'hangs for {seconds} s')
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope='module')
+def few(digits_root, tmp_path_factory):
+    """The digits with two images each for training and validation, and one a class."""
+    source, root = digits_root / 'digits', tmp_path_factory.mktemp('few') / 'digits'
+    for split in hostile_files.SPLITS:
+        coco = json.loads((source / 'annotations' / f'{split}.json').read_text())
+        coco['images'] = coco['images'][:2]
+        ids = {image['id'] for image in coco['images']}
+        coco['annotations'] = [a for a in coco['annotations'] if a['image_id'] in ids]
+        (root / 'annotations').mkdir(parents=True, exist_ok=True)
+        (root / 'annotations' / f'{split}.json').write_text(json.dumps(coco))
+        for folder, ending in (('images', 'jpg'), ('label_maps', 'png')):
+            (root / folder / split).mkdir(parents=True)
+            for number in (1, 2):
+                name = f'{folder}/{split}/{number:05}.{ending}'
+                shutil.copy(source / name, root / name)
+        for path in (source / 'folders' / split).iterdir():
+            target = root / 'folders' / split / path.name
+            target.mkdir(parents=True)
+            for image in sorted(path.iterdir())[:2]:
+                shutil.copy(image, target)
+    return root
+
+
+@pytest.fixture
+def root(few, tmp_path, monkeypatch):
+    """A copy of them that a test may break, found through SWINV2_DATA."""
+    monkeypatch.setenv('SWINV2_DATA', str(tmp_path / 'data'))
+    return shutil.copytree(few, tmp_path / 'data' / 'digits')
+
+
+@cache
+def config_text(task):
+    """A config as JSON, read once: that takes a third of a second."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('SWINV2_DATA', PLACEHOLDER)
+        return json.dumps(load_config(str(ROOT / 'configs' / task / LEAVES[task])).to_dict())
+
+
+def config_of(task, case=None, policy='raise'):
+    """A config whose data root is that of the environment."""
+    cfg = Config(json.loads(config_text(task).replace(PLACEHOLDER, os.environ['SWINV2_DATA'])))
+    cfg.bad_data = policy
+    if case is not None and case.group == 'list of files':
+        cfg.merge_from_dict(dict(list_options(cfg)))
+    return cfg
+
+
+def list_options(cfg):
+    """Have class folders read by a list."""
+    for split, loader in (('train', 'train'), ('val', 'val'), ('val', 'test')):
+        dataset = cfg[f'{loader}_dataloader'].dataset
+        yield f'{loader}_dataloader.dataset.ann_file', f'../{split}.txt'
+        assert dataset.data_prefix == split
+
+
+def guarded(cfg, part, work_dir):
+    """The data set of a loader as tools/train.py and tools/test.py guard it."""
+    settings = dict(dataset=cfg[f'{part}_dataloader'].dataset)
+    runner = SimpleNamespace(
+        cfg=cfg, work_dir=str(work_dir), logger=logging.getLogger('guard'), hooks=[],
+        _val_evaluator=cfg.val_evaluator, _test_evaluator=cfg.test_evaluator,
+        **{f'_{part}_dataloader': settings},
+    )  # fmt: skip
+    runner.register_hook = runner.hooks.append
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        guard_data(runner, [part])
+    return settings['dataset'], runner
+
+
+def outcome_of(task, case, part, work_dir):
+    """What becomes of a case in a part of a run, read without a model; and the messages."""
+    messages = []
+
+    def read(policy):
+        cfg = config_of(task, case, policy)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            dataset, runner = guarded(cfg, part, work_dir / policy)
+            assert all(dataset[i] is not None for i in range(len(dataset)))
+            runner.hooks[0].after_test(runner)
+        return dataset
+
+    try:
+        read('raise')
+    except DataError as error:
+        messages.append(str(error))
+    try:
+        read('skip')
+    except DataError as error:
+        assert messages
+        return ERROR, [*messages, str(error)]
+    lines = (work_dir / 'skip' / 'skipped.jsonl').exists()
+    assert lines == bool(messages), 'what is left out is listed, and nothing else'
+    return (REFUSED if messages else READ), messages
+
+
+@each_case
+def test_case(case, root, tmp_path):
+    case.plant(root)
+    for task in TASKS[case.group]:
+        for part in ('train', 'test'):
+            with time_limit(LONGEST_S):
+                outcome, messages = outcome_of(task, case, part, tmp_path / f'{task}-{part}')
+            expected = case.outcome
+            if 'annotated as stored' in case.name and task != 'detection':
+                expected = READ
+            assert outcome == expected, (task, part, messages)
+            for message in messages:
+                assert case.words in message and '\n' not in message and message.isprintable()
+            if outcome == REFUSED:
+                assert HINT in messages[0]
+    assert not list(root.rglob('ran'))
+
+
+@pytest.mark.parametrize('case', [c for c in CASES if c.infer], ids=str)
+def test_case_in_inference(case, tmp_path):
+    file = tmp_path / 'given.jpg'
+    case.plant(tmp_path, file)
+    cfg = config_of('segmentation')
+    prepare_config(cfg)
+    prepare = build_preparation(cfg)
+    with time_limit(LONGEST_S):
+        if case.infer == READ:
+            assert prepare(str(file), 0).image.dtype == np.uint8
+        else:
+            with pytest.raises(DataError) as caught:
+                prepare(str(file), 0)
+            assert case.words in str(caught.value) and str(file) in str(caught.value)
+
+
+def table():
+    """The table of docs/input.md."""
+    lines = ['| input | train | test | infer | |', '|---|---|---|---|---|']
+    for case in CASES:
+        name = f'{case.group}: {case.name}'.replace('|', r'\|')
+        infer = case.infer or '-'
+        lines.append(f'| {name} | {case.outcome} | {case.outcome} | {infer} | {case.remark} |')
+    return '\n'.join(lines)
+
+
+def test_the_document_holds_the_table():
+    print(table())
+    assert table() in (ROOT / 'docs' / 'input.md').read_text()
+
+
+def test_unusual_images_are_read_as_the_field_does(tmp_path):
+    """As OpenCV does, or as Pillow converts."""
+    image, path = hostile_files.picture(), tmp_path / 'image'
+
+    def read(content):
+        path.write_bytes(content)
+        return read_image(str(path)), cv2.imdecode(
+            np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR
+        )
+
+    deep = np.random.default_rng(0).integers(0, 2**16, (9, 7, 3)).astype(np.uint16)
+    for pixels in (deep, deep[:, :, 0]):
+        found, expected = read(cv2.imencode('.png', pixels)[1].tobytes())
+        assert (found == expected).all()
+    for orientation in range(1, 9):
+        found, expected = read(hostile_files.with_orientation(orientation))
+        assert found.shape == expected.shape
+        # The two use JPEG decoders of their own.
+        assert np.abs(found.astype(int) - expected).mean() < 2, orientation
+    for mode in ('L', 'P', 'RGBA', '1', 'CMYK'):
+        converted = image.convert(mode)
+        found, _ = read(hostile_files.encoded(converted, 'TIFF'))
+        assert (found[:, :, ::-1] == np.asarray(converted.convert('RGB'))).all(), mode
+    frames = [Image.new('RGB', (8, 8), colour) for colour in ('red', 'blue')]
+    found, _ = read(
+        hostile_files.encoded(frames[0], 'PNG', save_all=True, append_images=frames[1:])
+    )
+    assert (found == (0, 0, 255)).all()
+
+
+def test_policies():
+    assert policy_of({}, 'train') == 'raise'
+    assert policy_of({'bad_data': {'train': 'skip'}}, 'train') == 'skip'
+    assert policy_of({'bad_data': {'train': 'skip'}}, 'test') == 'raise'
+    for wrong in ('ignore', None, {'train': 'x'}, {'validation': 'skip'}):
+        with pytest.raises(UserError, match='bad_data'):
+            policy_of({'bad_data': wrong}, 'train')
