@@ -329,7 +329,7 @@ def _(file):
         stream.truncate(2**40)
 
 
-def named(name, outcome=READ, *, words='', remark=''):
+def named(name, outcome=READ, *, label=None, words='', remark=''):
     """Register an image whose COCO file gives it another name."""
 
     def plant(root, file=None):
@@ -343,7 +343,7 @@ def named(name, outcome=READ, *, words='', remark=''):
                 assert outcome == REFUSED
             annotate_whole(root, split, (SIDE_PX, SIDE_PX), file_name=name)
 
-    CASES.append(Case('name', repr(name)[1:-1], plant, outcome, None, words, remark))
+    CASES.append(Case('name', label or repr(name)[1:-1], plant, outcome, None, words, remark))
 
 
 named('with a space.jpg')
@@ -352,7 +352,7 @@ named('two\nlines.jpg', remark='escaped in messages')
 named('\x1b[2Jclears the screen.jpg', remark='escaped in messages')
 named('../outside.jpg', remark='read from there; nothing is ever written by such a name')
 named('-rf.jpg')
-named('a' * 300 + '.jpg', REFUSED, words='too long')
+named('a' * 300 + '.jpg', REFUSED, label='of 300 letters', words='too long')
 named('null\0byte.jpg', REFUSED, words='null byte')
 named('half a \ud800 letter.jpg', REFUSED, words='cannot be read')
 

@@ -1,5 +1,7 @@
 """Bad data ends in one line or is left out; nothing hangs, crashes, runs or leaves the work dir."""
 
+import copy
+import gc
 import json
 import logging
 import os
@@ -13,15 +15,20 @@ import cv2
 import hostile_files
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from hostile_files import CASES, ERROR, READ, REFUSED
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.logging import MessageHub
+from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
+from shrinking import as_text, shrink
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
-from swinv2_mm.datasets.bad_data import HINT, policy_of
+from swinv2_mm.datasets.bad_data import policy_of
+from swinv2_mm.datasets.guarded import HINT
 from swinv2_mm.datasets.images import read_image
+from swinv2_mm.engine.checkpoint_hook import SafeCheckpointHook
 from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.errors import DataError, UserError
@@ -63,6 +70,14 @@ def time_limit(seconds):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _quick_collection():
+    """MMEngine collects garbage for every data set: a second each, with all that is imported."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope='module')
 def few(digits_root, tmp_path_factory):
     """The digits with two images each for training and validation, and one a class."""
@@ -95,16 +110,24 @@ def root(few, tmp_path, monkeypatch):
 
 
 @cache
-def config_text(task):
-    """A config as JSON, read once: that takes a third of a second."""
+def config_tree(task):
+    """What is in a config, read once: that takes a third of a second."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('SWINV2_DATA', PLACEHOLDER)
-        return json.dumps(load_config(str(ROOT / 'configs' / task / LEAVES[task])).to_dict())
+        return load_config(str(ROOT / 'configs' / task / LEAVES[task])).to_dict()
+
+
+def moved(node):
+    """A copy of a config whose data root is that of the environment."""
+    if isinstance(node, str):
+        return node.replace(PLACEHOLDER, os.environ['SWINV2_DATA'])
+    if isinstance(node, dict):
+        return {key: moved(value) for key, value in node.items()}
+    return type(node)(map(moved, node)) if isinstance(node, (list, tuple)) else node
 
 
 def config_of(task, case=None, policy='raise'):
-    """A config whose data root is that of the environment."""
-    cfg = Config(json.loads(config_text(task).replace(PLACEHOLDER, os.environ['SWINV2_DATA'])))
+    cfg = Config(moved(config_tree(task)))
     cfg.bad_data = policy
     if case is not None and case.group == 'list of files':
         cfg.merge_from_dict(dict(list_options(cfg)))
@@ -178,7 +201,8 @@ def test_case(case, root, tmp_path):
 
 
 @pytest.mark.parametrize('case', [c for c in CASES if c.infer], ids=str)
-def test_case_in_inference(case, tmp_path):
+def test_case_in_inference(case, tmp_path, monkeypatch):
+    monkeypatch.setenv('SWINV2_DATA', str(tmp_path))
     file = tmp_path / 'given.jpg'
     case.plant(tmp_path, file)
     cfg = config_of('segmentation')
@@ -193,13 +217,131 @@ def test_case_in_inference(case, tmp_path):
             assert case.words in str(caught.value) and str(file) in str(caught.value)
 
 
+# --- the tools themselves -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def small():
+    """Text of a narrow config, and weights, per task."""
+
+    @cache
+    def make(task, with_list):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv('SWINV2_DATA', PLACEHOLDER)
+            case = hostile_files.Case('list of files' if with_list else '', '', None, READ)
+            tree = shrink(config_of(task, case))
+        with DefaultScope.overwrite_default_scope(tree['default_scope']):
+            model = MODELS.build(copy.deepcopy(tree['model']))
+        model.init_weights()
+        return as_text(tree), {'state_dict': model.state_dict(), 'meta': {}}
+
+    return make
+
+
+def names_below(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob('*')}
+
+
+@pytest.mark.slow
+@each_case
+def test_case_in_the_tools(case, root, small, tool, tmp_path):
+    """Training, testing and predicting: exit status, messages, and where files appear."""
+    case.plant(root)
+    task = TASKS[case.group][-1]
+    text, weights = small(task, case.group == 'list of files')
+    config, weights_file, out = tmp_path / 'config.py', tmp_path / 'weights.pth', tmp_path / 'out'
+    config.write_text(text.replace(PLACEHOLDER, str(tmp_path / 'data')))
+    torch.save(weights, weights_file)
+    before = names_below(tmp_path)
+    expected = case.outcome if 'annotated as stored' not in case.name else READ
+    for policy in ('raise', 'skip'):
+        runs = {
+            'train': ['train', config],
+            'test': [
+                'test',
+                config,
+                weights_file,
+                '--show-dir',
+                out / 'shown',
+                '--out',
+                out / 'p.npz',
+            ],
+        }
+        for part, arguments in runs.items():
+            with time_limit(LONGEST_S):
+                status, errors = tool(
+                    *arguments, '--work-dir', out / policy / part, '--cfg-options',
+                    f'bad_data={policy}',
+                )  # fmt: skip
+            assert 'Traceback' not in errors
+            refused = expected == ERROR or (expected == REFUSED and policy == 'raise')
+            assert status == refused, (part, policy, errors[-2000:])
+            if refused:
+                line = errors.strip().splitlines()[-1]
+                assert line.startswith('error: ') and case.words in line
+        if case.infer:
+            file = tmp_path / 'given.jpg'
+            case.plant(tmp_path, file)
+            with time_limit(LONGEST_S):
+                status, errors = tool(
+                    'infer', file, first_good(root), '--config', config, '--weights', weights_file,
+                    '--out', out / policy / 'infer', '--device', 'cpu', '--cfg-options',
+                    f'bad_data={policy}',
+                )  # fmt: skip
+            assert 'Traceback' not in errors
+            assert status == (case.infer != READ and policy == 'raise'), errors[-2000:]
+            file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
+    new = {name for name in names_below(tmp_path) - before if not name.startswith('out')}
+    assert not new
+
+
+def first_good(root):
+    return root / 'images' / 'train' / '00002.jpg'
+
+
+def test_predictions_stay_in_their_folder(small, root, tool, tmp_path):
+    """Whatever files are called."""
+    text, weights = small('classification', False)
+    config, weights_file = tmp_path / 'config.py', tmp_path / 'weights.pth'
+    config.write_text(text.replace(PLACEHOLDER, str(tmp_path / 'data')))
+    torch.save(weights, weights_file)
+    given = tmp_path / 'given' / 'below'
+    given.mkdir(parents=True)
+    files = []
+    for name in (
+        'a b.jpg',
+        'größe.jpg',
+        'two\nlines.jpg',
+        '\x1b[2J.jpg',
+        '...jpg',
+        '..jpg',
+        '-x.jpg',
+    ):
+        shutil.copy(first_good(root), given / name)
+        files.append(given / name)
+    files += [given / '..' / 'below' / 'a b.jpg', given / 'a b.jpg' / '..']
+    before = names_below(tmp_path)
+    status, errors = tool(
+        'infer', *files, '--config', config, '--weights', weights_file, '--device', 'cpu',
+        '--out', tmp_path / 'out', '--cfg-options', 'bad_data=skip',
+    )  # fmt: skip
+    assert status == 0, errors
+    assert all(name.startswith('out') for name in names_below(tmp_path) - before)
+    pictures = list((tmp_path / 'out' / 'pictures').rglob('*.jpg'))
+    assert len(pictures) == len(files) - 1
+    (line,) = (tmp_path / 'out' / 'skipped.jsonl').read_text().splitlines()
+    assert json.loads(line)['file'] == str(files[-1])
+
+
 def table():
     """The table of docs/input.md."""
     lines = ['| input | train | test | infer | |', '|---|---|---|---|---|']
     for case in CASES:
-        name = f'{case.group}: {case.name}'.replace('|', r'\|')
-        infer = case.infer or '-'
-        lines.append(f'| {name} | {case.outcome} | {case.outcome} | {infer} | {case.remark} |')
+        remark = case.remark or (f'"{case.words}"' if case.words else '')
+        name = f'{case.group}: {case.name}'
+        lines.append(
+            f'| {name} | {case.outcome} | {case.outcome} | {case.infer or "-"} | {remark} |'
+        )
     return '\n'.join(lines)
 
 
@@ -245,3 +387,26 @@ def test_policies():
     for wrong in ('ignore', None, {'train': 'x'}, {'validation': 'skip'}):
         with pytest.raises(UserError, match='bad_data'):
             policy_of({'bad_data': wrong}, 'train')
+
+
+def test_a_checkpoint_names_no_file_to_delete(tmp_path):
+    """MMEngine deletes the best checkpoint so far when there is a better one."""
+    for name in ('work/best.pth', 'elsewhere/precious.pth'):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    elsewhere = tmp_path / 'elsewhere'
+    for best, kept in (
+        (tmp_path / 'work' / 'best.pth', True), (elsewhere / 'precious.pth', False),
+        (elsewhere, False), (tmp_path / 'work' / '..' / 'elsewhere' / 'precious.pth', False),
+        (tmp_path / 'work', False), (7, False),
+    ):  # fmt: skip
+        hub = MessageHub.get_instance(f'hub {best}')
+        hub.update_info('best_ckpt', best if best == 7 else str(best))
+        hub.update_info('keep_ckpt_ids', ['../../elsewhere/precious'])
+        runner = SimpleNamespace(
+            work_dir=str(tmp_path / 'work'), message_hub=hub, logger=logging.getLogger('hook')
+        )
+        hook = SafeCheckpointHook(save_best='score', rule='greater', max_keep_ckpts=1)
+        hook.before_train(runner)
+        assert hook.best_ckpt_path == (str(best) if kept else None)
+        assert not hook.keep_ckpt_ids

@@ -18,10 +18,11 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image, ImageFile
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
-from swinv2_mm.datasets.bad_data import GuardedDataset
+from swinv2_mm.datasets.guarded import GuardedDataset
+from swinv2_mm.datasets.image_lists import screen_list
 from swinv2_mm.datasets.images import FORMATS, read_image
 from swinv2_mm.datasets.loading import LoadCheckedAnnotations
-from swinv2_mm.datasets.screening import screen_coco, screen_list
+from swinv2_mm.datasets.screening import screen_coco
 from swinv2_mm.errors import DataError
 
 WIDTH, HEIGHT = 24, 20

@@ -151,7 +151,14 @@ def check_attention(case, backends):
     failures = {}
     for name in backends:
         found = attention_values(case, BACKENDS[name], operands, with_gradient=name != 'flex')
-        failures[name] = broken(found, exact)
+        wanted = exact
+        if name == 'triton' and case.dtype == torch.float16:
+            # A vector without length divides its gradient by 1e-12: that of the kernels' products
+            # of halves, which cancel in float32, is then beyond float16.
+            lengths = qkv.unflatten(-1, (3, case.heads, -1)).double().norm(dim=-1, keepdim=True)
+            is_short = (lengths == 0).expand(*lengths.shape[:-1], case.head_dim).flatten(-3)
+            wanted = {**exact, 'd_qkv': exact['d_qkv'].masked_fill(is_short, torch.inf)}
+        failures[name] = broken(found, wanted)
     return failures
 
 

@@ -8,60 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from swinv2_mm.errors import DataError
 
-from .files import read_bytes, read_json, shown
-from .inspection.catalogue import CATALOGUE
+from .faults import Screened
+from .files import read_json, shown
 from .inspection.coco_file import is_id, read_images
 from .inspection.instances import InstanceChecker
 from .inspection.listing import Entry
 from .inspection.masks import MAX_OVERHANG_RATE, MaskFault, encode
 from .inspection.sources import Source
+from .panoptic_screening import is_number, is_sound_panoptic
 
 # Of one image: what mmdet compares with 200,000 anchors in 8 GB, and bitmaps of that size.
 MAX_INSTANCES = 10_000
 MAX_MASK_BYTES = 8 * 2**30
-# Those after which an entry can be learnt from are left to `tools/dataset.py check`.
-_HARMLESS = {'annotation-repeated', 'annotation-id-zero', 'mask-box-disagree'}
-
-
-class Fault(NamedTuple):
-    """One entry that cannot be used; ``kind`` is a key of the catalogue of faults."""
-
-    kind: str
-    place: str
-    detail: str
-
-    @property
-    def reason(self) -> str:
-        """What is wrong, in words."""
-        detail = f' ({shown(self.detail)})' if self.detail else ''
-        return CATALOGUE[self.kind].what + detail
-
-
-@dataclass
-class Screened:
-    """A file that was looked over.
-
-    Attributes:
-        content: What can be used of it: the lists of a COCO file, or the lines of a text.
-        faults: Of what cannot.
-        with_masks: Whether masks count.
-    """
-
-    content: Any
-    faults: list[Fault] = field(default_factory=list)
-    with_masks: bool = True
-
-    def report(self, kind: str, file: object = '', *, id: object = '', detail: str = '') -> None:
-        """Take a fault as the modules of ``inspection`` report it; ``file`` is known."""
-        is_harmless = CATALOGUE[kind].severity != 'error' or kind in _HARMLESS
-        if not is_harmless and (self.with_masks or not kind.startswith('mask-')):
-            self.faults.append(Fault(kind, str(id), detail))
 
 
 def screen_coco(path: str, *, is_panoptic: bool = False, with_masks: bool = False) -> Screened:
@@ -95,7 +58,7 @@ def screen_coco(path: str, *, is_panoptic: bool = False, with_masks: bool = Fals
         kept = [
             annotation
             for number, annotation in enumerate(content['annotations'])
-            if _is_sound_panoptic(annotation, number, images, categories, screened)
+            if is_sound_panoptic(annotation, number, images, categories, screened)
         ]
     else:
         screener = _InstanceScreener(source, screened, images=images, categories=categories)
@@ -105,31 +68,6 @@ def screen_coco(path: str, *, is_panoptic: bool = False, with_masks: bool = Fals
             kept = [a for a in kept if a['image_id'] not in crowded]
             content['images'] = [i for i in content['images'] if i['id'] not in crowded]
     content['annotations'] = kept
-    return screened
-
-
-def screen_list(path: str, *, num_classes: int | None) -> Screened:
-    """Look a text of lines ``file number`` over; content is the lines that can be used.
-
-    Raises:
-        DataError: If it is no text.
-    """
-    try:
-        text = read_bytes(path, what='annotation file', limit=None).decode()
-    except UnicodeDecodeError as error:
-        raise DataError(f'annotation file {shown(path)} is not a text in UTF-8') from error
-    screened = Screened([])
-    for number, line in enumerate(text.splitlines(), start=1):
-        name, _, label = line.strip().rpartition(' ')
-        if not name or not (label.isascii() and label.isdecimal()):
-            fault = Fault('line-malformed', f'line {number}', line[:80])
-        elif num_classes is not None and int(label) >= num_classes:
-            detail = f'{label}, there are {num_classes} classes'
-            fault = Fault('label-out-of-range', f'line {number}', detail)
-        else:
-            screened.content.append(line)
-            continue
-        screened.faults.append(fault)
     return screened
 
 
@@ -164,7 +102,7 @@ class _InstanceScreener:
     def _check_further(self, annotation: dict) -> None:
         """Check what stops pycocotools, but not the libraries: they pass over a tiny box."""
         place, report = f'annotation {annotation["id"]}', self._screened.report
-        if not _is_number(annotation['id']):
+        if not is_number(annotation['id']):
             report('annotation-incomplete', id=place, detail='its id is no whole number')
         elif self._with_masks:
             width, height = map(int, self._images[annotation['image_id']].size_px)
@@ -179,7 +117,7 @@ class _InstanceScreener:
             width, height = self._images[annotation['image_id']].size_px
             x, y, w, h = annotation['bbox']
             return (
-                _is_number(annotation['id'])
+                is_number(annotation['id'])
                 and annotation['category_id'] in self._categories
                 and 'iscrowd' in annotation
                 # A box without a pixel inside of the image is left to the slower check.
@@ -223,7 +161,7 @@ def _usable_categories(categories: list[dict], screened: Screened) -> Iterator[d
     seen = set()
     for number, category in enumerate(categories):
         category_id = category.get('id')
-        if not _is_number(category_id) or not isinstance(category.get('name'), str):
+        if not is_number(category_id) or not isinstance(category.get('name'), str):
             detail = 'needs a whole number as id, and a name'
             screened.report('annotation-incomplete', id=f'categories[{number}]', detail=detail)
         elif category_id in seen:
@@ -247,51 +185,12 @@ def _usable_images(
         image_id = entry['id']
         del left[image_id]
         # pycocotools sorts the ids of images.
-        if type(image_id) is kind and (kind is str or _is_number(image_id)):
+        if type(image_id) is kind and (kind is str or is_number(image_id)):
             yield entry
         else:
             detail = f'id {image_id!r} is of another kind than those before'
             screened.report('image-incomplete', id=f'images[{number}]', detail=detail)
             del images[image_id]
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is a whole number that NumPy can hold."""
-    return type(value) is int and abs(value) < 2**63
-
-
-def _is_sound_panoptic(
-    annotation: dict, number: int, images: dict, categories: set, screened: Screened
-) -> bool:
-    image_id, segments = annotation.get('image_id'), annotation.get('segments_info')
-    place = f'annotations[{number}]'
-    if not is_id(image_id) or not isinstance(segments, list):
-        screened.report('annotation-incomplete', id=place)
-        return False
-    if image_id not in images:
-        screened.report('annotation-image-unknown', id=place, detail=f'image_id {image_id}')
-        return False
-    if not isinstance(annotation.get('file_name'), str):
-        screened.report('annotation-incomplete', id=place, detail='lacks file_name')
-        return False
-    place = f'image {image_id}'
-    numbers = Counter()
-    for segment in segments:
-        segment = segment if isinstance(segment, dict) else {}
-        box, segment_id = segment.get('bbox'), segment.get('id')
-        values = [*box, segment.get('area')] if isinstance(box, list) and len(box) == 4 else [None]
-        are_numbers = all(isinstance(v, (int, float)) and abs(v) < 1e15 for v in values)
-        if not _is_number(segment_id) or not are_numbers or 'iscrowd' not in segment:
-            screened.report('annotation-incomplete', id=f'segment {segment_id} of {place}')
-            return False
-        if not is_id(segment.get('category_id')) or segment['category_id'] not in categories:
-            detail = f'category_id {segment.get("category_id")}'
-            screened.report('annotation-category-unknown', id=place, detail=detail)
-            return False
-        numbers[segment_id] += 1
-    if repeated := [i for i, times in numbers.items() if times > 1]:
-        screened.report('annotation-id-repeated', id=f'segment {repeated[0]} of {place}')
-    return not repeated
 
 
 def _crowded(

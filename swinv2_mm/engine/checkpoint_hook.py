@@ -18,6 +18,22 @@ class SafeCheckpointHook(CheckpointHook):
     ``max_keep_ckpts=1`` an interrupted save leaves nothing.
     """
 
+    def before_train(self, runner: Runner) -> None:
+        """Forget checkpoints in other folders before a resumed run goes on.
+
+        The best one so far is deleted when there is a better one, and its path comes from the
+        checkpoint that is resumed: it may be from another work dir, or name any file or folder.
+        """
+        runtime = runner.message_hub.runtime_info
+        folder = Path(self.out_dir or runner.work_dir).resolve()
+        for key in [key for key in runtime if key.startswith('best_ckpt')]:
+            if folder not in Path(str(runtime[key])).resolve().parents:
+                runner.message_hub.pop_info(key)
+        steps = runtime.get('keep_ckpt_ids', [])
+        if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+            runner.message_hub.pop_info('keep_ckpt_ids')
+        super().before_train(runner)
+
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         keep, expired = self.max_keep_ckpts, None
         if keep > 0 and step not in self.keep_ckpt_ids:

@@ -11,18 +11,14 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
-from swinv2_mm.datasets.bad_data import (
-    HINT,
-    SKIPPED_FILE,
-    GuardedDataset,
-    SkippedList,
-    SkippedSummaryHook,
-    policy_of,
-)
+from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, SkippedSummaryHook, policy_of
+from swinv2_mm.datasets.faults import Fault, Screened
 from swinv2_mm.datasets.files import shown
+from swinv2_mm.datasets.guarded import HINT, GuardedDataset
+from swinv2_mm.datasets.image_lists import screen_list
 from swinv2_mm.datasets.inspection.catalogue import CATALOGUE
 from swinv2_mm.datasets.inspection.sources import Source, loads_masks, source_of
-from swinv2_mm.datasets.screening import Fault, Screened, screen_coco, screen_list
+from swinv2_mm.datasets.screening import screen_coco
 from swinv2_mm.errors import DataError, UserError
 
 from .config_file import innermost_datasets
