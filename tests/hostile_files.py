@@ -548,7 +548,7 @@ def _(file):
     return encoded(label_map(dtype=np.uint16), 'PNG')
 
 
-@map_case('missing', words='no such file')
+@map_case('missing', words='without a label map')
 def _(file):
     return None
 

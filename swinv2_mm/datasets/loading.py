@@ -111,4 +111,4 @@ def _meanings(results: dict) -> np.ndarray:
 def _error(path: str, kind: str, detail: str) -> DataError:
     kind = 'label-out-of-range' if kind == 'out-of-range' else f'label-map-{kind}'
     what, remedy = CATALOGUE[kind].what, CATALOGUE[kind].remedy
-    return DataError(f'label map {shown(path)}: {what} ({detail or "no such file"}): {remedy}')
+    return DataError(f'label map {shown(path)}: {what} ({detail}): {remedy}')
