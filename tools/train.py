@@ -63,6 +63,7 @@ from mmengine.config import Config
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.config_file import check_data, load_config
+from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.engine.launch import build_runner, naming_broken_annotations, run_tool
 from swinv2_mm.errors import UserError
 
@@ -97,6 +98,7 @@ def main() -> None:
     apply_switches(cfg, args)
     check_data(cfg, ['train_dataloader', 'val_dataloader'])
     runner = build_runner(cfg, args)
+    guard_data(runner, ['train', 'val'])
     naming_broken_annotations(cfg, runner.train)
 
 
