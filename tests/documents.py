@@ -38,11 +38,12 @@ REPLACED = {
 # A training of minutes or days becomes one of these lengths.
 SHORT = {
     'IterBasedTrainLoop': [
-        'train_cfg.max_iters=2', 'train_cfg.val_interval=2',
-        'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=2',
+        'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
+        'default_hooks.checkpoint.interval=2', 'default_hooks.logger.interval=1',
     ],
     'EpochBasedTrainLoop': [
-        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
+        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
+        'default_hooks.checkpoint.interval=1', 'default_hooks.logger.interval=1',
     ],
 }  # fmt: skip
 
