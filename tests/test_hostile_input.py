@@ -403,7 +403,7 @@ def test_data_below_the_current_folder(root, tmp_path, monkeypatch):
             coco = json.loads(path.read_text())
             coco['annotations'][0]['bbox'] = None
             path.write_text(json.dumps(coco))
-        dataset, runner = guarded(config_of('detection', None, policy), 'train', Path('work'))
+        dataset, _ = guarded(config_of('detection', None, policy), 'train', Path('work'))
         assert len(dataset) == 2
         lines = Path('work/skipped.jsonl').read_text().splitlines() if left_out else []
         assert len(lines) == left_out
