@@ -9,6 +9,7 @@ import shutil
 import signal
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -390,6 +391,22 @@ def test_unusual_images_are_read_as_the_field_does(tmp_path):
         hostile_files.encoded(frames[0], 'PNG', save_all=True, append_images=frames[1:])
     )
     assert (found == (0, 0, 255)).all()
+
+
+def test_data_below_the_current_folder(root, tmp_path, monkeypatch):
+    """As it is where SWINV2_DATA is not set: ./data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('SWINV2_DATA', 'data')
+    for policy, left_out in (('raise', 0), ('skip', 1)):
+        if left_out:
+            path = root / 'annotations' / 'train.json'
+            coco = json.loads(path.read_text())
+            coco['annotations'][0]['bbox'] = None
+            path.write_text(json.dumps(coco))
+        dataset, _ = guarded(config_of('detection', None, policy), 'train', Path('work'))
+        assert len(dataset) == 2
+        lines = Path('work/skipped.jsonl').read_text().splitlines() if left_out else []
+        assert len(lines) == left_out
 
 
 def test_policies():

@@ -71,7 +71,8 @@ class _Guard:
             found = self._screen(source)
             if found is not None:
                 path = self._usable(source.annotation_file, found)
-                dataset['ann_file'] = str(path)
+                if path != source.annotation_file:
+                    dataset['ann_file'] = str(path)
                 read[path] = found
         self._screen_metrics(read)
         guarded = GuardedDataset(

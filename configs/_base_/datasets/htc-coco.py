@@ -2,7 +2,7 @@
 # InstaBoost, and large-scale jitter into 1536 px. Layout below data_root/coco: annotations/,
 # train2017/, val2017/, stuffthingmaps/train2017/.
 _base_ = 'data_root.py'
-# The published training annotations hold boxes without area.
+# Two boxes of train2017 have no height (cocoapi issue 355).
 bad_data = dict(train='skip')
 dataset_type = 'CocoDataset'
 num_classes = 80
