@@ -1,7 +1,7 @@
 # Trains: the same with blocks of Swin V1 (norm before attention and MLP, dot products, a table of biases): the other side.
 # Command: python tools/train.py projects/simmim/configs/simmim_swinv1-deep-w6_flowers-facade-96.py
-# Hardware: one CPU core, TODO minutes.
-# Score: TODO (README.md)
+# Hardware: one CPU core, 3 minutes.
+# Score: loss after 200 iterations 0.715 at a rate of 1e-3; at 4e-3 it collapses (0.998) (README.md)
 # Source: mmpretrain's SimMIM for Swin V1; depths of H; the rest as in simmim_swinv2-deep-w6_flowers-facade-96.py.
 _base_ = ['_base_/simmim.py', '_base_/flowers-facade-96.py', '_base_/stability-200.py', '_base_/runtime.py']
 windows = [dict(block_cfgs=dict(window_size=side)) for side in (6, 6, 6, 3)]
