@@ -38,7 +38,7 @@ SHORT = (
     'default_hooks.logger.interval=1',
     'default_hooks.checkpoint.interval=1',
     'default_hooks.visualization.interval=3',
-    'custom_hooks.2.interval=2',
+    'custom_hooks.0.interval=2',
     'train_cfg.val_interval=1',
 )
 
@@ -263,7 +263,7 @@ def test_both_sides_of_the_stability_comparison(version, photographs, tool, monk
     options = (
         'train_cfg.max_iters=2', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False', 'default_hooks.checkpoint.interval=2',
-        'default_hooks.logger.interval=1', 'custom_hooks.2.interval=2',
+        'default_hooks.logger.interval=1', 'custom_hooks.0.interval=2',
     )  # fmt: skip
     run = tmp_path / version
     status, errors = tool('train', config, '--work-dir', run, '--cfg-options', *options)
