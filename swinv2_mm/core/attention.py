@@ -66,7 +66,7 @@ class WindowAttention(nn.Module):
             self.relative_position_bias_table = nn.Parameter(torch.empty(shape))
         else:
             mlp = nn.Sequential(
-                nn.Linear(2, _CPB_HIDDEN_DIM),
+                nn.Linear(len(reference_window), _CPB_HIDDEN_DIM),
                 nn.ReLU(inplace=True),
                 nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
             )

@@ -49,6 +49,11 @@ class SwinTransformerV2(nn.Module):
         ValueError: If a value does not fit.
     """
 
+    # What a model of other maps exchanges (projects/video): their axes, the stem, the backends.
+    num_axes = 2
+    patch_embed_type: type[nn.Module] = PatchEmbed
+    resolve_backend = staticmethod(resolve_backend)
+
     def __init__(
         self,
         arch: str | Mapping | Architecture = 'tiny',
@@ -69,11 +74,11 @@ class SwinTransformerV2(nn.Module):
         super().__init__()
         self.arch = resolve_architecture(arch)
         num_stages = len(self.arch.depths)
-        windows = _window_per_stage(window_size, num_stages, name='window_size')
+        windows = self._window_per_stage(window_size, name='window_size')
         references = windows
         if pretrained_window_sizes is not None:
-            references = _window_per_stage(
-                pretrained_window_sizes, num_stages, name='pretrained_window_sizes'
+            references = self._window_per_stage(
+                pretrained_window_sizes, name='pretrained_window_sizes'
             )
         if position_bias not in POSITION_BIASES:
             known = ', '.join(POSITION_BIASES)
@@ -98,7 +103,7 @@ class SwinTransformerV2(nn.Module):
         self.norm_eval = norm_eval
         self.reference_is_given = pretrained_window_sizes is not None
 
-        self.patch_embed = PatchEmbed(
+        self.patch_embed = self.patch_embed_type(
             in_channels, dim=self.arch.embed_dim, patch_size_px=patch_size_px
         )
         # Plain arithmetic: on the meta device a tensor has no values to read.
@@ -117,7 +122,7 @@ class SwinTransformerV2(nn.Module):
                 extra_norm_every=self.arch.extra_norm_every,
                 with_downsample=i < num_stages - 1,
                 with_cp=_per_stage(with_cp, num_stages, name='with_cp')[i],
-                backend=resolve_backend(attention),
+                backend=self.resolve_backend(attention),
             )
             self.layers.append(stage)
         for i in self.out_indices:
@@ -135,7 +140,7 @@ class SwinTransformerV2(nn.Module):
     @property
     def out_strides(self) -> tuple[int, ...]:
         """Pixels per token of each returned map."""
-        return tuple(self.patch_embed.proj.stride[0] * 2**i for i in self.out_indices)
+        return tuple(self.patch_embed.proj.stride[-1] * 2**i for i in self.out_indices)
 
     @property
     def window_sizes(self) -> tuple[Size, ...]:
@@ -153,7 +158,7 @@ class SwinTransformerV2(nn.Module):
         Raises:
             ValueError: If ``window_size`` is not one positive window per stage.
         """
-        windows = _window_per_stage(window_size, len(self.layers), name='window_size')
+        windows = self._window_per_stage(window_size, name='window_size')
         for stage, window in zip(self.layers, windows, strict=True):
             stage.window = window
 
@@ -163,9 +168,7 @@ class SwinTransformerV2(nn.Module):
         Raises:
             ValueError: If ``pretrained_window_sizes`` is not one positive window per stage.
         """
-        references = _window_per_stage(
-            pretrained_window_sizes, len(self.layers), name='pretrained_window_sizes'
-        )
+        references = self._window_per_stage(pretrained_window_sizes, name='pretrained_window_sizes')
         for stage, reference in zip(self.layers, references, strict=True):
             for block in stage.blocks:
                 block.attn.set_reference_window(reference)
@@ -213,11 +216,25 @@ class SwinTransformerV2(nn.Module):
         for i, stage in enumerate(self.layers):
             x = stage(x)
             if i in self.out_indices:
-                outs.append(self.get_submodule(f'norm{i}')(x).permute(0, 3, 1, 2).contiguous())
+                outs.append(self.get_submodule(f'norm{i}')(x).movedim(-1, 1).contiguous())
             if i == max(self.out_indices):
                 break
             x = stage.downsample(x)
         return tuple(outs)
+
+    def _window_per_stage(self, value: WindowSize, *, name: str) -> tuple[Size, ...]:
+        sizes = []
+        for entry in _per_stage(value, len(self.arch.depths), name=name):
+            sides = tuple(entry) if isinstance(entry, Sequence) else (entry,) * self.num_axes
+            positive = all(type(side) is int and side > 0 for side in sides)
+            if len(sides) != self.num_axes or not positive:
+                axes = ', '.join(('time', 'height', 'width')[-self.num_axes :])
+                raise ValueError(
+                    f'{name} must be positive whole numbers of tokens, or ({axes}) of them, got '
+                    f'{value}'
+                )
+            sizes.append(sides)
+        return tuple(sizes)
 
     def _frozen_modules(self) -> list[nn.Module]:
         modules: list[nn.Module] = []
@@ -267,17 +284,3 @@ def _per_stage(value: T | Sequence[T], num_stages: int, *, name: str) -> tuple[T
     if len(value) != num_stages:
         raise ValueError(f'{name} needs one value or {num_stages}, one per stage, got {value}')
     return tuple(value)
-
-
-def _window_per_stage(value: WindowSize, num_stages: int, *, name: str) -> tuple[Size, ...]:
-    sizes = []
-    for entry in _per_stage(value, num_stages, name=name):
-        pair = tuple(entry) if isinstance(entry, Sequence) else (entry, entry)
-        positive = all(type(side) is int and side > 0 for side in pair)
-        if len(pair) != 2 or not positive:
-            raise ValueError(
-                f'{name} must be positive whole numbers of tokens, or (height, width) pairs of '
-                f'them, got {value}'
-            )
-        sizes.append(pair)
-    return tuple(sizes)

@@ -24,7 +24,7 @@ def draw_layers(root: nn.Module) -> None:
             nn.init.trunc_normal_(module.weight, std=_INIT_STD)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, (nn.LayerNorm, nn.Conv2d)):
+        elif isinstance(module, (nn.LayerNorm, nn.Conv2d, nn.Conv3d)):
             module.reset_parameters()
 
 
@@ -138,12 +138,13 @@ class PatchMerging(nn.Module):
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, ceil(H / 2), ceil(W / 2), 2C)."""
-        b, h, w, c = x.shape
+        """(..., H, W, C) -> (..., ceil(H / 2), ceil(W / 2), 2C)."""
+        *others, h, w, c = x.shape
         x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
         # Official order of the four: top left, bottom left, top right, bottom right.
-        x = x.reshape(b, (h + 1) // 2, 2, (w + 1) // 2, 2, c).permute(0, 1, 3, 4, 2, 5)
-        return self.norm(self.reduction(x.flatten(3)))
+        x = x.reshape(*others, (h + 1) // 2, 2, (w + 1) // 2, 2, c)
+        x = x.transpose(-4, -3).transpose(-3, -2)
+        return self.norm(self.reduction(x.flatten(-3)))
 
 
 class Stage(nn.Module):
@@ -200,7 +201,7 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks, without the merging: (B, H, W, C) -> (B, H, W, C)."""
-        size = (x.shape[1], x.shape[2])
+        size = tuple(x.shape[1:-1])
         for block in self.blocks:
             grid = window_grid(size, window=self.window, shifted=block.shifted, tiling=self.tiling)
             if self.with_cp and torch.is_grad_enabled():

@@ -43,7 +43,8 @@ def relative_coords(
         reference_window: Sides of the window that the bias network was trained at.
 
     Shapes:
-        -> ((2Mh - 1) * (2Mw - 1), 2), vertical coordinate first
+        -> ((2Mh - 1) * (2Mw - 1), 2), vertical coordinate first; of a video's window
+        ((2Mt - 1) * (2Mh - 1) * (2Mw - 1), 3), time first
     """
 
     def axis(side: int, reference: int) -> Tensor:
@@ -54,9 +55,9 @@ def relative_coords(
         return unit.sign() * unit.abs().add(1).log2() / math.log2(_LOG_SCALE)
 
     def build() -> Tensor:
-        vertical, horizontal = (axis(*pair) for pair in zip(window, reference_window, strict=True))
-        grid = torch.meshgrid(vertical, horizontal, indexing='ij')
-        return torch.stack(grid, dim=-1).flatten(0, 1).to(device=device, dtype=dtype)
+        axes = [axis(*pair) for pair in zip(window, reference_window, strict=True)]
+        grid = torch.meshgrid(*axes, indexing='ij')
+        return torch.stack(grid, dim=-1).flatten(0, -2).to(device=device, dtype=dtype)
 
     return CONSTANTS.get(('coords', window, reference_window, kind, device, dtype), build)
 
@@ -68,10 +69,10 @@ def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:
 
     Args:
         coords: From ``relative_coords``.
-        mlp: Linear(2, 512), ReLU, Linear(512, heads, no bias).
+        mlp: Linear(axes, 512), ReLU, Linear(512, heads, no bias).
 
     Shapes:
-        (n, 2) -> (heads, n)
+        (n, axes) -> (heads, n)
     """
     dtype = coords.dtype
     hidden = F.linear(coords, mlp[0].weight.to(dtype), mlp[0].bias.to(dtype)).relu()
@@ -110,11 +111,13 @@ def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
     Works on strided views: no integer index of N x N is needed.
 
     Shapes:
-        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, N, N), query by key
+        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, N, N), query by key; a video's window has 3 sides
     """
-    mh, mw = window
-    # With both axes reversed, the offsets that a query sees are a window of the table: its
+    # With all axes reversed, the offsets that a query sees are a window of the table: its
     # keys in order. unfold gives all such windows; the first query sees the last of them.
-    reversed_table = table.flip(1).unflatten(1, (2 * mh - 1, 2 * mw - 1))
-    seen = reversed_table.unfold(1, mh, 1).unfold(2, mw, 1)
-    return seen.flip(1, 2).reshape(table.shape[0], mh * mw, mh * mw)
+    seen = table.flip(1).unflatten(1, [2 * side - 1 for side in window])
+    axes = range(1, 1 + len(window))
+    for axis, side in zip(axes, window, strict=True):
+        seen = seen.unfold(axis, side, 1)
+    num_tokens = math.prod(window)
+    return seen.flip(*axes).reshape(table.shape[0], num_tokens, num_tokens)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from .tensor_cache import CONSTANTS
 
-Size = tuple[int, int]
+# Height and width; a map of a video has an axis of time before them (projects/video).
+Size = tuple[int, ...]
 Tiling = Literal['fixed', 'balanced']
 
 # Added to the logit of a pair from two sides of the seam of a shifted window. Finite, because
@@ -64,14 +65,12 @@ class WindowGrid:
     @property
     def num_windows(self) -> Size:
         """Windows per column and per row."""
-        (h, w), (mh, mw) = self.size, self.window
-        return -(-h // mh), -(-w // mw)
+        return tuple(-(-n // m) for n, m in zip(self.size, self.window, strict=True))
 
     @property
     def padded_size(self) -> Size:
         """Height and width after padding at the bottom and right."""
-        (nh, nw), (mh, mw) = self.num_windows, self.window
-        return nh * mh, nw * mw
+        return tuple(n * m for n, m in zip(self.num_windows, self.window, strict=True))
 
     def axis_runs(self, axis: int) -> tuple[AxisRun, ...]:
         """Group the windows along an axis (0 vertical, 1 horizontal) by the mask they need."""
