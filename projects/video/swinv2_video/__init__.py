@@ -4,5 +4,16 @@ Name it in a config, beside ``swinv2_mm.models``: ``custom_imports = dict(import
 """
 
 from .backbone import VideoSwinV2
+from .clips import LoadClips, PackClips, SpatialCrops
+from .dataset import VideoList
+from .recognizer import VideoPreprocessor, VideoRecognizer
 
-__all__ = ['VideoSwinV2']
+__all__ = [
+    'LoadClips',
+    'PackClips',
+    'SpatialCrops',
+    'VideoList',
+    'VideoPreprocessor',
+    'VideoRecognizer',
+    'VideoSwinV2',
+]
