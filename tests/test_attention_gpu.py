@@ -55,7 +55,7 @@ CASES = [
     Case((64, 70), (64, 64), heads=1, images=1),
 ]
 # Forward, gradients; in units of the largest true value. Half precision rounds the output to 8 or
-# 11 bits (2e-3, 2.4e-4 of it), and the fused kernels the weights and logit gradients as well.
+# 11 bits (2e-3, 2.4e-4 of it), and the fused kernels the weights of the forward pass as well.
 TOLERANCES = {
     torch.float32: (2e-5, 5e-5),
     torch.bfloat16: (6e-3, 2e-2),
@@ -120,12 +120,12 @@ def test_forward_and_every_gradient(backend, case, dtype):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize('case', CASES, ids=str)
 def test_triton_rounds_no_more_than_eager(case, dtype):
-    """The forward pass: products of half-precision numbers are exact in float32."""
+    """Of the output and the gradient of the map."""
     inputs, d_out, grid = operands(case, dtype)
-    ours = errors(results(BACKENDS['triton'], inputs, d_out, grid), inputs, d_out, grid)[0]
-    own = errors(results(eager, inputs, d_out, grid), inputs, d_out, grid)[0]
-    print(f'{case} {dtype}: {ours:.2e} against {own:.2e}')
-    assert ours < 1.5 * own
+    ours = errors(results(BACKENDS['triton'], inputs, d_out, grid), inputs, d_out, grid)[:2]
+    own = errors(results(eager, inputs, d_out, grid), inputs, d_out, grid)[:2]
+    print(f'{case} {dtype}: {ours} against {own}')
+    assert all(a < 1.5 * b for a, b in zip(ours, own, strict=True))
 
 
 @pytest.mark.parametrize('case', [CASES[1], CASES[5], CASES[10]], ids=str)

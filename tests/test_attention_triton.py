@@ -208,19 +208,36 @@ def test_forward_and_every_gradient(case):
 SINGLE, TILED = Case((9, 13), (8, 4), head_dim=32, heads=2), Case((12, 13), (9, 10), head_dim=32)
 
 
+HALF = [
+    SINGLE,
+    TILED,
+    *(pytest.param(case, marks=pytest.mark.slow) for case in [*random_cases(44), *LARGE]),
+]
+
+
 @inside
-@pytest.mark.parametrize('case', [SINGLE, TILED], ids=str)
-@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16], ids=str)
-def test_lower_precision(case, dtype):
+@pytest.mark.parametrize('case', HALF, ids=str)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16], ids=str)
+def test_half_precision_is_that_of_eager(case, dtype):
+    """Eager rounds nothing but its results: the kernels may add half as much again."""
     inputs, d_out, grid = operands(case, dtype)
     expected = truth(inputs, d_out, grid)
     out, d_qkv, *others = errors(results(fused, inputs, d_out, grid), expected)
     own_out, own_d_qkv, *_ = errors(results(eager, inputs, d_out, grid), expected)
-    print(f'{dtype} {case}: {out:.1e} {d_qkv:.1e}, eager {own_out:.1e} {own_d_qkv:.1e}', others)
+    print(f'{dtype} {case}: {out / own_out:.2f} {d_qkv / own_d_qkv:.2f}', others)
     assert out < 1.5 * own_out
-    # Here the kernels round P and dS before they are multiplied; eager does not, at twice the cost.
-    assert d_qkv < 3 * own_d_qkv
-    assert max(others) < 1e-5
+    assert d_qkv < 1.5 * own_d_qkv
+    # Of scale and table, which stay in float32: small cases add up to little that is left.
+    assert max(others) < 1e-4
+
+
+@inside
+@pytest.mark.parametrize('case', [SINGLE, TILED], ids=str)
+def test_single_precision(case):
+    inputs, d_out, grid = operands(case, torch.float32)
+    expected = truth(inputs, d_out, grid)
+    # Measured: 6e-6; eager 1e-6.
+    assert max(errors(results(fused, inputs, d_out, grid), expected)) < 2e-5
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ three, each of which holds its sums in registers: dQ by query tiles, dK and dV b
 dbias by pairs of tiles, walking over windows, so that only one tile per ``per_program`` windows is
 added to the table. ``FIXED_POINT`` makes these sums 64-bit integers, whose order does not matter.
 
-rowsum(dO * O) is the same delta, known before the keys are seen, but O was rounded on its way: the
-gradients of scale and table, sums of much that cancels, would be wrong by percents in bfloat16. The
-query kernel starts from it, adds what is missing (the row sums of its dS, which should be zero),
-and leaves the exact one for the other kernels.
+P, dS and the directions are not rounded to half precision (``wide_product``): the rows of dS add up
+to zero, so that what a rounded one is wrong by would be large beside what remains of its products.
+
+rowsum(dO * O) is the same delta, known before the keys are seen, but O was rounded on its way, and
+the rows of dS would not add up to zero. The query kernel starts from it, adds what is missing,
+corrects dQ by that (dS is linear in delta), and leaves the exact one for the other kernels.
 """
 
 # ruff: noqa: ANN001, ANN201 - arguments of a kernel are pointers, tiles and scalars of the device.
@@ -35,9 +37,11 @@ from .attention_triton_forward import (
     load_rows,
     narrow,
     product,
+    split_inverse,
     store_rows,
     table_index,
     tile_logits,
+    wide_product,
     window_tokens,
 )
 
@@ -115,12 +119,13 @@ def single_backward_kernel(
         grad = weights * (grad - tl.sum(weights * grad, 1)[:, None])
         unit_q = q.to(ACC) * inverse_q[:, None]
         unit_k = k.to(ACC) * inverse_k[:, None]
-        half = narrow(grad, q.dtype, WIDE)
-        to_q = product(half, narrow(unit_k, q.dtype, WIDE), ACC, WIDE)
-        to_k = product(tl.trans(half), narrow(unit_q, q.dtype, WIDE), ACC, WIDE)
+        short_q, rest_q = split_inverse(q, inverse_q, ACC, WIDE)
+        short_k, rest_k = split_inverse(k, inverse_k, ACC, WIDE)
+        to_q = wide_product(grad * rest_k[None, :], short_k, ACC, WIDE)
+        to_k = wide_product(tl.trans(grad * rest_q[:, None]), short_q, ACC, WIDE)
         d_q = through_norm(to_q, unit_q, scale, inverse_q)
         d_k = through_norm(to_k, unit_k, scale, inverse_k)
-        d_v = product(tl.trans(narrow(weights, q.dtype, WIDE)), do, ACC, WIDE)
+        d_v = wide_product(tl.trans(weights), do, ACC, WIDE)
         target = d_qkv + base * (3 * C) + head * D
         store_rows(target, d_q, pixel, real, 3 * C, D, DP, WIDE)
         store_rows(target + C, d_k, pixel, real, 3 * C, D, DP, WIDE)
@@ -162,6 +167,7 @@ def query_backward_kernel(
     inverse_q = inverse_norm(q, ACC)
     missing = tl.zeros((BM,), ACC)
     to_q = tl.zeros((BM, DP), ACC)
+    mean_k = tl.zeros((BM, DP), ACC)
     for start in range(0, N, BN):
         t_k = start + tl.arange(0, BN)
         _, pixel_k, real_k, segment_k = window_tokens(t_k, window, H, W, shift_y, shift_x, MH, MW)
@@ -175,8 +181,11 @@ def query_backward_kernel(
         )  # fmt: skip
         grad = weights * (grad - delta_q[:, None])
         missing += tl.sum(grad, 1)
-        unit_k = narrow(k.to(ACC) * inverse_k[:, None], q.dtype, WIDE)
-        to_q += product(narrow(grad, q.dtype, WIDE), unit_k, ACC, WIDE)
+        short_k, rest_k = split_inverse(k, inverse_k, ACC, WIDE)
+        to_q += wide_product(grad * rest_k[None, :], short_k, ACC, WIDE)
+        share = narrow(weights * rest_k[None, :], q.dtype, WIDE)
+        mean_k += product(share, short_k, ACC, WIDE)
+    to_q -= missing[:, None] * mean_k
     d_q = through_norm(to_q, q.to(ACC) * inverse_q[:, None], scale, inverse_q)
     store_rows(d_qkv + base * (3 * C) + head * D, d_q, pixel_q, real_q, 3 * C, D, DP, WIDE)
     tl.store(delta + row + t_q, delta_q + missing, mask=t_q < N)

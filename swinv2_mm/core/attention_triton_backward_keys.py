@@ -16,10 +16,10 @@ from .attention_triton_forward import (
     MAX_LOG,
     inverse_norm,
     load_rows,
-    narrow,
-    product,
+    split_inverse,
     store_rows,
     table_index,
+    wide_product,
     window_tokens,
 )
 
@@ -72,11 +72,9 @@ def key_backward_kernel(
         )  # fmt: skip
         grad = weights * (grad - delta_q[:, None])
         sum_scale += tl.sum(grad * cosines, 0)
-        unit_q = narrow(q.to(ACC) * inverse_q[:, None], q.dtype, WIDE)
-        grad = tl.trans(narrow(grad, q.dtype, WIDE))
-        weights = tl.trans(narrow(weights, q.dtype, WIDE))
-        to_k += product(grad, unit_q, ACC, WIDE)
-        d_v += product(weights, do, ACC, WIDE)
+        short_q, rest_q = split_inverse(q, inverse_q, ACC, WIDE)
+        to_k += wide_product(tl.trans(grad * rest_q[:, None]), short_q, ACC, WIDE)
+        d_v += wide_product(tl.trans(weights), do, ACC, WIDE)
     d_k = through_norm(to_k, k.to(ACC) * inverse_k[:, None], scale, inverse_k)
     target = d_qkv + base * (3 * C) + head * D
     store_rows(target + C, d_k, pixel_k, real_k, 3 * C, D, DP, WIDE)

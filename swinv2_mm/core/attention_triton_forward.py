@@ -98,6 +98,33 @@ def product(a, b, ACC: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
+def wide_product(a, b, ACC: tl.constexpr, WIDE: tl.constexpr):
+    """Product of an unrounded tile with a rounded one: twice the work, the precision of ACC.
+
+    Half precision takes ``a`` in two parts, the second of which is what the first one lost.
+    """
+    first = narrow(a, b.dtype, WIDE)
+    out = product(first, b, ACC, WIDE)
+    if b.dtype.primitive_bitwidth == 16:
+        out += product(narrow(a - first.to(ACC), b.dtype, WIDE), b, ACC, WIDE)
+    return out
+
+
+@triton.jit
+def split_inverse(x, inverse, ACC: tl.constexpr, WIDE: tl.constexpr):
+    """Give rows of x a length in (0.5, 1] without rounding, and what is missing to 1.
+
+    A power of two is all that x is multiplied with; the rest, a factor per row in [1, 2), goes
+    into the other operand of a product.
+    """
+    if ACC == tl.float64:
+        power = (inverse.to(tl.int64, bitcast=True) >> 52 << 52).to(tl.float64, bitcast=True)
+    else:
+        power = (inverse.to(tl.int32, bitcast=True) >> 23 << 23).to(tl.float32, bitcast=True)
+    return narrow(x.to(ACC) * power[:, None], x.dtype, WIDE), inverse / power
+
+
+@triton.jit
 def inverse_norm(x, ACC: tl.constexpr):
     """1 / max(|row|, eps) of a (tokens, DP) tile."""
     wide = x.to(ACC)

@@ -211,7 +211,16 @@ class SwinTransformerV2(nn.Module):
         Shapes:
             (B, in_channels, H_px, W_px) -> tuple of (B, C_i, ceil(H_px / s_i), ceil(W_px / s_i))
         """
-        x = self.patch_embed(x)
+        return self.forward_tokens(self.patch_embed(x))
+
+    def forward_tokens(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Run the stages on embedded patches, as ``forward`` does.
+
+        Between the two, masked-image pre-training puts its mask token.
+
+        Shapes:
+            (B, H, W, C) -> tuple of (B, C_i, ceil(H / 2**i), ceil(W / 2**i))
+        """
         outs = []
         for i, stage in enumerate(self.layers):
             x = stage(x)

@@ -116,8 +116,9 @@ def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
     # With all axes reversed, the offsets that a query sees are a window of the table: its
     # keys in order. unfold gives all such windows; the first query sees the last of them.
     seen = table.flip(1).unflatten(1, [2 * side - 1 for side in window])
-    axes = range(1, 1 + len(window))
-    for axis, side in zip(axes, window, strict=True):
+    for axis, side in enumerate(window, start=1):
         seen = seen.unfold(axis, side, 1)
     num_tokens = math.prod(window)
-    return seen.flip(*axes).reshape(table.shape[0], num_tokens, num_tokens)
+    return seen.flip(tuple(range(1, 1 + len(window)))).reshape(
+        table.shape[0], num_tokens, num_tokens
+    )

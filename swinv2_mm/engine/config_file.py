@@ -6,6 +6,7 @@ import ast
 import difflib
 import inspect
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mmengine.runner import Runner
 
 from swinv2_mm.errors import DataError, UserError
 
+_ROOT = str(Path(__file__).resolve().parents[2])
 # Dictionaries whose keys are names that the user makes up.
 _FREE_FORM = ('default_hooks', 'custom_keys', 'vis_backends', 'metainfo')
 
@@ -34,6 +36,9 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """
     if not Path(path).is_file():
         raise UserError(f'config {path} does not exist')
+    # The code that configs of projects/ import lies beside this package.
+    if _ROOT not in sys.path:
+        sys.path.append(_ROOT)
     try:
         cfg = Config.fromfile(path)
     except (ImportError, OSError) as error:

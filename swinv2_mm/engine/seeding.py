@@ -45,6 +45,13 @@ class Draw(int):
     def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:
         return int(self), self.entropy
 
+    # ConcatDataset and RepeatDataset compute the index inside of the data set that they wrap.
+    def __sub__(self, other: int) -> Draw:
+        return Draw(int(self) - other, self.entropy)
+
+    def __mod__(self, other: int) -> Draw:
+        return Draw(int(self) % other, self.entropy)
+
 
 @DATA_SAMPLERS.register_module()
 class SeededInfiniteSampler(InfiniteSampler):
