@@ -107,8 +107,8 @@ def test_truncated_files(name, tmp_path):
         # Either what is there is all right, or it is said what is wrong.
         try:
             with VideoFile(path) as video:
-                # The last frame may be half there.
-                numbers = list(range(min(video.num_frames, 39)))
+                # The last frame may be half there, and those that refer to it.
+                numbers = list(range(min(video.num_frames - 3, 39)))
                 assert numbers_in(video.read(numbers)) == numbers
         except DataError as error:
             assert str(path) in str(error) and '\n' not in str(error)
@@ -119,7 +119,8 @@ def test_a_broken_frame_is_named_and_the_others_are_read(tmp_path):
     content = path.read_bytes()
     pictures = [i for i in range(len(content)) if content[i : i + 3] == b'\xff\xd8\xff']
     assert len(pictures) == 20
-    path.write_bytes(content[: pictures[7]] + bytes(500) + content[pictures[7] + 500 :])
+    start, stop = pictures[7], pictures[8] - 8  # what follows is the header of the next
+    path.write_bytes(content[:start] + bytes(stop - start) + content[stop:])
     with VideoFile(path) as video:
         assert numbers_in(video.read([6, 8, 19])) == [6, 8, 19]
         with pytest.raises(
