@@ -36,11 +36,13 @@ class VideoFile:
             raise DataError(f'video {self.path} cannot be read: truncated or not a video') from None
         times, self._key_times = [], []
         for packet in self._packets():
-            times.append(packet.pts)
-            if packet.is_keyframe:
-                self._key_times.append(packet.pts)
+            # The last one is empty; some are there only for others to refer to.
+            if packet.size and not packet.is_discard:
+                times.append(packet.pts)
+                if packet.is_keyframe:
+                    self._key_times.append(packet.pts)
         self.num_frames = len(times)
-        # In the order of showing; without them (AVI with B-frames) frames can only be counted.
+        # In the order of showing; where a file lacks them, frames can only be counted.
         is_timed = None not in times and len(set(times)) == len(times)
         self._times = sorted(times) if is_timed else None
         if not times:
@@ -80,10 +82,10 @@ class VideoFile:
                     break
             if len(frames) == len(wanted):
                 break
-        for number in sorted(wanted - frames.keys()):
+        if missing := wanted - frames.keys():
             raise DataError(
-                f'video {self.path} is broken or truncated: frame {number} of {self.num_frames} '
-                'cannot be decoded'
+                f'video {self.path} is broken or truncated: frame {min(missing)} of '
+                f'{self.num_frames} cannot be decoded'
             )
         if len({frame.shape for frame in frames.values()}) > 1:
             raise DataError(f'video {self.path} changes its size on the way')
@@ -95,12 +97,9 @@ class VideoFile:
         # Videos are read by as many workers as there are cores.
         self._stream.codec_context.thread_count = 1
 
-    def _packets(self, *, with_last: bool = False) -> Iterator[av.Packet]:
-        """Yield the packets that hold a frame; the last, empty one asks for those held back."""
+    def _packets(self) -> Iterator[av.Packet]:
         try:
-            for packet in self._container.demux(self._stream):
-                if (packet.size and not packet.is_discard) or (not packet.size and with_last):
-                    yield packet
+            yield from self._container.demux(self._stream)
         except FFmpegError:
             # The end of a truncated file.
             return
@@ -120,7 +119,7 @@ class VideoFile:
         """Yield the frames that follow, with their numbers; what is broken is left out."""
         numbers = {time: number for number, time in enumerate(self._times or ())}
         count = 0
-        for packet in self._packets(with_last=True):
+        for packet in self._packets():
             try:
                 frames = packet.decode()
             except FFmpegError:
