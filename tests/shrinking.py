@@ -31,10 +31,11 @@ SIZES = {
 }  # fmt: skip
 
 
-def shrink(cfg: Config) -> dict[str, Any]:
+def shrink(cfg: Config, *, with_model: bool = True) -> dict[str, Any]:
     """One step of training on two images and a test on one, of a narrow and shallow model."""
     tree = cfg.to_dict()
-    tree['model'] = _walk(tree['model'], _smaller_model)
+    if with_model:
+        tree['model'] = _walk(tree['model'], _smaller_model)
     divisor = max(_canvas(tree) / IMAGE_PX, 1)
     tree = _walk(tree, lambda key, value: _divided(value, divisor) if key in SIZES else value)
     for loader, batch in (('train_dataloader', 2), ('test_dataloader', 1)):

@@ -1,10 +1,17 @@
 """Two processes through the launch script, on a CPU."""
 
 import json
+import socket
 import subprocess
 import sys
 
 from conftest import ROOT
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        return probe.getsockname()[1]
 
 
 def test_two_processes_train(tmp_path, subprocess_environment):
@@ -17,7 +24,8 @@ def test_two_processes_train(tmp_path, subprocess_environment):
         'default_hooks.checkpoint.interval=3',
         'default_hooks.logger.interval=1',
     ]
-    environment = {**subprocess_environment, 'PYTHON': sys.executable, 'MASTER_PORT': '29611'}
+    port = str(free_port())
+    environment = {**subprocess_environment, 'PYTHON': sys.executable, 'MASTER_PORT': port}
     done = subprocess.run(
         ['tools/dist_train.sh', config, '2', '--work-dir', tmp_path, '--cfg-options', *options],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,

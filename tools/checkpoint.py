@@ -1,4 +1,4 @@
-"""Look at SwinV2 weights of any known layout, translate them, compare them, or fix their windows.
+"""Look at SwinV2 weights of any known layout, translate, compare or join them, or fix windows.
 
 FILE is a .pth or .safetensors file, a folder of Hugging Face, a URL, or the name of a released
 model such as swinv2-base-w12-192_in22k.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from pathlib import Path
 
 import torch
 
@@ -16,6 +17,7 @@ from swinv2_mm.checkpoint import CheckpointError, save_pretrained
 from swinv2_mm.checkpoint.building import LoadedModel, model_of
 from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.checkpoint.report import LoadReport, format_window
+from swinv2_mm.checkpoint.sharded import consolidate
 from swinv2_mm.core import ARCHITECTURES
 from swinv2_mm.core.backbone import WindowSize
 from swinv2_mm.engine.launch import run_tool
@@ -72,6 +74,12 @@ def parse_args() -> argparse.Namespace:
     bake.add_argument('out', help='.safetensors or .pth, in our own layout')
     bake.add_argument('--window-size', type=_window, nargs='+', metavar='N', required=True)
     bake.set_defaults(run=run_bake)
+    join = commands.add_parser(
+        'consolidate', help='write the weights of a sharded checkpoint, a folder, as one file'
+    )
+    join.add_argument('folder', type=Path)
+    join.add_argument('out', type=Path, help='.safetensors')
+    join.set_defaults(run=run_consolidate, trust_checkpoint=False)
     return parser.parse_args()
 
 
@@ -213,6 +221,13 @@ def run_bake(args: argparse.Namespace) -> None:
     windows = ', '.join(map(format_window, backbone.window_sizes))
     print(f'{args.out}: position bias fixed at windows {windows}')
     print(f'outputs agree to {worst:.2g} of their largest value ({side} x {side} px)')
+
+
+def run_consolidate(args: argparse.Namespace) -> None:
+    """Write the weights of a sharded checkpoint as one file."""
+    num_tensors = consolidate(args.folder, args.out)
+    size_mb = args.out.stat().st_size / 1e6
+    print(f'{args.out}: {num_tensors} tensors, {size_mb:.1f} MB')
 
 
 def main() -> None:

@@ -16,19 +16,25 @@ from swinv2_mm.engine.launch import (
     naming_broken_annotations,
     run_tool,
 )
+from swinv2_mm.engine.preemption import PREEMPTED_STATUS
 from swinv2_mm.errors import UserError
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=f'Exit status: 0 after the last iteration; {PREEMPTED_STATUS} if SIGTERM or SIGUSR1 '
+        'came before it and all is saved (go on with --resume); 1 after an error; 130 after '
+        'Ctrl-C. See docs/fault_tolerance.md.',
+    )
     add_common_arguments(parser)
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         metavar='CKPT',
-        help='go on from CKPT, or, without one, from the newest checkpoint in the work dir',
+        help='go on from CKPT, or, without one, from the newest readable one in the work dir',
     )
     parser.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
     parser.add_argument(

@@ -1,5 +1,5 @@
 # Trains: Swin-G V2, window 12, supervised on ImageNet-22K at 192 px, after SimMIM (stage 2 of 2).
-# Command: GPUS=144 tools/slurm_train.sh PARTITION JOB configs/classification/swinv2-g-w12_144xb64_in21k-ext-192.py --amp --cfg-options "model.backbone.init_cfg=dict(type=Pretrained,checkpoint=SIMMIM_FILE)"
+# Command: GPUS=144 tools/slurm_train.sh PARTITION JOB configs/classification/swinv2-g-w12_144xb64_in21k-ext-192.py --amp --cfg-options "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='SIMMIM_FILE')"
 # Hardware: 144 GPUs, 64 images each; time and memory not measured.
 # Score: not measured, none published.
 # Source: paper appendix (SwinV2-G); cosine and its end from the official configs. The extension to 70 million images is not public.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import finalize
 
 import torch
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.flop_counter import flop_registry
 
 from .fake_model import KnownValues
 from .fixed_cost import FixedCost
@@ -32,6 +33,8 @@ class MemoryEstimate:
         activations: Kept from the forward for the backward pass.
         training: Peak of a training step.
         testing: Peak of an inference.
+        training_flops: Operations of a forward and backward pass, what is recomputed included; a
+            multiply-accumulate is two.
     """
 
     weights: int
@@ -40,6 +43,7 @@ class MemoryEstimate:
     activations: int
     training: int
     testing: int
+    training_flops: int
 
 
 class PeakMemory(TorchDispatchMode):
@@ -123,7 +127,9 @@ def _efficient_attention(
     )[0]
 
 
-def estimate_memory(network: FixedCost, images: Tensor, *, amp: bool) -> MemoryEstimate:
+def estimate_memory(
+    network: FixedCost, images: Tensor, *, amp: bool, with_testing: bool = True
+) -> MemoryEstimate:
     """Run a training step and an inference on fake tensors and note the peaks.
 
     Activation checkpointing, frozen stages and shared buffers count as they run. The optimiser
@@ -136,13 +142,13 @@ def estimate_memory(network: FixedCost, images: Tensor, *, amp: bool) -> MemoryE
         network: A fake model; afterwards it has gradients.
         images: A fake batch.
         amp: Whether to run in mixed precision (half-precision products, float32 weights).
+        with_testing: Whether to run the inference; else its peak is given as 0.
     """
     held = [*network.parameters(), *network.buffers()]
     weights = sum(t.nbytes for t in held)
     gradients = sum(p.nbytes for p in network.parameters() if p.requires_grad)
     states = gradients // 4 * _STATE_BYTES
-    testing = _run(network, images, amp=amp, training=False)[0]
-    peak, activations = _run(network, images, amp=amp, training=True)
+    peak, activations, training_flops = _run(network, images, amp=amp, training=True)
     step = weights + 2 * gradients
     return MemoryEstimate(
         weights=weights,
@@ -150,12 +156,37 @@ def estimate_memory(network: FixedCost, images: Tensor, *, amp: bool) -> MemoryE
         optimizer_states=states,
         activations=activations,
         training=states + max(peak, step),
-        testing=testing,
+        testing=_run(network, images, amp=amp, training=False).peak if with_testing else 0,
+        training_flops=training_flops,
     )
 
 
-def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> tuple[int, int]:
-    """Return the peak in bytes, and what is held between forward and backward."""
+class _Run(NamedTuple):
+    """Bytes at the peak and between forward and backward, and the operations of both."""
+
+    peak: int
+    activations: int
+    flops: int
+
+
+class _Flops(TorchDispatchMode):
+    """Adds up the operations of matrix products, convolutions and attention as they run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        if count := flop_registry.get(func.overloadpacket):
+            self.total += count(*args, **kwargs, out_val=out)
+        return out
+
+
+def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> _Run:
     network.train(training)
     # The target boxes from which DINO makes its denoising queries are not known here.
     if training and hasattr(network.model, 'dn_query_generator'):
@@ -166,6 +197,7 @@ def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> tu
             module.train(False)
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(training))
+        flops = stack.enter_context(_Flops())
         memory = stack.enter_context(PeakMemory())
         stack.enter_context(KnownValues())
         stack.enter_context(gpu_habits())
@@ -178,4 +210,4 @@ def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> tu
         if training:
             torch.autograd.backward([x.float().mean() for x in outputs if x.requires_grad])
             network.zero_grad(set_to_none=True)
-    return memory.peak, activations
+    return _Run(memory.peak, activations, flops.total)

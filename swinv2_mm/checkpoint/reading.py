@@ -174,6 +174,10 @@ def local_path(source: str | os.PathLike) -> Path:
     for name in _NAMES_IN_FOLDER:
         if (path / name).is_file():
             return path / name
+    if (path / '.metadata').is_file():
+        raise CheckpointError(
+            f'{path} is a sharded checkpoint: join it by tools/checkpoint.py consolidate'
+        )
     raise CheckpointError(f'{path} is a folder without {" or ".join(_NAMES_IN_FOLDER)}')
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -110,15 +111,31 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def publish(part: Path, path: Path) -> None:
-    """Give a finished file its name, so that it is whole whenever it is seen."""
-    with part.open('rb') as file:
-        os.fsync(file.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    """Give a finished file, or folder, its name, so that it is whole whenever it is seen."""
+    for place in [*(part.iterdir() if part.is_dir() else ()), part]:
+        _sync(place)
+    if path.is_dir():
+        # Nothing replaces a folder in one step.
+        old = path.with_name(f'.{path.name}.old')
+        path.replace(old)
+        part.replace(path)
+        shutil.rmtree(old)
+    else:
+        part.replace(path)
+    _sync(path.parent)
+
+
+def discard(part: Path) -> None:
+    """Remove an unfinished file or folder, if it is there."""
+    shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def _sync(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -> dict[str, Tensor]:

@@ -1,12 +1,22 @@
 """What a run needs beside the model: optimiser groups, seeds, checked configs and weights."""
 
 from .checkpoint_hook import SafeCheckpointHook
+from .epoch_loop import ResumableEpochLoop
+from .non_finite import NonFiniteHook
 from .optimizer import SwinV2OptimWrapperConstructor
+from .optimizer_state import OptimizerStateHook
+from .precision import Bfloat16OptimWrapper
+from .preemption import PreemptionHook
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
 from .throughput import ThroughputHook
 
 __all__ = [
+    'Bfloat16OptimWrapper',
     'IterationSeedHook',
+    'NonFiniteHook',
+    'OptimizerStateHook',
+    'PreemptionHook',
+    'ResumableEpochLoop',
     'SafeCheckpointHook',
     'SeedAugmentation',
     'SeededInfiniteSampler',

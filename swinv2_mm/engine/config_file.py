@@ -19,6 +19,8 @@ from mmengine.runner import Runner
 from swinv2_mm.errors import DataError, UserError
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+# Entries of ours that a config need not have (docs/scaling.md).
+_OWN = {'parallel', 'accumulate', 'precision'}
 # Dictionaries whose keys are names that the user makes up.
 _FREE_FORM = ('default_hooks', 'custom_keys', 'vis_backends', 'metainfo')
 
@@ -114,7 +116,7 @@ def _check_key(cfg: Config, key: str) -> None:
 def _accepted_keys(cfg: Config, node: Any, path: list[str]) -> set[str] | None:
     """Keys that may be set at ``node``; ``None`` if any may."""
     if not path:
-        return set(inspect.signature(Runner.__init__).parameters) - {'self'} | set(cfg)
+        return set(inspect.signature(Runner.__init__).parameters) - {'self'} | set(cfg) | _OWN
     if path[-1] in _FREE_FORM:
         return None
     if not isinstance(node, dict):
@@ -127,7 +129,8 @@ def _constructor_arguments(cfg: Config, name: Any) -> set[str] | None:
     """Arguments of the registered class ``name`` and its bases; ``None`` if there is no such."""
     if not isinstance(name, str):
         return None
-    DefaultScope.get_instance('options', scope_name=cfg.get('default_scope', 'mmengine'))
+    if not DefaultScope.check_instance_created('options'):
+        DefaultScope.get_instance('options', scope_name=cfg.get('default_scope', 'mmengine'))
     for root in vars(registry).values():
         if isinstance(root, Registry):
             with root.switch_scope_and_registry(cfg.get('default_scope')) as scoped:

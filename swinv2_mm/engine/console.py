@@ -7,7 +7,7 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import mmengine
@@ -37,6 +37,8 @@ _RECORDS = [
         r'Failed to search registry with scope "mm(det|seg|pretrain)" in the '
         r'"(function|inferencer)" registry tree\..*',
         r'The prefix is not set in metric class \w+\.',
+        # Gradients are not lost: SafeCheckpointHook saves them.
+        r'Resumed iteration number is not divisible by `_accumulative_counts` in .*',
         # Hundreds of lines, of which ``environment_summary`` tells where they are.
         r'\n-{60}\nSystem environment:.*',
         r'Config:\n.*',
@@ -60,6 +62,18 @@ def tidy(logger: logging.Logger) -> None:
     for handler in logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(KnownNoise())
+        else:
+            handler.handleError = _said_once(handler)
+
+
+def _said_once(handler: logging.Handler) -> Callable[[logging.LogRecord], None]:
+    """Tell of a log file that cannot be written, such as on a full disk; the run goes on."""
+
+    def say(record: logging.LogRecord) -> None:
+        handler.handleError = lambda record: None
+        print(f'warning: lines are missing from the log file: {sys.exc_info()[1]}', file=sys.stderr)
+
+    return say
 
 
 @contextmanager

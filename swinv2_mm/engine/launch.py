@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextvars import copy_context
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -21,8 +22,14 @@ from swinv2_mm.errors import DataError, UserError
 
 from .config_file import annotation_files
 from .console import quiet_console
+from .failures import explanation
 from .log_backends import add_log_backends
+from .parallel import apply_parallel
 from .runner import CheckedRunner
+from .workers import end_workers
+
+# Between two answers of a process; MMEngine's own start-up has the same by env_cfg.dist_cfg.
+DEFAULT_TIMEOUT_S = 1800
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,11 +71,11 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
     if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
-        # MMEngine's own start-up asks for a GPU, and its wrapper for device ids.
+        # MMEngine's own start-up asks for a GPU.
         if cfg.launcher != 'pytorch':
             raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
-        torch.distributed.init_process_group('gloo')
-        cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
+        torch.distributed.init_process_group('gloo', timeout=_timeout(cfg))
+    apply_parallel(cfg)
     add_log_backends(cfg)
     try:
         return CheckedRunner.from_cfg(cfg)
@@ -79,8 +86,14 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         raise UserError(f'config {args.config}: {message}') from error
 
 
+def _timeout(cfg: Config) -> timedelta:
+    """How long processes wait for each other."""
+    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    return timedelta(seconds=settings.get('timeout', DEFAULT_TIMEOUT_S))
+
+
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; a user's mistake becomes one line and exit status 1.
+    """Run a tool; a mistake of the user, or of the machine, becomes one line and exit status 1.
 
     ``SWINV2_MM_TRACEBACK=1`` shows where it was noticed.
     """
@@ -88,14 +101,19 @@ def run_tool(main: Callable[[], None]) -> None:
         with quiet_console():
             # What is switched on for this run, such as trust, ends with it.
             copy_context().run(main)
-    except UserError as error:
+    except Exception as error:
+        message = _one_line(error) if isinstance(error, UserError) else explanation(error)
+        if message is None:
+            raise
         if os.environ.get('SWINV2_MM_TRACEBACK') == '1':
             traceback.print_exc()
-        print(f'error: {_one_line(error)}', file=sys.stderr)
+        print(f'error: {message}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+    finally:
+        end_workers()
 
 
 def naming_broken_annotations(cfg: Config, run: Callable[[], object]) -> object:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -60,21 +63,24 @@ class SwinV2OptimWrapperConstructor:
     def param_groups(self, model: nn.Module) -> list[dict]:
         """Group the trainable parameters by learning rate and weight decay."""
         backbones = {
-            name: module
+            f'{name}.' if name else '': rule
             for name, module in model.named_modules()
-            if isinstance(module, SwinTransformerV2)
+            if (rule := _depth_rule(module)) is not None
         }
+        if not backbones and (self.layer_decay_rate, self.backbone_lr_mult) != (1.0, 1.0):
+            raise ValueError(
+                'paramwise_cfg: the model has no backbone whose layers are known (a SwinV2, or '
+                'one with depths and parameter_depth); leave the settings out'
+            )
         lr, weight_decay = self.optimizer_cfg['lr'], self.optimizer_cfg.get('weight_decay', 0.0)
         groups: dict[tuple, dict] = {}
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
             mult = 1.0
-            for prefix, backbone in backbones.items():
-                prefix = f'{prefix}.' if prefix else ''
+            for prefix, (num_layers, depth_of) in backbones.items():
                 if name.startswith(prefix):
-                    depths = backbone.arch.depths
-                    distance = sum(depths) + 1 - backbone_depth(name[len(prefix) :], depths)
+                    distance = num_layers - depth_of(name[len(prefix) :])
                     mult = self.backbone_lr_mult * self.layer_decay_rate**distance
             decay = weight_decay if is_decayed(name, parameter) else 0.0
             group = groups.setdefault(
@@ -82,3 +88,17 @@ class SwinV2OptimWrapperConstructor:
             )
             group['params'].append(parameter)
         return list(groups.values())
+
+
+def _depth_rule(module: nn.Module) -> tuple[int, Callable[[str], int]] | None:
+    """Return the depth of a head on a backbone, and the function from name to depth in it.
+
+    ``None`` if a module is no backbone. Others than SwinV2 bring ``depths`` and
+    ``parameter_depth`` with them.
+    """
+    if isinstance(module, SwinTransformerV2):
+        depths = module.arch.depths
+        return sum(depths) + 1, partial(backbone_depth, depths=depths)
+    if hasattr(module, 'parameter_depth'):
+        return sum(module.depths) + 1, module.parameter_depth
+    return None

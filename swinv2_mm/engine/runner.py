@@ -7,47 +7,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.dist import is_main_process
-from mmengine.logging import HistoryBuffer, MMLogger
+from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import DataLoader
 
-from swinv2_mm.checkpoint import CheckpointError, load_pretrained
+from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
 from swinv2_mm.checkpoint.loading import find_backbone
-from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.checkpoint.report import shortened
-from swinv2_mm.checkpoint.saving import publish
+from swinv2_mm.checkpoint.saving import discard, publish
 from swinv2_mm.errors import UserError
 
-from .checkpoint_hook import newest_first
 from .console import environment_summary, tidy
-
-
-def _statistic(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr`` while reading: a history refers to its statistics by it."""
-    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
-        raise UserError(f'it asks for {name} of {owner}')
-    return getattr(owner, name)
-
-
-# What a training checkpoint holds beside tensors and numbers: the logged history.
-_SAFE_TYPES = [
-    HistoryBuffer,
-    (_statistic, 'builtins.getattr'),
-    np.ndarray,
-    np.dtype,
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.uint32, np.bool_)),
-]
+from .parallel_runner import ParallelRunner
+from .seeding import seed_samples
+from .training_state import check_resumable, newest_readable, read_checkpoint
+from .workers import shield_workers
 
 
 @RUNNERS.register_module()
-class CheckedRunner(Runner):
+class CheckedRunner(ParallelRunner):
     """MMEngine's Runner for weights from anywhere.
 
     MMEngine falls back to running the code in a pickle, executes the config text of a
@@ -87,17 +71,12 @@ class CheckedRunner(Runner):
         Raises:
             UserError: If the file is missing, broken, holds code, or does not fit the model.
         """
-        checkpoint, _ = read_file(
-            local_path(filename), safe_globals=_SAFE_TYPES, map_location=map_location
-        )
-        if not isinstance(checkpoint, dict):
-            raise UserError(f'checkpoint {filename} holds no weights')
-        if isinstance(meta := checkpoint.get('meta'), dict):
-            meta.pop('config', None)
+        checkpoint = read_checkpoint(filename, map_location=map_location)
+        if self._resume and self._is_training():
+            check_resumable(checkpoint, filename=filename)
+        self.complete(checkpoint, filename=filename)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        state_dict = checkpoint.get('state_dict', checkpoint)
-        for pattern, replacement in revise_keys:
-            state_dict = {re.sub(pattern, replacement, k): v for k, v in state_dict.items()}
+        state_dict = _revised(checkpoint, revise_keys)
         # What is tested or resumed has been trained: nothing of it is fresh, or mapped.
         is_start = self._is_training() and not self._resume
         class_map = self.cfg.get('head_class_map') if is_start else None
@@ -105,6 +84,8 @@ class CheckedRunner(Runner):
             self._load_foreign(model, filename, class_map=class_map)
         else:
             self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+            # Again: EMAHook puts back the weights that are trained, in place of their average.
+            state_dict = _revised(checkpoint, revise_keys)
             fresh = self._fresh_names(model) if is_start else set()
             state_dict = {k: v for k, v in state_dict.items() if k not in fresh}
             state_dict |= {k: v for k, v in model.state_dict().items() if k in fresh}
@@ -118,18 +99,40 @@ class CheckedRunner(Runner):
     def load_or_resume(self) -> None:
         """Load or resume as the config says; ``resume`` alone takes the newest readable file."""
         if self._resume and self._load_from is None and not self._has_loaded:
-            for path in newest_first(self.work_dir):
-                self._load_from = str(path)
-                try:
-                    super().load_or_resume()
-                except CheckpointError as error:
-                    # Raised while the file is read, before anything changes.
-                    self.logger.warning(f'Not resumed from {path.name}: {error}')
-                else:
-                    return
-            self.logger.info(f'No readable checkpoint in {self.work_dir}: training starts anew')
-            self._resume, self._load_from = False, self.cfg.get('start_from')
+            # Processes that each look for themselves could find different ones.
+            found = [self._newest_readable() if is_main_process() else None]
+            broadcast_object_list(found)
+            if found[0] is None:
+                self.logger.info(f'No readable checkpoint in {self.work_dir}: training starts anew')
+                self._resume, self._load_from = False, self.cfg.get('start_from')
+            else:
+                self._load_from = found[0]
         super().load_or_resume()
+
+    def resume(self, *args: Any, **kwargs: Any) -> None:
+        """Resume as MMEngine does, and give the seed of the checkpoint to the sampler too."""
+        seed = self.seed
+        super().resume(*args, **kwargs)
+        if self.seed != seed:
+            loader = self.train_dataloader
+            samplers = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
+            for sampler in samplers:
+                if getattr(sampler, 'seed', None) == seed:
+                    sampler.seed = self.seed
+
+    @staticmethod
+    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+        """Build MMEngine's loader, with samples that are drawn alike in whatever process."""
+        loader = Runner.build_dataloader(*args, **kwargs)
+        seed_samples(loader)
+        shield_workers(loader)
+        return loader
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """Build a loop that can be taken up in the middle of an epoch."""
+        if isinstance(loop, dict) and loop.get('type') == 'EpochBasedTrainLoop':
+            loop = {**loop, 'type': 'ResumableEpochLoop'}
+        return super().build_train_loop(loop)
 
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Save as MMEngine does, but under another name until the file is complete.
@@ -153,7 +156,7 @@ class CheckedRunner(Runner):
             ) from error
         finally:
             if is_main_process():
-                part.unlink(missing_ok=True)
+                discard(part)
 
     def _load_foreign(
         self, model: torch.nn.Module, filename: str, *, class_map: str | None
@@ -172,6 +175,14 @@ class CheckedRunner(Runner):
                 'config can be tested'
             )
         self.logger.info(f'{len(idle)} parameters keep their initial values: {shortened(idle)}')
+
+    def _newest_readable(self) -> str | None:
+        folders = {self.work_dir}
+        for hook in self.hooks:
+            if getattr(hook, 'out_dir', None) is not None and isinstance(hook, CheckpointHook):
+                folders.add(str(Path(hook.out_dir, Path(self.work_dir).name)))
+        path = newest_readable(folders, logger=self.logger)
+        return None if path is None else str(path)
 
     def _is_training(self) -> bool:
         # A training's loop is built before its weights are loaded.
@@ -192,6 +203,14 @@ class CheckedRunner(Runner):
                 f'{shortened(sorted(fresh))}'
             )
         return fresh
+
+
+def _revised(checkpoint: dict, revise_keys: Sequence[tuple[str, str]]) -> dict:
+    """Return the weights in a checkpoint, with their names replaced as MMEngine does."""
+    state_dict = checkpoint.get('state_dict', checkpoint)
+    for pattern, replacement in revise_keys:
+        state_dict = {re.sub(pattern, replacement, k): v for k, v in state_dict.items()}
+    return state_dict
 
 
 def _is_foreign(state_dict: dict, model: torch.nn.Module) -> bool:

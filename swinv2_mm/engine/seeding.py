@@ -8,7 +8,8 @@ Here every iteration and every sample has a seed of its own.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, HOOKS, TRANSFORMS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Dataset
 
 
 def seed_everything(*entropy: int) -> None:
@@ -69,6 +71,24 @@ class SeededSampler(DefaultSampler):
     def __iter__(self) -> Iterator[Draw]:
         for position, index in enumerate(super().__iter__()):
             yield Draw(index, (self.seed, self.epoch, self.rank, position))
+
+
+def seed_samples(loader: DataLoader) -> None:
+    """Have a loader seed itself before each sample whose index carries a seed.
+
+    Before the data set is asked, so that a wrapper of data sets may draw what it likes.
+    """
+    if isinstance(loader.dataset, Dataset):
+        loader.dataset.__getitems__ = partial(_seeded_samples, loader.dataset)
+
+
+def _seeded_samples(dataset: Dataset, indices: Sequence[int]) -> list:
+    samples = []
+    for index in indices:
+        if isinstance(index, Draw):
+            seed_everything(*index.entropy)
+        samples.append(dataset[index])
+    return samples
 
 
 @TRANSFORMS.register_module()

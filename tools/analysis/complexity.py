@@ -96,6 +96,8 @@ def print_report(report: Complexity, *, amp: bool, verbose: bool) -> None:
         precision = 'mixed precision' if amp else 'float32'
         print(f'GPU memory, batch of {report.batch}, {precision}, AdamW')
         for name, num_bytes in asdict(report.memory).items():
+            if name == 'training_flops':
+                continue
             words = {'training': 'peak in training', 'testing': 'peak in testing'}
             label = words.get(name, '  ' + name.replace('_', ' '))
             print(f'  {label:<27}{num_bytes / _GIB:.2f} GiB')

@@ -1,0 +1,2 @@
+# Every process holds the whole model and optimiser (the default with a launcher).
+parallel = 'ddp'

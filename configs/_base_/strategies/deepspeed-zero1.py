@@ -1,0 +1,2 @@
+# The same by DeepSpeed.
+parallel = 'deepspeed'

@@ -1,0 +1,120 @@
+"""Ways to make a training fit into a GPU, from the cheapest to the one that changes most."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+
+from mmengine.config import Config
+
+from swinv2_mm.core.architectures import resolve_architecture
+from swinv2_mm.engine.config_file import apply_options
+from swinv2_mm.errors import UserError
+
+from .fake_model import build_fake, fake_images
+from .fixed_cost import FixedCost
+from .memory import MemoryEstimate, estimate_memory
+
+# Sellers of GPUs say GB and mean 2^30 bytes.
+_UNITS = {'': 2**30, 'G': 2**30, 'M': 2**20}
+_BUDGET = re.compile(r'(\d+(?:\.\d+)?)\s*([GM]?)(?:i?B)?', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A set of options.
+
+    Attributes:
+        words: What it adds to the plan before it.
+        options: All of it, as ``--cfg-options`` takes them.
+        batch: Images at once.
+    """
+
+    words: str
+    options: tuple[str, ...]
+    batch: int
+
+
+def parse_budget(text: str) -> int:
+    """Read ``24GB``, ``24GiB``, ``24`` or ``500MB`` as bytes.
+
+    Raises:
+        UserError: If it is none of these.
+    """
+    match = _BUDGET.fullmatch(text.strip())
+    if match is None or not float(match[1]):
+        raise UserError(f"--budget takes a size such as 24GB, got '{text}'")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
+    """List what can be done, each on top of what came before.
+
+    First what costs no time or little (bf16, windows in groups), then what repeats the forward
+    pass of more and more stages, then smaller batches with the same sum of gradients, at last
+    frozen stages, which change what is learnt.
+
+    Args:
+        cfg: A whole config whose model has a SwinV2.
+        batch: Images at once to begin with.
+        with_bf16: Whether the GPU has bfloat16.
+
+    Raises:
+        UserError: If the config has no SwinV2 at ``model.backbone``.
+    """
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if backbone.get('type') != 'SwinV2':
+        raise UserError('the config has no SwinV2 at model.backbone')
+    num_stages = len(resolve_architecture(backbone.get('arch', 'tiny')).depths)
+    options: dict[str, object] = {}
+
+    def plan(words: str) -> Plan:
+        texts = tuple(f'{key}={value}'.replace(' ', '') for key, value in options.items())
+        return Plan(words, texts, batch)
+
+    yield plan('as it is')
+    if with_bf16 and not is_mixed_precision(cfg):
+        options |= {'optim_wrapper.type': 'AmpOptimWrapper', '+optim_wrapper.dtype': 'bfloat16'}
+        yield plan('bf16')
+    if backbone.get('attention') != 'sequential':
+        options['model.backbone.attention'] = 'sequential'
+        yield plan('windows in groups')
+    if backbone.get('with_cp') is not True:
+        for i in range(num_stages):
+            options['model.backbone.with_cp'] = [stage <= i for stage in range(num_stages)]
+            yield plan(f'stage {i} recomputed')
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    while batch > 1 and batch % 2 == 0:
+        batch, counts = batch // 2, counts * 2
+        options['train_dataloader.batch_size'] = batch
+        options['optim_wrapper.accumulative_counts'] = counts
+        yield plan(f'batches of {batch}, {counts} per step')
+    for i in range(max(backbone.get('frozen_stages', -1) + 1, 0), num_stages - 1):
+        options['model.backbone.frozen_stages'] = i
+        yield plan(f'stage {i} frozen')
+
+
+def is_mixed_precision(cfg: Config) -> bool:
+    """Whether a config trains in mixed precision."""
+    return (cfg.get('optim_wrapper') or {}).get('type') == 'AmpOptimWrapper'
+
+
+def estimate_plan(cfg: Config, plan: Plan, *, size_px: tuple[int, int]) -> MemoryEstimate:
+    """Estimate what a training takes under a plan.
+
+    Args:
+        cfg: The config without the plan.
+        size_px: Height and width of an image.
+
+    Raises:
+        UserError: If the config is not valid.
+    """
+    changed = deepcopy(cfg)
+    apply_options(changed, plan.options)
+    model = build_fake(changed.model, scope=changed.default_scope)
+    images = fake_images(model, batch=plan.batch, size_px=size_px)
+    return estimate_memory(
+        FixedCost(model), images, amp=is_mixed_precision(changed), with_testing=False
+    )

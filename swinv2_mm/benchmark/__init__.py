@@ -1,0 +1,1 @@
+"""Speed and memory of SwinV2 beside the other implementations of it."""

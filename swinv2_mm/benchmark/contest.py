@@ -1,0 +1,201 @@
+"""Several ways to compute the same, run in turn, so that a drift of the machine hits all alike."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .backbones import CannotRun
+from .memory_use import MemoryUse, measure_memory
+
+# A sample takes at least this long: a GPU's queue and the clock's steps do not count then.
+_MIN_SAMPLE_S = 0.05
+# A first step of this length tells enough of the others.
+_LONG_S = 2.0
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way.
+
+    Attributes:
+        step: What is timed: a forward pass or a training step; may return a result to compare.
+        forward: The first part of a training step, or ``step`` itself; for the memory.
+        model: What runs in it; ``None`` if its memory is of no interest.
+        is_compiled: Whether it runs as a whole, so that its tensors cannot be followed.
+    """
+
+    step: Callable[[], Tensor | None]
+    forward: Callable[[], object]
+    model: nn.Module | None
+    is_compiled: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of one contestant.
+
+    Attributes:
+        name: Of the contestant.
+        reason: Why it dropped out, if it did.
+        seconds: Time of a step, in each round.
+        memory: Of a step.
+        difference: Largest difference to the first contestant's result, relative to its largest
+            value; ``None`` without a result of the same shape.
+    """
+
+    name: str
+    reason: str | None = None
+    seconds: list[float] = field(default_factory=list)
+    memory: MemoryUse | None = None
+    difference: float | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The quartiles of some figures."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        """Take the quartiles; a single figure is all three."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        return cls(*statistics.quantiles(values, n=4, method='inclusive'))
+
+
+def ratios(outcome: Outcome, *, base: Outcome) -> Spread | None:
+    """Return how many times as long a contestant takes as ``base``, round by round."""
+    if not outcome.seconds or not base.seconds:
+        return None
+    return Spread.of([a / b for a, b in zip(outcome.seconds, base.seconds, strict=True)])
+
+
+def hold_contest(
+    builders: Mapping[str, Callable[[], Contestant]],
+    *,
+    device: torch.device,
+    rounds: int,
+    advance: Callable[[str], None] = lambda name: None,
+) -> list[Outcome]:
+    """Build, warm up and measure contestants; one that cannot go on does not stop the others.
+
+    Args:
+        builders: By name; the first is what the others' results are compared with.
+        device: Where they run.
+        rounds: Samples of each. 0 measures memory only.
+        advance: Called with a name after each part of the work: once per contestant, then once
+            per contestant and round.
+    """
+    outcomes = {name: Outcome(name) for name in builders}
+    running: dict[str, tuple[Contestant, int]] = {}
+    reference: Tensor | None = None
+    gc.collect()
+    for name, build in builders.items():
+        outcome = outcomes[name]
+
+        def enter(outcome: Outcome = outcome, build: Callable = build) -> None:
+            nonlocal reference
+            before = _allocated(device)
+            contestant = build()
+            # The first step compiles, tunes and fills caches.
+            start = time.perf_counter()
+            result = contestant.step()
+            _wait(device)
+            first_seconds = time.perf_counter() - start
+            if result is not None and reference is None:
+                reference = result.detach().float().cpu()
+            outcome.difference = _difference(result, reference)
+            del result
+            if contestant.model is not None:
+                outcome.memory = measure_memory(
+                    contestant.step,
+                    forward=contestant.forward,
+                    model=contestant.model,
+                    device=device,
+                    held=_allocated(device) - before,
+                    with_tensors=not contestant.is_compiled,
+                )
+            repeats = 1
+            if rounds and first_seconds < _LONG_S:
+                seconds = _sample(contestant.step, repeats=1, device=device)
+                repeats = max(1, math.ceil(_MIN_SAMPLE_S / max(seconds, 1e-6)))
+            running[outcome.name] = contestant, repeats
+
+        _guarded(outcome, enter, device=device)
+        advance(name)
+    for _ in range(rounds):
+        for name, outcome in outcomes.items():
+            if name in running:
+                contestant, repeats = running[name]
+
+                def add_sample(
+                    outcome: Outcome = outcome, step: Callable = contestant.step, n: int = repeats
+                ) -> None:
+                    outcome.seconds.append(_sample(step, repeats=n, device=device))
+
+                _guarded(outcome, add_sample, device=device)
+                if outcome.reason:
+                    outcome.seconds.clear()
+                    del running[name], contestant
+            advance(name)
+    return list(outcomes.values())
+
+
+def _sample(step: Callable[[], object], *, repeats: int, device: torch.device) -> float:
+    """Return the seconds of one step."""
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        step()
+    _wait(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == 'cuda' else 0
+
+
+def _difference(result: Tensor | None, reference: Tensor | None) -> float | None:
+    if result is None or reference is None or result.shape != reference.shape:
+        return None
+    return ((result.detach().float().cpu() - reference).abs().max() / reference.abs().max()).item()
+
+
+def _guarded(outcome: Outcome, act: Callable[[], None], *, device: torch.device) -> None:
+    """Act, and note whatever goes wrong, in the code of another implementation too."""
+    try:
+        act()
+    except Exception as error:
+        outcome.reason = _reason(error)
+        # The traceback holds the tensors of the step that failed.
+        error.__traceback__ = None
+    if outcome.reason:
+        gc.collect()
+        if device.type == 'cuda':
+            torch.cuda.empty_cache()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, CannotRun):
+        return str(error)
+    text = next((line for line in str(error).splitlines() if line.strip()), '')
+    is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if is_memory or "can't allocate memory" in str(error) or 'could not create a memory' in text:
+        return 'out of memory'
+    return f'{type(error).__name__}: {text}'[:200]

@@ -1,0 +1,155 @@
+"""Checkpoints of which every process writes its own part: folders, by torch.distributed."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PosixPath
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, serialization
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint.api import CheckpointException
+
+from .errors import CheckpointError
+from .saving import write_whole
+
+_INDEX = '.metadata'
+# What the index, a pickle, may refer to beside dtypes and layouts: nothing that does anything.
+_INDEX_TYPES = (
+    metadata.ChunkStorageMetadata,
+    metadata.Metadata,
+    metadata.MetadataIndex,
+    metadata.StorageMeta,
+    metadata.TensorProperties,
+    metadata.TensorStorageMetadata,
+    metadata._MEM_FORMAT_ENCODING,
+    filesystem._StorageInfo,
+    serialization._get_layout,
+    torch.Size,
+    PosixPath,
+)
+_INDEX_MODULES = {kind.__module__ for kind in _INDEX_TYPES} | {'pathlib'}
+# What is left of a training checkpoint without its tensors.
+REST = 'training.pth'
+# Names of tensors are paths through what a Runner saves.
+_WEIGHTS = 'state_dict/'
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse what an index does not need."""
+        if module in _INDEX_MODULES and '.' not in name:
+            found = super().find_class(module, name)
+            if found in _INDEX_TYPES or isinstance(found, (torch.dtype, torch.layout)):
+                return found
+        raise pickle.UnpicklingError(f'to be read it would have to run code ({module}.{name})')
+
+
+class _Reader(dcp.FileSystemReader):
+    """torch's reader, for an index and tensors that run no code."""
+
+    def read_metadata(self) -> metadata.Metadata:
+        """Read the index.
+
+        Raises:
+            UnpicklingError: If it wants to run code, holds more than tensors, or leads outside.
+        """
+        with Path(self.path, _INDEX).open('rb') as file:
+            index = _IndexUnpickler(file).load()
+        for entry in index.state_dict_metadata.values():
+            # Anything else is a pickle that torch would run.
+            if not isinstance(entry, metadata.TensorStorageMetadata):
+                raise pickle.UnpicklingError('it holds more than tensors')
+        for place in index.storage_data.values():
+            if Path(place.relative_path).name != place.relative_path:
+                raise pickle.UnpicklingError(f'it leads to {place.relative_path}')
+        index.storage_meta = index.storage_meta or metadata.StorageMeta()
+        return index
+
+
+def is_sharded(path: Path) -> bool:
+    """Whether ``path`` is a folder that ``save_sharded`` wrote."""
+    return (path / _INDEX).is_file()
+
+
+def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, of which every process holds a part (DTensors) or all; all must call it.
+
+    Raises:
+        OSError: If a process cannot write; on all of them.
+    """
+    writer = dcp.FileSystemWriter(folder, thread_count=1)
+    try:
+        dcp.save(dict(tensors), storage_writer=writer)
+    except CheckpointException as error:
+        reasons = [reason for reason, _ in error.failures.values()]
+        raise OSError(f'{"; ".join(map(str, reasons))}') from error
+
+
+def load_sharded(
+    folder: Path, *, like: Mapping[str, Tensor] | None = None, starts: Sequence[str] = ('',)
+) -> dict[str, Tensor]:
+    """Read tensors, on any number of processes; all must call it.
+
+    Args:
+        folder: Written by ``save_sharded``.
+        like: Tensors whose parts (DTensors), type and device those read get, by name or by the
+            part of the name up to its last ``/``. What it lacks, or has in another shape, is
+            read whole into the memory of the CPU.
+        starts: Only names that start so are read.
+
+    Raises:
+        CheckpointError: If the folder is incomplete or damaged, or would have to run code.
+    """
+    like = like or {}
+    try:
+        index = _Reader(folder).read_metadata().state_dict_metadata
+        tensors = {}
+        for name, entry in index.items():
+            if not name.startswith(tuple(starts)):
+                continue
+            model = like.get(name, like.get(name[: name.rfind('/') + 1]))
+            if model is not None and model.shape == entry.size:
+                tensors[name] = torch.empty_like(model)
+            else:
+                tensors[name] = torch.empty(entry.size, dtype=entry.properties.dtype)
+        with warnings.catch_warnings():
+            # That there is one process only.
+            warnings.simplefilter('ignore')
+            dcp.load(tensors, storage_reader=_Reader(folder))
+    except CheckpointException as error:
+        reason, _ = next(iter(error.failures.values()))
+        raise CheckpointError(f'{folder} is damaged or incomplete: {reason}') from None
+    except Exception as error:
+        # Whatever bytes somebody has made up.
+        raise CheckpointError(f'{folder} was refused or is damaged: {error}') from None
+    return tensors
+
+
+def consolidate(folder: Path, out: Path) -> int:
+    """Write the weights of a sharded checkpoint as one safetensors file, in this process alone.
+
+    Holds the whole weights in memory, and neither averages nor the optimiser's state.
+
+    Returns:
+        How many tensors the file holds.
+
+    Raises:
+        CheckpointError: If ``folder`` is not a sharded checkpoint, or damaged.
+        ValueError: If ``out`` is no name of a safetensors file.
+    """
+    if out.suffix != '.safetensors':
+        raise ValueError(f'{out} must end in .safetensors')
+    if not is_sharded(folder):
+        raise CheckpointError(f'{folder} is not a sharded checkpoint: it has no {_INDEX}')
+    tensors = {
+        name.removeprefix(_WEIGHTS): value
+        for name, value in load_sharded(folder, starts=[_WEIGHTS]).items()
+    }
+    write_whole(out, lambda part: save_file(tensors, part, metadata={'format': 'pt'}))
+    return len(tensors)

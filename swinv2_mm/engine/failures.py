@@ -1,0 +1,51 @@
+"""What ends a run without being a mistake in the code: the machine, told in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+_GO_ON = 'what was saved is intact, go on with --resume'
+_DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'free some space')
+_DISK |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), 'allow access')
+_DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.', re.DOTALL)
+# How gloo and NCCL say it, neither of which has a type of its own for it.
+_LOST = re.compile(
+    r'(?:gloo|nccl|TCPStore|socket).*?(?:closed by|reset by peer|broken pipe|tim(?:ed |e)?out'
+    r'|refused|remote process|remoteerror)',
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def explanation(error: BaseException | None) -> str | None:
+    """Say what went wrong and how to mend it, or None if it may be a mistake in the code."""
+    while error is not None:
+        if message := _told(error):
+            return message
+        # torch reports the end of a worker in the middle of whatever is being done; what is in
+        # the way may have made something else of it.
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _told(error: BaseException) -> str | None:
+    if isinstance(error, OSError) and error.errno in _DISK:
+        where = f'{error.filename}: ' if error.filename else ''
+        mend = f'{_DISK[error.errno]} or choose another --work-dir'
+        return f'{where}{error.strerror}; {mend}; {_GO_ON}'
+    text = str(error)
+    if isinstance(error, RuntimeError) and (worker := _DEAD_WORKER.search(text)):
+        return (
+            f'the data loader worker {worker[1]} {worker[2].strip()}: most often the machine has '
+            'run out of memory, or of shared memory (/dev/shm); lower num_workers or batch_size; '
+            f'{_GO_ON}'
+        )
+    if isinstance(error, RuntimeError) and text.startswith('DataLoader timed out'):
+        return f'{text.strip(" .")}: a worker hangs, such as on a network drive; {_GO_ON}'
+    if isinstance(error, RuntimeError) and _LOST.search(text):
+        reason = text.strip().splitlines()[0]
+        return (
+            f'another process of this job has died or does not answer ({reason}): its own '
+            f'message says why; {_GO_ON}'
+        )
+    return None

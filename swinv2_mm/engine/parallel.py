@@ -1,0 +1,119 @@
+"""How a training is spread: ``parallel``, ``accumulate`` and ``precision`` in a config."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.utils import is_list_of
+
+from swinv2_mm.errors import UserError
+
+# What each kind takes beside its name, with what it may be; the first is the default. A number of
+# processes may be any.
+_NUMBER = (None, 'N')
+_KINDS: dict[str, dict[str, tuple]] = {
+    'ddp': {},
+    'zero1': {},
+    'fsdp': {
+        'init': ('whole', 'sharded'),
+        'checkpoint': ('whole', 'sharded'),
+        'shards': _NUMBER,
+    },
+    'deepspeed': {},
+}
+_PRECISIONS = {
+    'bf16': {'type': 'Bfloat16OptimWrapper'},
+    'fp16': {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic'},
+}
+_FOR_CPU = 'on a CPU write precision=bf16, or leave it out'
+
+
+def apply_parallel(cfg: Config) -> None:
+    """Carry ``parallel``, ``accumulate`` and ``precision`` into the entries that MMEngine reads.
+
+    - ``parallel``: ``ddp`` (the default), ``zero1``, ``fsdp``, ``deepspeed``, or a dict with
+      ``type`` and what that kind takes. Becomes a dict, or ``None`` without a launcher.
+    - ``accumulate``: iterations per update of the weights.
+    - ``precision``: ``bf16``, or ``fp16`` with a scaled loss (GPU).
+
+    Raises:
+        UserError: If one is unknown, or does not go with the rest of the config.
+    """
+    given = cfg.get('parallel') or 'ddp'
+    cfg.parallel = options = _parsed(given if isinstance(given, dict) else {'type': given})
+    wrapper = cfg.get('optim_wrapper')
+    if wrapper is None:
+        return
+    if precision := cfg.get('precision'):
+        if precision not in _PRECISIONS:
+            raise UserError(f"precision: unknown '{precision}' (known: {', '.join(_PRECISIONS)})")
+        wrapper.update(_PRECISIONS[precision])
+    accumulate = cfg.get('accumulate', 1)
+    if type(accumulate) is not int or accumulate < 1:
+        raise UserError(f'accumulate must be a whole number of iterations, got {accumulate!r}')
+    if accumulate > 1:
+        wrapper.accumulative_counts = accumulate
+    if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
+        raise UserError(f'AmpOptimWrapper (--amp, precision=fp16) needs a GPU; {_FOR_CPU}')
+    if cfg.launcher == 'none':
+        return
+    if options['type'] == 'zero1':
+        _shard_optimizer(wrapper)
+    if options['type'] == 'deepspeed':
+        _check_deepspeed(wrapper)
+        if any(hook.get('action') == 'skip' for hook in cfg.get('custom_hooks') or ()):
+            raise UserError(
+                'parallel: deepspeed keeps the gradients itself, so that NonFiniteHook can only '
+                "stop there, not 'skip'; take zero1, which shards the same"
+            )
+    if options['type'] == 'fsdp' and torch.cuda.is_available():
+        # Checkpoints are put together in the memory of the CPU.
+        cfg.env_cfg.dist_cfg.backend = 'cpu:gloo,cuda:nccl'
+    if options['type'] != 'ddp' and is_list_of(cfg.get('custom_hooks'), dict):
+        cfg.custom_hooks = [*cfg.custom_hooks, dict(type='OptimizerStateHook')]
+
+
+def _parsed(options: dict) -> dict[str, Any]:
+    kind = options.get('type')
+    if kind not in _KINDS:
+        raise UserError(f"parallel: unknown '{kind}' (known: {', '.join(_KINDS)})")
+    choices = _KINDS[kind]
+    for name, value in options.items():
+        allowed = choices.get(name, ())
+        is_number = allowed is _NUMBER and type(value) is int and value > 0
+        if name != 'type' and value not in allowed and not is_number:
+            known = ', '.join(f'{n}={"|".join(filter(None, v))}' for n, v in choices.items())
+            known = known or 'nothing else'
+            raise UserError(f'parallel: {kind} takes {known}; got {name}={value!r}')
+    return {**{name: values[0] for name, values in choices.items()}, **options}
+
+
+def _shard_optimizer(wrapper: dict) -> None:
+    kind = wrapper['optimizer']['type']
+    if kind == 'ZeroRedundancyOptimizer':
+        return
+    if not isinstance(getattr(torch.optim, kind, None), type):
+        raise UserError(f'parallel: zero1 shards the optimisers of torch.optim, not {kind}')
+    wrapper['optimizer'].update(type='ZeroRedundancyOptimizer', optimizer_type=kind)
+
+
+def _check_deepspeed(wrapper: dict) -> None:
+    if not torch.cuda.is_available():
+        os.environ.setdefault('DS_ACCELERATOR', 'cpu')
+    try:
+        importlib.import_module('deepspeed')
+    except Exception as error:
+        # Versions that do not go with torch, or with a machine without a GPU, raise anything.
+        raise UserError(
+            "parallel: deepspeed does not import; install it by: pip install 'deepspeed>=0.18.2,"
+            f"<0.19', or take zero1, which shards the same ({type(error).__name__}: {error})"
+        ) from error
+    if wrapper.get('type', 'OptimWrapper') != 'OptimWrapper':
+        raise UserError(
+            f'parallel: deepspeed trains in float32 here, not with {wrapper["type"]}; for mixed '
+            'precision take zero1, which shards the same, or fsdp'
+        )

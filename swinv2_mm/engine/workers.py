@@ -1,0 +1,47 @@
+"""The processes of a data loader: they outlive a signal to the whole job, not the job itself."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from torch.utils.data import DataLoader
+
+# What tells a training to save and go; its loaders have to work on until then.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def shield_workers(loader: DataLoader) -> None:
+    """Have the workers of a loader ignore what is sent to every process of a job, and end with it.
+
+    Of themselves they stay for ever if the training is killed while they hand over a batch.
+    """
+    loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+
+
+def _start_worker(initialise: Callable[[int], object] | None, worker_id: int) -> None:
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == 'linux':
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if initialise is not None:
+        initialise(worker_id)
+
+
+def end_workers() -> None:
+    """End all workers, whatever they wait for: an exit would wait for them."""
+    if not (children := multiprocessing.active_children()):
+        return
+    # torch's own handler takes the end of a worker for an accident.
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in children:
+        child.kill()
+        child.join(1)
+    signal.signal(signal.SIGCHLD, previous)

@@ -1,0 +1,143 @@
+"""What the machine does to a training: one clear line, no traceback, nothing lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+
+import pytest
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+from resuming import checkpoint_differences
+from test_runner import SMALL
+from test_saving import STEPS, checkpoints
+from test_tools import CLASSIFIER, only_line
+
+from swinv2_mm.engine.failures import explanation
+
+OPTIONS = [o for o in SMALL if not o.startswith(('train_cfg.', 'default_hooks.'))] + STEPS
+OPTIONS.append('default_hooks.checkpoint.max_keep_ckpts=1')
+
+
+@pytest.fixture
+def train(tool, use_data):
+    def run(folder, *arguments, options=()):
+        return tool(
+            'train', CLASSIFIER, '--work-dir', folder, *arguments,
+            '--cfg-options', *OPTIONS, *options,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own."""
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mount = ['mount', '-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', disk]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip('may not mount a file system here')
+    yield disk
+    subprocess.run(['umount', disk], check=True)
+
+
+def fill(disk, *, leave_bytes):
+    free_bytes = shutil.disk_usage(disk).free
+    (disk / 'filler').write_bytes(bytes(free_bytes - leave_bytes))
+
+
+@pytest.mark.parametrize('room', [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
+def test_a_full_disk(room, train, small_disk, tmp_path):
+    assert train(small_disk / 'run', options=['train_cfg.max_iters=2'])[0] == 0
+    before = (small_disk / 'run' / 'iter_2.pth').read_bytes()
+    fill(small_disk, leave_bytes=int(room * len(before)))
+    status, errors = train(small_disk / 'run', '--resume')
+    line = only_line(errors)
+    assert status == 1 and 'No space left on device' in line and 'go on with --resume' in line
+    assert checkpoints(small_disk / 'run') == ['iter_2.pth']
+    assert (small_disk / 'run' / 'iter_2.pth').read_bytes() == before
+    (small_disk / 'filler').unlink()
+    assert train(small_disk / 'run', '--resume')[0] == train(tmp_path / 'whole')[0] == 0
+    last = [folder / 'iter_6.pth' for folder in (small_disk / 'run', tmp_path / 'whole')]
+    assert checkpoint_differences(*last) == []
+
+
+def test_a_disk_that_may_not_be_written(train, small_disk):
+    subprocess.run(['mount', '-o', 'remount,ro', small_disk], check=True)
+    status, errors = train(small_disk / 'run')
+    assert status == 1 and 'Read-only file system' in only_line(errors)
+
+
+@pytest.fixture
+def as_nobody(use_data, tmp_path):
+    """Root may write anywhere: be somebody else, who may read what a test needs."""
+    if os.geteuid() == 0:
+        for folder in (*use_data.parents, *tmp_path.parents, use_data, tmp_path):
+            if folder.is_relative_to(tempfile.gettempdir()):
+                folder.chmod(folder.stat().st_mode | 0o055)
+        os.seteuid(65534)
+        yield
+        os.seteuid(0)
+    else:
+        yield
+
+
+def test_a_folder_that_may_not_be_written(as_nobody, train, tmp_path):
+    status, errors = train(tmp_path / 'run')
+    line = only_line(errors)
+    assert status == 1 and f'{tmp_path / "run"}: Permission denied' in line, line
+
+
+@TRANSFORMS.register_module()
+class DeadWorker(BaseTransform):
+    """Kills the worker that draws a sample, as the kernel does when memory runs out."""
+
+    def transform(self, results):
+        if results['sample_idx'].entropy[-1] == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
+
+
+def test_a_dead_worker(train, tmp_path):
+    pipeline = [{'type': name} for name in ('LoadCheckedImage', 'DeadWorker', 'PackInputs')]
+    options = [f'train_dataloader.dataset.pipeline={pipeline}'.replace(' ', '')]
+    status, errors = train(tmp_path, options=options)
+    line = only_line(errors)
+    assert status == 1 and 'worker' in line and 'killed by signal' in line and 'memory' in line
+    # How far the worker was ahead is left to chance.
+    assert checkpoints(tmp_path) in (['iter_2.pth'], ['iter_4.pth'])
+    assert train(tmp_path, '--resume')[0] == 0
+
+
+def test_resuming_passes_over_weights_and_clears_up(train, tmp_path):
+    assert train(tmp_path, options=['train_cfg.max_iters=2'])[0] == 0
+    content = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
+    # As save_best writes them, later than the checkpoint of the same iteration.
+    torch.save({k: content[k] for k in ('meta', 'state_dict')}, tmp_path / 'best_iter_2.pth')
+    # What is left of a save that was killed.
+    (tmp_path / '.iter_4.pth.part').write_bytes(b'half')
+    status, errors = train(tmp_path, '--resume', tmp_path / 'best_iter_2.pth')
+    assert status == 1 and 'set load_from' in only_line(errors)
+    assert train(tmp_path, '--resume', options=['train_cfg.max_iters=3'])[0] == 0
+    log = max(tmp_path.glob('*/*.log')).read_text()
+    assert 'Not resumed from best_iter_2.pth: ' in log and 'resumed epoch: 0, iter: 2' in log
+    assert checkpoints(tmp_path) == ['best_iter_2.pth', 'iter_3.pth']
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer '
+        '[127.0.0.1]:26044',
+        '[enforce fail at gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 10000ms for '
+        'recv operation to complete',
+        'NCCL error in: ProcessGroupNCCL.cpp:2045, remote process exited or there was a network '
+        'error, NCCL version 2.21.5',
+    ],
+)
+def test_a_lost_process_is_told_from_a_mistake(text):
+    assert 'another process of this job' in explanation(RuntimeError(text))
+    assert explanation(RuntimeError('shape mismatch in all_reduce of the gloo backend')) is None

@@ -1,0 +1,159 @@
+"""Time SwinV2 beside the other implementations, in one process, with the same weights, in turn.
+
+A case is ARCH-SIZE-wWINDOW, such as b-384-w24 or t-800x1344-w16 (first letter of the arch, pixels,
+tokens), or a whole network: cascade-mask-rcnn, upernet. The limit is the time of the matrix
+products alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+import warnings
+from datetime import datetime, timezone
+from itertools import product
+from pathlib import Path
+
+import torch
+from mmengine.logging import MMLogger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.benchmark.backbones import Variant
+from swinv2_mm.benchmark.cases import DEFAULT_CASES, TASKS, Case, parse_case
+from swinv2_mm.benchmark.contest import hold_contest
+from swinv2_mm.benchmark.machine import describe_machine, installed_versions
+from swinv2_mm.benchmark.memory_use import bounded_process
+from swinv2_mm.benchmark.report import growth_exponents, result_of, table_of
+from swinv2_mm.benchmark.steps import DTYPES, Setting, all_peers, builders_of
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+
+# Of a table in a file.
+_WIDTH = 110
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add('--cases', nargs='+', default=[*DEFAULT_CASES, *TASKS], metavar='CASE')
+    add('--peers', nargs='+', default=['all'], help=f'all, none, or of {", ".join(all_peers())}')
+    add(
+        '--attention',
+        nargs='+',
+        default=['auto'],
+        metavar='BACKEND[+cp]',
+        help='ways to run our own: a backend, or one per stage with commas; +cp: with_cp',
+    )
+    add('--mode', nargs='+', choices=('forward', 'training'), default=['forward', 'training'])
+    add('--dtype', nargs='+', choices=tuple(DTYPES), default=['float32'], help='autocast type')
+    add('--compile', nargs='?', choices=('no', 'yes', 'both'), default='no', const='yes')
+    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add('--threads', type=int, help='of the CPU; default: what torch takes')
+    add('--rounds', type=int, default=10, help='samples of each; 0 measures memory only')
+    add('--batch', type=int, help='images at once, in place of those of the case')
+    add('--size', type=int, nargs=2, metavar=('H', 'W'), help='pixels, in place of the case')
+    add('--depths', type=int, nargs='+', help='blocks per stage, to shorten a case')
+    add('--json', type=Path, metavar='FILE', help='write all figures')
+    return parser.parse_args()
+
+
+def read_peers(names: list[str]) -> tuple[str, ...]:
+    """Check the names of the peers."""
+    if names in (['all'], ['none']):
+        return all_peers() if names == ['all'] else ()
+    if unknown := sorted(set(names) - set(all_peers())):
+        raise UserError(
+            f"--peers: unknown '{unknown[0]}' (known: all, none, {', '.join(all_peers())})"
+        )
+    return tuple(names)
+
+
+def read_device(name: str) -> torch.device:
+    """Check that the device is there."""
+    if name not in ('cpu', 'cuda'):
+        raise UserError(f"--device is cpu or cuda, got '{name}'")
+    if name == 'cuda' and not torch.cuda.is_available():
+        raise UserError('--device cuda: torch sees no GPU; write --device cpu')
+    return torch.device(name)
+
+
+def run(
+    args: argparse.Namespace, cases: list[Case], device: torch.device, console: Console
+) -> None:
+    """Measure and print case after case."""
+    peers, variants = read_peers(args.peers), [Variant.parse(text) for text in args.attention]
+    compiled = {'no': (False,), 'yes': (True,), 'both': (False, True)}[args.compile]
+    results = []
+    columns = (TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn())
+    for case, mode, dtype, is_compiled in product(cases, args.mode, args.dtype, compiled):
+        if case.task and mode == 'forward':
+            continue
+        setting = Setting(mode, dtype, is_compiled, device)
+        builders = builders_of(case, setting=setting, variants=variants, peers=peers)
+        torch.compiler.reset()
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(case.name, total=len(builders) * (1 + args.rounds))
+
+            def advance(name: str, progress=progress, task=task, case=case) -> None:  # noqa: ANN001
+                progress.update(task, advance=1, description=f'{case.name} {name}')
+
+            outcomes = hold_contest(builders, device=device, rounds=args.rounds, advance=advance)
+        results.append(result_of(outcomes, case=case, setting=setting))
+        console.print(table_of(results[-1]))
+        if args.json is not None:
+            # After each case, in case the machine has no memory, or nobody the time, for the next.
+            write_report(args.json, results, device=device)
+    for what, exponent in growth_exponents(results).items():
+        console.print(f'time of an image grows with pixels ^ {exponent:.3f} ({what})')
+
+
+def write_report(path: Path, results: list[dict], *, device: torch.device) -> None:
+    """Write all figures with what they depend on."""
+    report = {
+        'command': shlex.join(['python', *sys.argv]),
+        'date': datetime.now(timezone.utc).isoformat(timespec='minutes'),
+        'machine': describe_machine(device),
+        'versions': installed_versions(),
+        'results': results,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + '\n')
+
+
+def main() -> None:
+    """Measure."""
+    args = parse_args()
+    device = read_device(args.device)
+    if args.rounds < 0 or (args.threads is not None and args.threads < 1):
+        raise UserError('--rounds must not be negative, --threads positive')
+    cases = [
+        parse_case(
+            name,
+            on_gpu=device.type == 'cuda',
+            batch=args.batch,
+            depths=args.depths,
+            size_px=args.size,
+        )
+        for name in args.cases
+    ]
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    # What other libraries say while they are built; what matters is in the table.
+    MMLogger.get_current_instance().setLevel(logging.ERROR)
+    warnings.simplefilter('ignore')
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    with bounded_process(device):
+        run(args, cases, device, console)
+
+
+if __name__ == '__main__':
+    run_tool(main)

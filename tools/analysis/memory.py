@@ -1,0 +1,101 @@
+"""Tell which options make the training of a config fit into a GPU's memory; runs without a GPU.
+
+Options are added one after another, the cheapest first, until the estimate fits. Nothing is
+allocated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+# First: it puts the stand-in for mmcv's compiled ops in place.
+import swinv2_mm.models  # noqa: F401
+from swinv2_mm.analysis.input_size import input_size_px
+from swinv2_mm.analysis.memory_plan import estimate_plan, parse_budget, plans
+from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+
+_GIB = 2**30
+# The rest is for the CUDA context and for what the allocator cannot use. An assumption.
+_USABLE = 0.9
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add('config', help='config file')
+    add('--budget', required=True, metavar='24GB', help='memory of one GPU')
+    add(
+        '--shape', type=int, nargs='+', metavar=('H', 'W'), help='default: what the config tests at'
+    )
+    add('--batch', type=int, help='images at once on a GPU; default: as the config trains')
+    add('--zero-1', type=int, default=1, metavar='GPUS', help="share AdamW's states among them")
+    add('--no-bf16', action='store_true', help='the GPU has no bfloat16')
+    add('--all', action='store_true', help='go on after what fits')
+    add('--out', type=Path, metavar='FILE.json', help='write all figures')
+    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/train.py')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Estimate one plan after another."""
+    args = parse_args()
+    budget = parse_budget(args.budget)
+    cfg = load_config(args.config, args.cfg_options)
+    if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
+        raise UserError(f'--shape takes one or two positive sides, got {args.shape}')
+    size_px = (args.shape[0], args.shape[-1]) if args.shape else input_size_px(cfg)
+    batch = args.batch or (cfg.get('train_dataloader') or {}).get('batch_size', 1)
+    if batch < 1 or args.zero_1 < 1:
+        raise UserError('--batch and --zero-1 must be positive')
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    title = f'{batch} x {size_px[0]} x {size_px[1]} px, AdamW; each row adds to the one above'
+    table = Table('', 'peak GiB', 'kept for backward GiB', 'work', 'fits', title=title)
+    found, rows, first_flops = None, [], None
+    with console.status('estimating') as status:
+        for plan in plans(cfg, batch=batch, with_bf16=not args.no_bf16):
+            status.update(f'estimating: {plan.words}')
+            memory = estimate_plan(cfg, plan, size_px=size_px)
+            states = memory.optimizer_states
+            peak = memory.training - states + states // args.zero_1
+            flops = memory.training_flops / plan.batch
+            first_flops = first_flops or flops
+            fits = peak <= _USABLE * budget
+            rows.append({**asdict(plan), 'peak': peak, 'fits': fits, 'memory': asdict(memory)})
+            table.add_row(
+                plan.words,
+                f'{peak / _GIB:.2f}',
+                f'{memory.activations / _GIB:.2f}',
+                f'{flops / first_flops:.2f}',
+                'yes' if fits else 'no',
+            )
+            found = found or (plan if fits else None)
+            if found and not args.all:
+                break
+    console.print(table)
+    if args.out is not None:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps({'config': args.config, 'plans': rows}, indent=1) + '\n')
+    if found is None:
+        raise UserError(
+            f'nothing makes it fit into {_USABLE:.0%} of {budget / _GIB:.1f} GiB: take smaller '
+            'images (--shape) or a smaller arch'
+        )
+    options = [*args.cfg_options, *found.options]
+    print('--cfg-options ' + shlex.join(options) if options else 'it fits as it is')
+    if any('accumulative_counts' in option for option in found.options):
+        print('a schedule in iterations counts small batches then: multiply its numbers')
+
+
+if __name__ == '__main__':
+    run_tool(main)
