@@ -2,7 +2,8 @@
 
 Writes to the folder --out: predictions.jsonl (a line per image), pictures/, for segmentors
 label_maps/, for detectors coco_results.json, for videos videos/. A file that cannot be read is
-named and passed over; the exit status is then 1.
+named and passed over; the exit status is then 1, or, with bad_data='skip' in the config, 0 if any
+file could be read, and skipped.jsonl lists the others.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from swinv2_mm.checkpoint.reading import trust_files
+from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, policy_of
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference import SwinV2Inferencer
@@ -101,6 +103,8 @@ class Run:
         self.inferencer = inferencer
         self._bar = bar
         self.num_done = self.num_failed = 0
+        is_skipping = policy_of(inferencer.cfg, 'infer') == 'skip'
+        self.skipped = SkippedList(args.out / SKIPPED_FILE) if is_skipping else None
         self.warm_memory = 0.0
         described = ('config', 'weights', 'window_size', 'tta', 'score_threshold', 'cfg_options')
         run = {'task': inferencer.task, **{name: getattr(args, name) for name in described}}
@@ -132,7 +136,9 @@ class Run:
         self.num_failed += 1
         self._bar.update()
         self._bar.set_postfix(failed=self.num_failed)
-        tqdm.write(f'failed: {reason}', file=sys.stderr)
+        if self.skipped is not None:
+            self.skipped.add(loader='infer', file=str(source), reason=reason)
+        tqdm.write(f'{"failed" if self.skipped is None else "skipped"}: {reason}', file=sys.stderr)
 
     def _images(self, sources: Iterable[Source]) -> None:
         size = self.args.batch_size
@@ -214,12 +220,13 @@ def main() -> None:
         numbers = numbers or default_numbers(names)
         write_coco_files(run.output.records(), args.out, classes=names, numbers=numbers)
     seconds = time.monotonic() - start
-    summary = f'{run.num_done} files done, {run.num_failed} failed, in {seconds:.1f} s; '
+    failed = 'failed' if run.skipped is None else f'skipped ({run.skipped.path})'
+    summary = f'{run.num_done} files done, {run.num_failed} {failed}, in {seconds:.1f} s; '
     summary += f'memory at most {peak_memory_mb():.0f} MB'
     if run.warm_memory:
         summary += f' (after {_WARM_AFTER} files {run.warm_memory:.0f} MB)'
     print(f'{summary}. Results: {args.out}')
-    if run.num_failed:
+    if run.num_failed and (run.skipped is None or not run.num_done):
         sys.exit(1)
 
 

@@ -16,6 +16,7 @@ import swinv2_mm.testing.multi_view
 import swinv2_mm.testing.predictions  # noqa: F401
 from swinv2_mm.checkpoint.zoo import url_of
 from swinv2_mm.engine.config_file import apply_options, check_data, load_config
+from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -141,6 +142,7 @@ def main() -> None:
         model = dict(type='MultiViewModel', scope=cfg.default_scope, nms=cfg.tta.get('nms'))
         hooks = [PrepareTTAHook(dict(model, views=split_test_pipeline(cfg)))]
     runner = build_runner(cfg, args)
+    guard_data(runner, ['test'])
     for hook in hooks:
         runner.register_hook(hook)
     if args.window_size is not None:

@@ -10,6 +10,7 @@ from mmengine.config import Config
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.config_file import check_data, load_config
+from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -75,6 +76,7 @@ def main() -> None:
     apply_switches(cfg, args)
     check_data(cfg, ['train_dataloader', 'val_dataloader'])
     runner = build_runner(cfg, args)
+    guard_data(runner, ['train', 'val'])
     naming_broken_annotations(cfg, runner.train)
 
 

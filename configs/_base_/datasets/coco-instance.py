@@ -1,5 +1,7 @@
 # COCO 2017, 80 classes, boxes and masks, at one scale: short side 800, long side at most 1333.
 _base_ = 'data_root.py'
+# The published training annotations hold boxes without area.
+bad_data = dict(train='skip')
 num_classes = 80
 dataset_type = 'CocoDataset'
 root = f'{_base_.data_root}/coco'
