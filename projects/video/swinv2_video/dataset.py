@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -94,5 +95,6 @@ class VideoList(BaseDataset):
                 if not self.skip_broken:
                     raise
                 self.num_skipped += 1
-                print_log(f'{error}; skipped ({self.num_skipped} so far)', logger='current')
+                message = f'{error}; skipped ({self.num_skipped} so far)'
+                print_log(message, logger='current', level=logging.WARNING)
         raise DataError(f'none of the videos in {self.ann_file} can be read')
