@@ -296,7 +296,7 @@ def test_broken_videos_of_a_list(tmp_path):
 def test_a_frame_of_a_moving_digit_does_not_tell_the_direction():
     digit = np.random.default_rng(0).random((5, 5))
     background = random_crop(load_regions('train'), size_px=SIZE_PX, rng=np.random.default_rng(0))
-    starts = [np.array([y, x]) for y in range(SIZE_PX) for x in range(0, SIZE_PX, 1)]
+    starts = [np.array([y, x]) for y in range(SIZE_PX) for x in range(SIZE_PX)]
 
     def frames_at(direction, time):
         drawn = (

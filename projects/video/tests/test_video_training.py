@@ -205,4 +205,5 @@ def test_two_processes_train_at_a_scaled_rate(tmp_path, subprocess_environment, 
     assert [record['step'] for record in trained] == [1, 2] and trained[0]['images_per_s'] > 0
     log = next(tmp_path.glob('*/*.log')).read_text()
     # 2 processes of 4 clips instead of 16.
-    assert re.search(r'LR has been set from 0\.002 to 0\.001', log)
+    assert 'Scaling the original LR by 0.5.' in log
+    assert trained[0]['lr'] == pytest.approx(0.5 * 2e-3 * 0.01)  # the warm-up starts at 1 %
