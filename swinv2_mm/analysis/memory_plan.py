@@ -71,8 +71,9 @@ def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
     options: dict[str, object] = {}
 
     def plan(words: str) -> Plan:
-        texts = tuple(f'{key}={value}'.replace(' ', '').replace("'", '') for key, value in options.items())
-        return Plan(words, texts, batch)
+        texts = (f'{key}={value}' for key, value in options.items())
+        # No spaces or quotes, which a shell would take for its own.
+        return Plan(words, tuple(re.sub("[ ']", '', text) for text in texts), batch)
 
     yield plan('as it is')
     if with_bf16 and not is_mixed_precision(cfg):
