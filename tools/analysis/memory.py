@@ -55,7 +55,9 @@ def main() -> None:
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UserError(f'--shape takes one or two positive sides, got {args.shape}')
     size_px = (args.shape[0], args.shape[-1]) if args.shape else input_size_px(cfg)
-    batch = args.batch or (cfg.get('train_dataloader') or {}).get('batch_size', 1)
+    batch = args.batch
+    if batch is None:
+        batch = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
     if batch < 1 or args.zero_1 < 1:
         raise UserError('--batch and --zero-1 must be positive')
     console = Console(width=None if sys.stdout.isatty() else 100)
