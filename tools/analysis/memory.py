@@ -71,11 +71,13 @@ def main() -> None:
     """Estimate one plan after another."""
     args = parse_args()
     budget = parse_budget(args.budget)
+    if args.batch is not None:
+        args.cfg_options.append(f'train_dataloader.batch_size={args.batch}')
     cfg = load_config(args.config, args.cfg_options)
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UserError(f'--shape takes one or two positive sides, got {args.shape}')
     size_px = (args.shape[0], args.shape[-1]) if args.shape else input_size_px(cfg)
-    batch = args.batch or (cfg.get('train_dataloader') or {}).get('batch_size', 1)
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
     if batch < 1 or args.zero_1 < 1:
         raise UserError('--batch and --zero-1 must be positive')
     console = Console(width=None if sys.stdout.isatty() else 100)
@@ -111,8 +113,10 @@ def main() -> None:
             f'nothing makes it fit into {_USABLE:.0%} of {budget / _GIB:.1f} GiB: take smaller '
             'images (--shape) or a smaller arch'
         )
-    options = [*args.cfg_options, *found.options]
-    print('--cfg-options ' + shlex.join(options) if options else 'it fits as it is')
+    if found.options:
+        print('--cfg-options ' + shlex.join([*args.cfg_options, *found.options]))
+    else:
+        print('it fits as it is')
     if any('accumulative_counts' in option for option in found.options):
         print('a schedule in iterations counts small batches then: multiply its numbers')
 
