@@ -67,6 +67,8 @@ def finished_run(document_data, tmp_path_factory):
 def workplace(tmp_path, document_data, finished_run, monkeypatch):
     place = Workplace(tmp_path, document_data)
     monkeypatch.chdir(tmp_path)
+    # As in a Python that was started there.
+    monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setenv('SWINV2_DATA', str(document_data))
     shutil.copytree(finished_run, PLACEHOLDERS['WORK_DIR'])
     folder = Path(PLACEHOLDERS['FOLDER'])
