@@ -109,7 +109,7 @@ def completions(line, *, folder=ROOT):
         ('python tools/train.py configs/classification/swinv2-nano-w8_d', [CONFIG]),
         ('python tools/train.py conf', ['configs/']),
         (f'python tools/train.py {CONFIG} --launcher s', ['slurm']),
-        ('python tools/checkpoint.py co', ['convert']),
+        ('python tools/checkpoint.py conv', ['convert']),
         ('python tools/checkpoint.py convert a.pth b.pth --layout hug', ['huggingface']),
         ('python tools/analysis/plot.py bias --win', ['--windows']),
     ],

@@ -52,8 +52,6 @@ MODULES: dict[str, tuple[str, ...] | None] = {
     'swinv2_mm.testing.predictions': ('read_predictions',),
     'swinv2_mm.datasets.digits_on_photos': ('make_digits_on_photos',),
 }
-# Modules that register what configs name but `swinv2_mm.models` does not import.
-REGISTERING = ('swinv2_mm.analysis.signal_hook', 'swinv2_mm.testing.predictions')
 HEADER = """# API
 
 Written by `python tools/analysis/api_page.py` from the docstrings; change those, not this page.
@@ -122,8 +120,9 @@ def signature(value: Any) -> str:
 
 def registered() -> dict[str, tuple[str, type]]:
     """Return what of this package configs can name: the registry and the class of each name."""
-    for module in REGISTERING:
-        importlib.import_module(module)
+    for path in sorted((ROOT / 'swinv2_mm').rglob('*.py')):
+        if '.register_module(' in path.read_text(encoding='utf-8'):
+            importlib.import_module('.'.join(path.relative_to(ROOT).with_suffix('').parts))
     return {
         name: (key, found)
         for key, root in vars(registry).items()
