@@ -1,16 +1,24 @@
 import importlib.util
 import os
+import signal
+from functools import partial
 from pathlib import Path
 
+import document_totals
+import leaf_table
 import pytest
 import torch
-from leaf_table import pytest_terminal_summary  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
 
 # Two cores, several processes: threads that wait for each other cost more than they bring.
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    leaf_table.pytest_terminal_summary(terminalreporter)
+    document_totals.pytest_terminal_summary(terminalreporter)
 
 
 @pytest.fixture(scope='session')
@@ -56,6 +64,7 @@ def tool(monkeypatch, capsys):
     from mmengine.logging import MMLogger
 
     from swinv2_mm.engine.launch import run_tool
+    from swinv2_mm.engine.workers import STOP_SIGNALS
 
     def run(name, *arguments):
         spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
@@ -68,10 +77,15 @@ def tool(monkeypatch, capsys):
             logger.handlers.clear()
         MMLogger._instance_dict.clear()
         status = 0
+        handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         try:
             run_tool(module.main)
         except SystemExit as stop:
             status = stop.code
+        finally:
+            # A training that ends early leaves its own, and processes that are started inherit.
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         run.printed, errors = capsys.readouterr()
         return status, errors
 
@@ -81,3 +95,12 @@ def tool(monkeypatch, capsys):
 @pytest.fixture
 def subprocess_environment(use_data):
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'SWINV2_DATA': str(use_data)}
+
+
+@pytest.fixture
+def with_loss_scaler(monkeypatch):
+    """Settings of an optimiser wrapper that scales the loss, on a CPU; takes the scaler's."""
+    amp = 'mmengine.optim.optimizer.amp_optimizer_wrapper'
+    monkeypatch.setattr(f'{amp}.is_cuda_available', lambda: True)
+    monkeypatch.setattr(f'{amp}.GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+    return "type='LossScaledOptimWrapper', dtype='bfloat16', loss_scale=dict(init_scale={})"

@@ -154,10 +154,14 @@ def interrupted(config, folder, *, kills, chance):
     reached = 0
     while True:
         training = Training(config, folder, '--resume')
-        moment = chance.uniform(0, 1.5) + time.monotonic() if chance.random() < 0.2 else None
+        # At start-up, while saving, or whenever it may be.
+        (aim,) = chance.choices(('start-up', 'save', 'any'), (1, 2, 3))
+        moment = time.monotonic() + chance.uniform(0, 1.5) if aim == 'start-up' else None
         while training.is_running():
             if moment is None and training.reached() is not None:
-                moment = chance.uniform(0, 1.5) + time.monotonic()
+                if aim == 'any' or any(folder.glob('.*.part')):
+                    span_s = 3 * WAIT_S if aim == 'save' else 1.5
+                    moment = time.monotonic() + chance.uniform(0, span_s)
             if counts['kills'] < kills and moment is not None and time.monotonic() > moment:
                 training.kill()
                 counts['kills'] += 1
@@ -205,9 +209,8 @@ def main():
             assert not found, (folder, found)
             names = [sorted(p.name for p in f.glob('*.p*')) for f in (whole, folder)]
             assert names[0] == names[1], names
-        print(
-            f'{task}: {rounds} trainings of {length} iterations equal; {dict(counts)}', flush=True
-        )
+        summary = ', '.join(f'{name} {number}' for name, number in counts.items())
+        print(f'{task}, {rounds} x {length} iterations: {summary}', flush=True)
         total += counts
     print(
         f'{total["kills"]} kills, {total["in a save"]} in a save, {total["resumed"]} resumed, '

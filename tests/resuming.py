@@ -3,10 +3,17 @@
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
 
-# How long things took, and where files are: of the run, not of the training.
-OF_THE_RUN = ('time', 'memory', 'images_per_s', 'experiment_name', 'cfg', '_ckpt', 'eta')
+# How long things took, where files are, the commit: of the run, not of the training.
+OF_THE_RUN = ('time', 'memory', 'images_per_s', 'experiment_name', 'cfg', '_ckpt', '_version')
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'gradients')
+
+
+@OPTIM_WRAPPERS.register_module()
+class LossScaledOptimWrapper(AmpOptimWrapper):
+    """MMEngine's, which fp16 asks for; under this name the project does not ask for a GPU."""
 
 
 def differences(one, other, *, at=''):

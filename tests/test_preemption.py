@@ -25,7 +25,7 @@ train_dataloader = dict(
         dict(type='SignalWhileLoading', at={at_sample}), dict(type='SeedAugmentation'),
         dict(type='LoadCheckedImage'), dict(type='RandomFlip', prob=0.5),
         dict(type='ColorJitter', brightness=0.5), dict(type='PackInputs')]))
-optim_wrapper = dict(accumulative_counts={accumulate})
+optim_wrapper = dict(accumulative_counts={accumulate}, {wrapper})
 train_cfg = dict(_delete_=True, **{loop})
 default_hooks = dict(
     logger=dict(interval=1),
@@ -81,12 +81,14 @@ class SignalWhileLoading(BaseTransform):
 def train(tool, use_data, tmp_path):
     """Train in a folder of that name; returns the exit status."""
 
-    def run(name, *arguments, settings, at=None, at_sample=None, workers=0, accumulate=1):
+    def run(
+        name, *arguments, settings, at=None, at_sample=None, workers=0, accumulate=1, wrapper=''
+    ):
         path = tmp_path / f'{name}.py'
         path.write_text(
             CONFIG.format(
                 base=str(CLASSIFIER), arch=ARCH, at=at, at_sample=at_sample, workers=workers,
-                accumulate=accumulate, **settings,
+                accumulate=accumulate, wrapper=wrapper, **settings,
             )
         )  # fmt: skip
         status, run.errors = tool('train', path, '--work-dir', tmp_path / name, *arguments)
@@ -96,27 +98,46 @@ def train(tool, use_data, tmp_path):
     return run
 
 
+CASES = [
+    (ITERATIONS, {'at': ('val', 8)}, 3, 2),
+    (EPOCHS, {'at': ('train', 13)}, 4, 2),
+]
+SLOW_CASES = [
+    (ITERATIONS, {'at': ('train', 5)}, 1, 0),
+    (ITERATIONS, {'at_sample': [0, 8 * 6]}, 3, 0),
+    (EPOCHS, {'at': ('val', 10)}, 1, 0),
+    (EPOCHS, {'at_sample': [0, 1, 0, 8 * 2]}, 3, 0),
+]
+
+
 @pytest.mark.parametrize(
     ('settings', 'stop', 'accumulate', 'workers'),
-    [
-        (ITERATIONS, {'at': ('train', 5)}, 1, 0),
-        (ITERATIONS, {'at': ('val', 8)}, 3, 2),
-        (ITERATIONS, {'at_sample': [0, 8 * 6]}, 3, 0),
-        (EPOCHS, {'at': ('train', 13)}, 4, 2),
-        (EPOCHS, {'at': ('val', 10)}, 1, 0),
-        (EPOCHS, {'at_sample': [0, 1, 0, 8 * 2]}, 3, 0),
-    ],
+    CASES + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES],
     ids=lambda value: 'epochs' if value is EPOCHS else 'iters' if value is ITERATIONS else None,
 )
 def test_stopped_and_resumed_equals_uninterrupted(
     settings, stop, accumulate, workers, train, tmp_path
 ):
     more = {'settings': settings, 'accumulate': accumulate, 'workers': workers}
+    compare(train, tmp_path, stop=stop, last=LAST[settings['by_epoch']], **more)
+
+
+def test_with_a_loss_scaler_and_another_seed(train, with_loss_scaler, tmp_path):
+    # It grows every second update; the seed is that of the checkpoint.
+    wrapper = with_loss_scaler.format('2.0**10, growth_interval=2')
+    more = {'settings': ITERATIONS, 'wrapper': wrapper, 'last': 'iter_11.pth'}
+    again = ['--cfg-options', 'randomness.seed=7']
+    compare(train, tmp_path, *again, stop={'at_sample': [0, 8 * 5]}, **more)
+    content = torch.load(tmp_path / 'whole' / 'iter_11.pth', weights_only=False)
+    assert content['optimizer']['loss_scaler']['scale'] == 2.0**15
+
+
+def compare(train, tmp_path, *again, stop, last, **more):
+    """Train in one go, and with a stop; the end must be the same."""
     assert train('whole', **more) == 0
     assert train('broken', **more, **stop) == PREEMPTED_STATUS
-    last = LAST[settings['by_epoch']]
     assert not (tmp_path / 'broken' / last).exists()
-    assert train('broken', '--resume', **more) == 0
+    assert train('broken', '--resume', *again, **more) == 0
     assert checkpoint_differences(tmp_path / 'whole' / last, tmp_path / 'broken' / last) == []
     names = [{p.name for p in (tmp_path / n).glob('*.pth')} for n in ('whole', 'broken')]
     assert names[0] == names[1], names

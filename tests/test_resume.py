@@ -1,4 +1,4 @@
-"""A training that is killed and resumed ends with the weights of one that is not."""
+"""A training that is told to go, or killed, and resumed ends as one that is not."""
 
 import json
 import signal
@@ -9,6 +9,8 @@ import time
 import pytest
 import torch
 from conftest import ROOT
+
+from swinv2_mm.engine.preemption import PREEMPTED_STATUS
 
 SETTINGS = [
     'model.backbone.arch=dict(embed_dim=16,depths=(1,2,1,1),num_heads=(1,2,4,8))',
@@ -57,19 +59,37 @@ def losses(work_dir):
     return found
 
 
-@pytest.mark.parametrize('config', ITERATIONS)
-def test_killed_and_resumed_equals_uninterrupted(config, tmp_path, subprocess_environment):
+def stop(process, work_dir, number):
+    """Send a signal in the second stretch between two checkpoints; returns the exit status."""
+    deadline = time.time() + 300
+    while max(losses(work_dir), default=0) <= SAVE_EVERY:
+        assert process.poll() is None and time.time() < deadline, 'ended before it could be stopped'
+        time.sleep(0.05)
+    process.send_signal(number)
+    start = time.time()
+    status = process.wait(30)
+    print(f'{signal.Signals(number).name}: gone after {time.time() - start:.1f} s')
+    return status
+
+
+KILLED = [c for c in ITERATIONS if not c.startswith('classification')]
+
+
+@pytest.mark.parametrize(
+    ('config', 'number', 'status'),
+    [
+        ('classification/swinv2-nano-w8_digits.py', signal.SIGTERM, PREEMPTED_STATUS),
+        *(pytest.param(c, signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow) for c in KILLED),
+    ],
+)
+def test_stopped_and_resumed_equals_uninterrupted(
+    config, number, status, tmp_path, subprocess_environment
+):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     assert train(config, whole, subprocess_environment).wait() == 0
-
-    process = train(config, broken, subprocess_environment)
-    deadline = time.time() + 300
-    while max(losses(broken), default=0) <= SAVE_EVERY:
-        assert process.poll() is None and time.time() < deadline, 'ended before it could be killed'
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert stop(train(config, broken, subprocess_environment), broken, number) == status
     assert not (broken / f'iter_{LENGTH}.pth').exists()
+    assert (broken / 'preempted.pth').exists() == (status == PREEMPTED_STATUS)
     assert train(config, broken, subprocess_environment, '--resume').wait() == 0
 
     expected, found = losses(whole), losses(broken)

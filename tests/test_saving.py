@@ -1,12 +1,17 @@
 """Checkpoints survive whatever happens while the next one is written."""
 
+import logging
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.runner import runner as mmengine_runner
 from test_runner import SMALL
 from test_tools import CLASSIFIER, only_line
+
+from swinv2_mm.engine import SafeCheckpointHook
 
 STEPS = ['train_cfg.max_iters=6', 'default_hooks.checkpoint.interval=2']
 
@@ -74,3 +79,26 @@ def test_resuming_from_nothing_starts_anew(run, tmp_path):
     assert status == 0, errors
     assert 'training starts anew' in next(tmp_path.glob('*/*.log')).read_text()
     assert checkpoints(tmp_path) == ['iter_4.pth', 'iter_6.pth']
+
+
+def test_the_best_goes_when_a_better_one_is_there(tmp_path):
+    def save(folder, filename, **settings):
+        if is_full:
+            raise OSError(28, os.strerror(28))
+        (tmp_path / filename).touch()
+
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path), message_hub=MessageHub.get_instance(str(tmp_path)), epoch=0, iter=1,
+        logger=logging.getLogger(), train_loop=None, optim_wrapper=None, save_checkpoint=save,
+        _resume=False,
+    )  # fmt: skip
+    hook = SafeCheckpointHook(by_epoch=False, save_best='score', rule='greater')
+    hook.before_train(runner)
+    is_full = False
+    for runner.iter, score, best in ((1, 0.5, 1), (2, 0.7, 2), (3, 0.6, 2)):
+        hook.after_val_epoch(runner, {'score': score})
+        assert checkpoints(tmp_path) == [f'best_score_iter_{best}.pth']
+    is_full = True
+    with pytest.raises(OSError, match='No space'):
+        hook.after_val_epoch(runner, {'score': 0.8})
+    assert checkpoints(tmp_path) == ['best_score_iter_2.pth']

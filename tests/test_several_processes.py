@@ -1,5 +1,6 @@
 """Two processes under torchrun: told to go, they go together; if one dies, the other ends too."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import ROOT
 from resuming import checkpoint_differences
 from test_distributed import free_port
@@ -28,6 +30,14 @@ train_cfg = dict(max_iters={LENGTH}, val_interval={LENGTH})
 default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=-1), logger=dict(interval=1))
 custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]
 env_cfg = dict(dist_cfg=dict(timeout={TIMEOUT_S}))
+"""
+# One image of the second process in the third iteration; samples are dealt out by turns.
+POISON = """
+custom_imports = dict(imports=['swinv2_mm.models', 'test_non_finite'])
+train_dataloader['dataset'] = dict(pipeline=[
+    dict(type='LoadCheckedImage'), dict(type='PackInputs'), dict(type='Poison', at=[21])])
+train_cfg['max_iters'] = 6
+custom_hooks[-2]['action'] = 'skip'
 """
 
 
@@ -67,6 +77,8 @@ class Job:
 @pytest.fixture
 def start(tmp_path, subprocess_environment):
     (tmp_path / 'config.py').write_text(CONFIG)
+    paths = [str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')]
+    subprocess_environment['PYTHONPATH'] = os.pathsep.join(filter(None, paths))
     jobs = []
 
     def run(name, *arguments):
@@ -84,22 +96,19 @@ def start(tmp_path, subprocess_environment):
 def test_they_go_and_come_back_together(start, tmp_path):
     assert start('whole').end(300)[0] == 0
 
-    # One of them is told, in the middle of an accumulation.
-    job = start('broken')
-    job.wait_for(f'[13/{LENGTH}]')
-    os.kill(job.pid_of(1), signal.SIGUSR1)
-    status, seconds = job.end(30)
-    print(f'one of two processes told: gone after {seconds:.1f} s')
-    assert status == PREEMPTED_STATUS, job.output.read_text()
-    assert (tmp_path / 'broken' / 'preempted.pth').exists()
-
-    # All of them are, by their agent.
-    job = start('broken', '--resume')
-    job.wait_for(f'[25/{LENGTH}]')
-    job.agent.send_signal(signal.SIGTERM)
-    status, seconds = job.end(30)
-    print(f'agent told: gone after {seconds:.1f} s')
-    assert status == PREEMPTED_STATUS, job.output.read_text()
+    # One of them is told, in the middle of an accumulation; then all, by their agent.
+    for iteration, number, rank in (
+        (13, signal.SIGUSR1, 1),
+        (21, signal.SIGTERM, None),
+        (31, signal.SIGUSR1, None),
+    ):
+        job = start('broken', '--resume')
+        job.wait_for(f'[{iteration}/{LENGTH}]')
+        os.kill(job.agent.pid if rank is None else job.pid_of(rank), number)
+        status, seconds = job.end(30)
+        print(f'{signal.Signals(number).name} to {rank or "the agent"}: gone after {seconds:.1f} s')
+        assert status == PREEMPTED_STATUS, job.output.read_text()
+        assert (tmp_path / 'broken' / 'preempted.pth').exists()
 
     assert start('broken', '--resume').end(300)[0] == 0
     last = f'iter_{LENGTH}.pth'
@@ -131,3 +140,18 @@ def test_if_one_hangs_the_other_ends_after_the_timeout(start, tmp_path):
     # torchrun waits another 30 s for what it has to kill.
     assert TIMEOUT_S - 1 < seconds < TIMEOUT_S + 45
     assert 'another process of this job has died or does not answer' in output
+
+
+def test_what_is_not_finite_in_one_is_left_out_by_both(start, tmp_path):
+    with (tmp_path / 'config.py').open('a') as config:
+        config.write(POISON)
+    job = start('run')
+    assert job.end(300)[0] == 0, job.output.read_text()
+    report = json.loads((tmp_path / 'run' / 'non_finite' / 'iter_3.json').read_text())
+    assert [rank['loss'] == 'nan' for rank in report['ranks']] == [False, True]
+    bad = report['ranks'][1]
+    assert bad['first_non_finite_module'] == 'data_preprocessor' and len(bad['images']) == 4
+    weights = torch.load(tmp_path / 'run' / 'iter_6.pth', weights_only=False)
+    assert all(value.isfinite().all() for value in weights['state_dict'].values())
+    # Two updates of three iterations each, of which the first was left out.
+    assert {int(state['step']) for state in weights['optimizer']['state'].values()} == {1}

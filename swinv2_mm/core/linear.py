@@ -23,6 +23,7 @@ def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
         and _ONEDNN is not None
+        and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled('cpu')
         and not torch.compiler.is_compiling()

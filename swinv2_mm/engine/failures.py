@@ -40,6 +40,8 @@ def _told(error: BaseException) -> str | None:
             'run out of memory, or of shared memory (/dev/shm); lower num_workers or batch_size; '
             f'{_GO_ON}'
         )
+    if isinstance(error, RuntimeError) and text.startswith('DataLoader timed out'):
+        return f'{text.strip(" .")}: a worker hangs, such as on a network drive; {_GO_ON}'
     if isinstance(error, RuntimeError) and _LOST.search(text):
         reason = text.strip().splitlines()[0]
         return (

@@ -65,7 +65,7 @@ def apply_parallel(cfg: Config) -> None:
         _shard_optimizer(wrapper)
     if options['type'] == 'deepspeed':
         _check_deepspeed(wrapper)
-        if any(hook.get('action') == 'skip' for hook in cfg.get('custom_hooks', ())):
+        if any(hook.get('action') == 'skip' for hook in cfg.get('custom_hooks') or ()):
             raise UserError(
                 'parallel: deepspeed keeps the gradients itself, so that NonFiniteHook can only '
                 "stop there, not 'skip'; take zero1, which shards the same"

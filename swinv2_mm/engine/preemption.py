@@ -59,7 +59,7 @@ class PreemptionHook(Hook):
         """Listen, if this is a training."""
         is_training = isinstance(runner._train_loop, BaseLoop)
         if is_training and threading.current_thread() is threading.main_thread():
-            handler = partial(self._receive, runner)
+            handler = partial(self._receive, runner, os.getpid())
             self._previous = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
 
     def before_train(self, runner: Runner) -> None:
@@ -104,7 +104,11 @@ class PreemptionHook(Hook):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _receive(self, runner: Runner, number: int, frame: FrameType | None) -> None:
+    def _receive(self, runner: Runner, pid: int, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != pid:
+            # A process that was forked from the training, such as one of a pool of a metric.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
         if self._told_at is not None:
             if time.monotonic() - self._told_at > _ECHO_S:
                 os._exit(128 + number)
@@ -112,6 +116,7 @@ class PreemptionHook(Hook):
         self._told_at = time.monotonic()
         if not self._is_started:
             raise SystemExit(PREEMPTED_STATUS)
+        # Only here, where nothing else happens, may it leave in the middle of what is being done.
         stack = set()
         while frame is not None:
             stack.add(frame.f_code)

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Tell which options make the training of a config fit into a GPU's memory; runs without a GPU.
 
 Options are added one after another, the cheapest first, until the estimate fits. Nothing is
@@ -7,11 +8,48 @@ allocated.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import add_cfg_options, add_config, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/analysis/memory.py CONFIG --budget 24GB
+        python tools/analysis/memory.py CONFIG --budget 40GB --batch 8 --zero-1 8 --all
+        """,
+    )
+    add_config(parser)
+    add_cfg_options(parser)
+    add = parser.add_argument
+    add('--budget', required=True, metavar='24GB', help='memory of one GPU')
+    add(
+        '--shape', type=int, nargs='+', metavar=('H', 'W'), help='default: what the config tests at'
+    )
+    add('--batch', type=int, metavar='N', help='images at once; default: as the config trains')
+    add(
+        '--zero-1',
+        type=int,
+        default=1,
+        metavar='GPUS',
+        help="share AdamW's states among so many, default 1",
+    )
+    add('--no-bf16', action='store_true', help='the GPU has no bfloat16')
+    add('--all', action='store_true', help='go on after what fits')
+    add('--out', type=Path, metavar='FILE.json', help='write all figures')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import json
 import shlex
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -27,24 +65,6 @@ from swinv2_mm.errors import UserError
 _GIB = 2**30
 # The rest is for the CUDA context and for what the allocator cannot use. An assumption.
 _USABLE = 0.9
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add('config', help='config file')
-    add('--budget', required=True, metavar='24GB', help='memory of one GPU')
-    add(
-        '--shape', type=int, nargs='+', metavar=('H', 'W'), help='default: what the config tests at'
-    )
-    add('--batch', type=int, help='images at once on a GPU; default: as the config trains')
-    add('--zero-1', type=int, default=1, metavar='GPUS', help="share AdamW's states among them")
-    add('--no-bf16', action='store_true', help='the GPU has no bfloat16')
-    add('--all', action='store_true', help='go on after what fits')
-    add('--out', type=Path, metavar='FILE.json', help='write all figures')
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/train.py')
-    return parser.parse_args()
 
 
 def main() -> None:
