@@ -21,8 +21,8 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-OPTIONAL = ('browser', 'export', 'video', 'distributed', 'logging')
-NAMES = ('openmmlab', 'demo', 'instaboost', *OPTIONAL, 'test')
+OPTIONAL = ('browser', 'export', 'video', 'logging')
+NAMES = ('openmmlab', 'demo', 'instaboost', 'distributed', *OPTIONAL, 'test')
 EXTRAS = {name: requirements(name) for name in NAMES}
 
 setup(
@@ -39,7 +39,7 @@ setup(
     extras_require={
         **EXTRAS,
         'all': EXTRAS['openmmlab'] + EXTRAS['demo'] + EXTRAS['instaboost'],
-        # Optional parts are tested too.
+        # Optional parts are tested too; DeepSpeed would double the start-up of every process.
         'test': [line for name in (*OPTIONAL, 'test') for line in EXTRAS[name]],
     },
     classifiers=[

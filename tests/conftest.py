@@ -4,15 +4,21 @@ import signal
 from functools import partial
 from pathlib import Path
 
+import document_totals
+import leaf_table
 import pytest
 import torch
-from leaf_table import pytest_terminal_summary  # noqa: F401
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
 
 # Two cores, several processes: threads that wait for each other cost more than they bring.
 torch.set_num_threads(1)
+
+
+def pytest_terminal_summary(terminalreporter):
+    leaf_table.pytest_terminal_summary(terminalreporter)
+    document_totals.pytest_terminal_summary(terminalreporter)
 
 
 @pytest.fixture(scope='session')

@@ -6,8 +6,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
-# How long things took, and where files are: of the run, not of the training.
-OF_THE_RUN = ('time', 'memory', 'images_per_s', 'experiment_name', 'cfg', '_ckpt', 'eta')
+# How long things took, where files are, the commit: of the run, not of the training.
+OF_THE_RUN = ('time', 'memory', 'images_per_s', 'experiment_name', 'cfg', '_ckpt', '_version')
 PARTS = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers', 'gradients')
 
 

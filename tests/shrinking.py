@@ -27,7 +27,7 @@ IMAGE_PX = 64
 SMALLEST_PX = 32  # of what counts as the size of an image
 SIZES = {
     'scale', 'scales', 'crop_size', 'size', 'img_scale', 'max_size', 'image_size', 'pad_size',
-    'img_size',
+    'img_size', 'size_px',
 }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def _walk(node: Any, change: Callable[[str, Any], Any]) -> Any:
 
 
 def _smaller_model(key: str, value: Any) -> Any:
-    if isinstance(value, Mapping) and value.get('type') == 'SwinV2':
+    if isinstance(value, Mapping) and value.get('type') in ('SwinV2', 'VideoSwinV2'):
         arch = resolve_architecture(value.get('arch', 'tiny'))
         # Of a size that is spelt out, the width has been divided on the way here.
         divisor = 1 if isinstance(value.get('arch'), Mapping) else WIDTH_DIVISOR

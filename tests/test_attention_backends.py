@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from swinv2_mm.core import attention_backends, attention_eager, attention_flex
-from swinv2_mm.core.attention_backends import BACKENDS, resolve_backend
-from swinv2_mm.core.attention_eager import eager, sequential
+from swinv2_mm.core import attention_backends, attention_flex, attention_grouped
+from swinv2_mm.core.attention_backends import BACKENDS, resolve_backend, sequential
+from swinv2_mm.core.attention_eager import eager
 from swinv2_mm.core.attention_triton import triton_gap
 from swinv2_mm.core.tensor_cache import CONSTANTS
 from swinv2_mm.core.windows import window_grid
@@ -112,7 +114,7 @@ def test_flex_forward(grid, monkeypatch, fresh_log):
 @pytest.mark.parametrize('max_logits', [1, 2**11, 2**24])
 @pytest.mark.parametrize('grid', GRIDS, ids=lambda grid: f'{grid.window}')
 def test_sequential_in_groups_of_any_size(grid, max_logits, monkeypatch):
-    monkeypatch.setattr(attention_eager, '_MAX_LOGITS', max_logits)
+    monkeypatch.setattr(attention_grouped, '_MAX_LOGITS_CPU', max_logits)
     inputs = operands(grid)
     expected = gradients(eager, grid, inputs)
     for a, b in zip(gradients(sequential, grid, inputs), expected, strict=True):
@@ -122,30 +124,38 @@ def test_sequential_in_groups_of_any_size(grid, max_logits, monkeypatch):
     torch.testing.assert_close(out, expected[0], rtol=1e-11, atol=1e-11)
 
 
-def test_sequential_keeps_the_map_and_no_logits():
+@pytest.mark.parametrize('name', ['sequential', 'sdpa'])
+def test_keeps_the_map_and_no_logits(name):
     grid = window_grid((32, 32), window=(16, 16), shifted=True, tiling='fixed')
     inputs = operands(grid, heads=4, images=1, dtype=torch.float32)
     shifted_map = inputs[0].nbytes
-    kept, whole = saved_bytes(sequential, grid, inputs), saved_bytes(eager, grid, inputs)
-    print(f'kept for backward: sequential {kept}, eager {whole}, the map {shifted_map} bytes')
+    kept, whole = saved_bytes(BACKENDS[name], grid, inputs), saved_bytes(eager, grid, inputs)
+    print(f'kept for backward: {name} {kept}, eager {whole}, the map {shifted_map} bytes')
     assert kept < 1.2 * shifted_map
     assert kept < 0.05 * whole
 
 
-def test_sequential_computes_one_group_at_a_time(monkeypatch):
-    monkeypatch.setattr(attention_eager, '_MAX_LOGITS', 1)
-    grid = window_grid((16, 16), window=(8, 8), shifted=False, tiling='fixed')
+def test_no_more_logits_than_one_group_exist(monkeypatch):
+    """In either pass, of everything that is made."""
+    monkeypatch.setattr(attention_grouped, '_MAX_LOGITS_CPU', 1)
+    grid = window_grid((32, 32), window=(16, 16), shifted=True, tiling='fixed')
+    inputs = operands(grid, head_dim=1)
     sizes = []
-    original = attention_eager._sdpa_kernel
 
-    def kernel(q, k, v, bias):
-        sizes.append(q.shape[0])
-        return original(q, k, v, bias)
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            for x in tree_leaves(out):
+                # Views are what they view.
+                if isinstance(x, torch.Tensor) and not func.is_view:
+                    sizes.append((x.numel(), func))
+            return out
 
-    monkeypatch.setattr(attention_eager, '_sdpa_kernel', kernel)
-    gradients(sequential, grid, operands(grid))
-    # 2 images x 4 windows, forward and again in backward.
-    assert sizes == [1] * 16
+    with Record():
+        gradients(sequential, grid, inputs)
+    # Two heads of one window, out of four in each of two images.
+    largest = max(sizes, key=lambda pair: pair[0])
+    assert largest[0] == 2 * 256**2, largest
 
 
 # --- all ----------------------------------------------------------------------------------------
@@ -153,7 +163,7 @@ def test_sequential_computes_one_group_at_a_time(monkeypatch):
 
 @pytest.mark.parametrize('name', ['auto', 'eager', 'triton', 'sequential'])
 def test_compiles_without_a_graph_break(name):
-    """aot_eager traces the gradient too, without a C++ compiler."""
+    """The aot_eager backend traces the gradient too, without a C++ compiler."""
     torch._dynamo.reset()
     compiled = torch.compile(resolve_backend(name), fullgraph=True, backend='aot_eager')
     inputs = operands(GRIDS[0])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from swinv2_mm.core import ARCHITECTURES, Architecture, SwinTransformerV2
+from swinv2_mm.core.attention import BACKENDS
 from swinv2_mm.core.blocks import DropPath, PatchEmbed, PatchMerging, SwinBlock
 from swinv2_mm.core.windows import window_grid
 
@@ -342,6 +343,8 @@ def test_extra_norm_follows_every_sixth_block():
         ({'frozen_stages': 4}, r'frozen_stages must be from -1 \(none\) to 3'),
         ({'frozen_stages': -2}, r'frozen_stages must be from -1 \(none\) to 3'),
         ({'with_cp': (True, False)}, 'with_cp needs one value or 4'),
+        ({'attention': ('sdpa', 'eager')}, 'attention needs one value or 4'),
+        ({'attention': ('sdpa', 'eager', 'sdpa', 'fast')}, "unknown attention 'fast'"),
     ],
     ids=str,
 )
@@ -634,6 +637,30 @@ def test_checkpointing_with_frozen_stages():
     for (name, p), q in zip(plain.named_parameters(), with_cp.parameters(), strict=True):
         assert (p.grad is None) == (q.grad is None), name
         assert p.grad is None or torch.equal(p.grad, q.grad), name
+
+
+@pytest.mark.parametrize('with_cp', [False, True, (True, False, True, False)], ids=str)
+@pytest.mark.parametrize(
+    'attention', ['sdpa', 'sequential', ['sequential', 'sequential', 'sdpa', 'eager']], ids=str
+)
+def test_memory_savers_in_any_combination_change_no_number(attention, with_cp):
+    def run(**settings):
+        # As at the start of training: sharp attention multiplies rounding.
+        model = build(**settings).double()
+        for stage in model.layers:
+            for block in stage.blocks:
+                nn.init.constant_(block.attn.logit_scale, math.log(10))
+        outs = model(image().double())
+        loss = sum(out.square().mean() for out in outs)
+        return [*outs, *torch.autograd.grad(loss, list(model.parameters()))]
+
+    same(run(attention=attention, with_cp=with_cp), run(attention='eager'), rtol=1e-7, atol=1e-9)
+
+
+def test_each_stage_takes_its_own_backend():
+    names = ('sequential', 'sdpa', 'eager', 'triton')
+    found = [stage.blocks[0].attn.backend for stage in build(attention=names).layers]
+    assert found == [BACKENDS[name] for name in names]
 
 
 # --- saving and loading -------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core import (
     SwinTransformerV2,
     attention,
-    attention_eager,
+    attention_grouped,
     position_bias,
     windows,
 )
@@ -26,6 +27,7 @@ from swinv2_mm.core.windows import (
     from_windows,
     to_windows,
     window_grid,
+    window_tokens,
 )
 
 NARROW = {'embed_dim': 8, 'depths': (4, 2), 'num_heads': (1, 2)}
@@ -130,6 +132,19 @@ def test_balanced_tiling_pads_least_with_as_few_windows():
 def test_unknown_tiling_is_refused():
     with pytest.raises(ValueError, match="'fixed' or 'balanced', got 'even'"):
         window_grid((9, 9), window=(4, 4), shifted=False, tiling='even')
+
+
+def test_window_tokens_are_those_that_to_windows_gathers():
+    for grid in random_grids(100):
+        count = 2 * math.prod(grid.size)
+        numbers = torch.arange(1, 1 + count).reshape(2, *grid.size, 1)
+        cut = to_windows(numbers, grid=grid)
+        for row, column in itertools.product(grid.axis_runs(0), grid.axis_runs(1)):
+            tokens = window_tokens(row, columns=column, grid=grid, batch=2)
+            run = cut[:, row.start : row.stop, :, column.start : column.stop]
+            expected = run.permute(0, 1, 3, 2, 4, 5).reshape(tokens.shape)
+            # Padding is zero there and the number after the last here.
+            assert torch.equal((tokens + 1) % (count + 1), expected)
 
 
 # --- segments and masks -------------------------------------------------------------------------
@@ -238,11 +253,10 @@ def test_a_token_changes_its_own_segment_and_nothing_else(size, shifted, tiling,
                 assert change[i][other] < 1e-13, (one, other)
 
 
-@pytest.mark.parametrize('backend', ['eager', 'sdpa'])
-def test_the_content_of_padding_does_not_matter(backend, monkeypatch):
-    """Neither forward nor backward, for the backends that cut with to_windows."""
+def test_the_content_of_padding_does_not_matter(monkeypatch):
+    """Neither forward nor backward, where to_windows cuts."""
     grid = window_grid((9, 10), window=(8, 4), shifted=True, tiling='fixed')
-    module = random_attention(backend, (8, 4))
+    module = random_attention('eager', (8, 4))
     x = torch.randn(2, 9, 10, 8, dtype=torch.float64).requires_grad_()
 
     def run():
@@ -406,7 +420,7 @@ def test_store_builds_once_and_forgets_the_least_recently_used():
 
 def test_constants_exist_once_for_all_blocks(constants, monkeypatch):
     """The same objects in every block, model and call."""
-    seen = {'mask': {}, 'coords': {}}
+    seen = {'mask': {}, 'tokens': {}, 'coords': {}}
 
     def record(kind, function):
         def wrapper(*args, **kwargs):
@@ -418,9 +432,9 @@ def test_constants_exist_once_for_all_blocks(constants, monkeypatch):
 
         return wrapper
 
-    monkeypatch.setattr(
-        attention_eager, 'attention_mask', record('mask', attention_eager.attention_mask)
-    )
+    for kind, name in (('mask', 'attention_mask'), ('tokens', 'window_tokens')):
+        original = getattr(attention_grouped, name)
+        monkeypatch.setattr(attention_grouped, name, record(kind, original))
     monkeypatch.setattr(attention, 'relative_coords', record('coords', attention.relative_coords))
     # Maps of 17x14 and 9x7 tokens: padding and seams in both stages.
     x = torch.randn(1, 3, 66, 55)
@@ -545,6 +559,30 @@ def test_bias_network_runs_once_in_eval(runs, mode):
         assert len(runs) == NUM_BLOCKS
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize('backend', ['auto', 'sequential'])
+def test_a_second_forward_computes_no_constant_again(constants, backend):
+    """Token numbers, segments, masks, coordinates, bias tables, the bias of the linear layers."""
+    model = random_model(attention=backend).eval()
+    names = set()
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    makers = {'arange', 'remainder', 'where', 'log2', 'sigmoid', 'cat'}
+    with torch.no_grad():
+        with Record():
+            model(IMAGE)
+        assert makers <= names
+        names.clear()
+        with Record():
+            model(IMAGE)
+    assert not makers & names
+    # And what it does compute has been seen.
+    assert 'index_select' in names
 
 
 def test_bias_network_runs_always_where_it_learns(runs):

@@ -272,7 +272,7 @@ def test_in_a_browser(width, browser, server, photo, tmp_path):
     drawn = page.get_attribute('#picture', 'src')
     page.check('#original')
     assert page.get_attribute('#picture', 'src').startswith('blob:') and drawn.startswith('data:')
-    assert page.evaluate("document.querySelector('#picture').naturalWidth") > 0
+    page.wait_for_function("document.querySelector('#picture').naturalWidth > 0")
     # Nothing sticks out, and every control has a name.
     assert page.evaluate('document.documentElement.scrollWidth') == width
     for control in page.locator('input, select, button').all():

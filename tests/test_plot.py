@@ -147,7 +147,7 @@ def test_signal_hook_writes_scalars(tmp_path):
     (file,) = tmp_path.glob('*/vis_data/scalars.json')
     records = [json.loads(line) for line in file.read_text().splitlines()]
     signals = [record for record in records if 'signal/main/3.0' in record]
-    assert [record['step'] for record in signals] == [2, 4]
+    assert [record['step'] for record in signals] == [1, 2, 4]
     assert all(record['signal/main/0.0'] > 0 for record in signals)
     assert not any(module._forward_hooks for module in runner.model.modules())
     with pytest.raises(ValueError, match='interval'):
@@ -179,8 +179,11 @@ def test_curves_of_a_resumed_run(tmp_path):
 def test_curves_of_validations_by_epoch(tmp_path):
     records = [iteration(7 * i, 1.0, epoch=-(-i // 2)) for i in range(1, 5)]
     records += [{'top1': 50.0, 'step': 1}, {'top1': 60.0, 'step': 2}]
+    # Amplitudes are logged by iteration beside them.
+    records += [{'signal/main/0.0': 1.0, 'step': step} for step in (1, 20)]
     write_run(tmp_path, '20260101_000000', records)
     assert series(read_records(tmp_path), 'top1') == ([14, 28], [50.0, 60.0])
+    assert series(read_records(tmp_path), 'signal/main/0.0')[0] == [1, 20]
 
 
 CONFIG = f"""

@@ -118,6 +118,30 @@ def test_segmentation():
     assert np.isnan(findings.rows[2][1])
     assert findings.metrics['mIoU'] == '66.67 %'
     assert findings.examples[0].score == pytest.approx(6 / 9)
+    assert not findings.curves
+
+
+def test_curves_of_a_segmentor():
+    task = SegmentationTask(['a', 'b', 'never'])
+    truth = torch.tensor([[0, 0, 1, 255]])
+    # Probability of b: 0.1, 0.6, 0.8 and, where nothing counts, 0.9.
+    of_b = torch.tensor([[0.1, 0.6, 0.8, 0.9]])
+    logits = torch.stack((1 - of_b, of_b, torch.zeros(1, 4))).log()
+    parts = {
+        'gt_sem_seg': truth[None],
+        'pred_sem_seg': (of_b > 0.5).long()[None],
+        'seg_logits': logits,
+    }
+    for _ in range(2):
+        sample = BaseDataElement(**{name: PixelData(data=data) for name, data in parts.items()})
+        task.add({'img_path': 'a'}, sample)
+    curves = task.findings().curves
+    assert set(curves) == {'a', 'b'}
+    recall, precision = curves['b']
+    steps = [(r, p) for r, p in zip(recall, precision, strict=True)]
+    assert steps[0] == (1, 1) and (1, 0.5) in steps and steps[-1] == (1, pytest.approx(1 / 3))
+    recall, precision = curves['a']
+    assert (recall[0], precision[0]) == (0.5, 1) and recall[-1] == 1
 
 
 def test_classification():

@@ -96,22 +96,19 @@ def start(tmp_path, subprocess_environment):
 def test_they_go_and_come_back_together(start, tmp_path):
     assert start('whole').end(300)[0] == 0
 
-    # One of them is told, in the middle of an accumulation.
-    job = start('broken')
-    job.wait_for(f'[13/{LENGTH}]')
-    os.kill(job.pid_of(1), signal.SIGUSR1)
-    status, seconds = job.end(30)
-    print(f'one of two processes told: gone after {seconds:.1f} s')
-    assert status == PREEMPTED_STATUS, job.output.read_text()
-    assert (tmp_path / 'broken' / 'preempted.pth').exists()
-
-    # All of them are, by their agent.
-    job = start('broken', '--resume')
-    job.wait_for(f'[25/{LENGTH}]')
-    job.agent.send_signal(signal.SIGTERM)
-    status, seconds = job.end(30)
-    print(f'agent told: gone after {seconds:.1f} s')
-    assert status == PREEMPTED_STATUS, job.output.read_text()
+    # One of them is told, in the middle of an accumulation; then all, by their agent.
+    for iteration, number, rank in (
+        (13, signal.SIGUSR1, 1),
+        (21, signal.SIGTERM, None),
+        (31, signal.SIGUSR1, None),
+    ):
+        job = start('broken', '--resume')
+        job.wait_for(f'[{iteration}/{LENGTH}]')
+        os.kill(job.agent.pid if rank is None else job.pid_of(rank), number)
+        status, seconds = job.end(30)
+        print(f'{signal.Signals(number).name} to {rank or "the agent"}: gone after {seconds:.1f} s')
+        assert status == PREEMPTED_STATUS, job.output.read_text()
+        assert (tmp_path / 'broken' / 'preempted.pth').exists()
 
     assert start('broken', '--resume').end(300)[0] == 0
     last = f'iter_{LENGTH}.pth'

@@ -111,7 +111,8 @@ def test_annotation_file_that_is_not_json(content, tool, own_digits, tmp_path):
         'train', DETECTOR, '--work-dir', tmp_path / 'run', '--cfg-options', *SHORT
     )
     assert status == 1
-    assert str(path) in only_line(errors) and 'not JSON' in only_line(errors)
+    reason = 'is not JSON' if content else 'is empty'
+    assert str(path) in only_line(errors) and reason in only_line(errors)
 
 
 def test_annotation_file_missing(tool, own_digits, tmp_path):

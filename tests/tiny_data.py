@@ -68,10 +68,11 @@ def _label_map(index: int) -> np.ndarray:
     return labels
 
 
-def _write_pictures(folder: Path, num_images: int) -> list[str]:
+def write_pictures(folder: Path, num_images: int, *, first: int = 0) -> list[str]:
+    """Three boxes on noise in each; those of another number ``first`` are others."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [f'{index + 1:012}.jpg' for index in range(num_images)]
-    for index, name in enumerate(names):
+    names = [f'{index + 1:012}.jpg' for index in range(first, first + num_images)]
+    for index, name in enumerate(names, first):
         if not (folder / name).exists():
             picture = np.random.default_rng(index).integers(0, 120, (HEIGHT, WIDTH, 3), np.uint8)
             for number in range(3):
@@ -89,7 +90,7 @@ def _write_label_maps(folder: Path, num_images: int, *, num_labels: int) -> None
 
 
 def _write_instances(path: Path, folder: Path, classes: Sequence[str], num_images: int) -> None:
-    names = _write_pictures(folder, num_images)
+    names = write_pictures(folder, num_images)
     annotations = []
     for index in range(num_images):
         for number, (x, y, w, h) in enumerate(_boxes(index)):
@@ -135,7 +136,7 @@ def _write_panoptic(dataset: Mapping[str, Any], known: Mapping[str, Any], num_im
         dataset['data_prefix'],
         known['thing_classes'],
     )
-    names = _write_pictures(root / prefixes['img'], num_images)
+    names = write_pictures(root / prefixes['img'], num_images)
     (root / prefixes['seg']).mkdir(parents=True, exist_ok=True)
     annotations = []
     for index, name in enumerate(names):
@@ -160,7 +161,7 @@ def _write_panoptic(dataset: Mapping[str, Any], known: Mapping[str, Any], num_im
 
 def _write_segments(dataset: Mapping[str, Any], known: Mapping[str, Any], num_images: int) -> None:
     root, prefixes = Path(dataset['data_root']), dataset['data_prefix']
-    _write_pictures(root / prefixes['img_path'], num_images)
+    write_pictures(root / prefixes['img_path'], num_images)
     _write_label_maps(root / prefixes['seg_map_path'], num_images, num_labels=len(known['classes']))
 
 
@@ -171,7 +172,7 @@ def _write_folders(dataset: Mapping[str, Any], known: Mapping[str, Any], num_ima
     folder = root / (prefix if isinstance(prefix, str) else prefix['img_path'])
     lines = []
     for label in range(num_images):
-        (name,) = _write_pictures(folder / str(label), 1)
+        (name,) = write_pictures(folder / str(label), 1)
         lines.append(f'{label}/{name} {label}')
     ann_file = dataset.get('ann_file') or (f'meta/{split}.txt' if split else None)
     if ann_file:

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Look at SwinV2 weights of any known layout, translate, compare or join them, or fix windows.
 
 FILE is a .pth or .safetensors file, a folder of Hugging Face, a URL, or the name of a released
@@ -7,9 +8,88 @@ model such as swinv2-base-w12-192_in22k.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import FOLDERS, WEIGHTS, add_command, add_trust, new_parser, parse
+
+
+def _window(text: str) -> tuple[int, int]:
+    sides = text.split('x')
+    if not all(side.isascii() and side.isdecimal() and int(side) for side in sides):
+        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f"'{text}' has more than two sides")
+    return int(sides[0]), int(sides[-1])
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/checkpoint.py inspect swinv2-tiny-w8-256_in1k
+        python tools/checkpoint.py convert iter_900.pth folder --layout huggingface
+        python tools/checkpoint.py diff a.pth b.safetensors --tolerance 1e-6
+        python tools/checkpoint.py bake iter_900.pth fixed.safetensors --window-size 16
+        python tools/checkpoint.py consolidate work_dirs/NAME/iter_900.pth joined.safetensors
+        """,
+    )
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    inspect = _add_command(commands, 'inspect', 'say what a file holds')
+    inspect.add_argument('--json', action='store_true', help='as JSON, every name listed')
+    convert = _add_command(commands, 'convert', 'write another layout')
+    convert.add_argument('out', help='.safetensors or .pth; with huggingface also a folder')
+    convert.add_argument(
+        '--layout',
+        choices=['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'],
+        required=True,
+        help='whose names to write',
+    )
+    diff = _add_command(commands, 'diff', 'compare two files; exit status 1 if they differ')
+    diff.add_argument('other', help='another one').completer = WEIGHTS
+    diff.add_argument(
+        '--tolerance', type=float, default=0.0, metavar='X', help='largest difference; default 0'
+    )
+    bake = _add_command(commands, 'bake', 'write a copy for inference, with fixed position biases')
+    bake.add_argument('out', help='.safetensors or .pth, in our own layout')
+    bake.add_argument(
+        '--window-size',
+        type=_window,
+        nargs='+',
+        metavar='N',
+        required=True,
+        help='in tokens, one for all stages or one for each: 16, or 16x8 (height x width)',
+    )
+    join = add_command(
+        commands, 'consolidate', 'write the weights of a sharded checkpoint, a folder, as one file'
+    )
+    join.add_argument('folder', type=Path, help='a sharded checkpoint').completer = FOLDERS
+    join.add_argument('out', type=Path, help='.safetensors')
+    join.set_defaults(trust_checkpoint=False)
+    return parse(parser)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, summary)
+    parser.add_argument('file', help='weights of any layout').completer = WEIGHTS
+    parser.add_argument(
+        '--pretrained-window-sizes',
+        type=_window,
+        nargs='+',
+        metavar='N',
+        help='window per stage that the weights were trained at (8, or 8x12), if they do not tell',
+    )
+    add_trust(parser)
+    return parser
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import copy
 import json
-from pathlib import Path
 
 import torch
 
@@ -26,70 +106,6 @@ from swinv2_mm.errors import UserError
 # Largest relative difference of outputs that float32 rounding explains.
 _BAKED_TOLERANCE = 1e-4
 _LISTED_DIFFERENCES = 10
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest='command', required=True)
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        '--pretrained-window-sizes',
-        type=_window,
-        nargs='+',
-        metavar='N',
-        help='window per stage that the weights were trained at (8, or 8x12), if they do not tell',
-    )
-    common.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='let files run code while they are read; only for files of people you trust',
-    )
-    inspect = commands.add_parser('inspect', parents=[common], help='say what a file holds')
-    inspect.add_argument('file')
-    inspect.add_argument('--json', action='store_true', help='as JSON, every name listed')
-    inspect.set_defaults(run=run_inspect)
-    convert = commands.add_parser('convert', parents=[common], help='write another layout')
-    convert.add_argument('file')
-    convert.add_argument('out', help='.safetensors or .pth; with huggingface also a folder')
-    convert.add_argument(
-        '--layout',
-        choices=['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'],
-        required=True,
-    )
-    convert.set_defaults(run=run_convert)
-    diff = commands.add_parser(
-        'diff', parents=[common], help='compare two files; exit status 1 if they differ'
-    )
-    diff.add_argument('file')
-    diff.add_argument('other')
-    diff.add_argument('--tolerance', type=float, default=0.0, help='largest difference; default 0')
-    diff.set_defaults(run=run_diff)
-    bake = commands.add_parser(
-        'bake', parents=[common], help='write a copy for inference, with fixed position biases'
-    )
-    bake.add_argument('file')
-    bake.add_argument('out', help='.safetensors or .pth, in our own layout')
-    bake.add_argument('--window-size', type=_window, nargs='+', metavar='N', required=True)
-    bake.set_defaults(run=run_bake)
-    join = commands.add_parser(
-        'consolidate', help='write the weights of a sharded checkpoint, a folder, as one file'
-    )
-    join.add_argument('folder', type=Path)
-    join.add_argument('out', type=Path, help='.safetensors')
-    join.set_defaults(run=run_consolidate, trust_checkpoint=False)
-    return parser.parse_args()
-
-
-def _window(text: str) -> tuple[int, int]:
-    sides = text.split('x')
-    if not all(side.isascii() and side.isdecimal() and int(side) for side in sides):
-        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
-    if len(sides) > 2:
-        raise argparse.ArgumentTypeError(f"'{text}' has more than two sides")
-    return int(sides[0]), int(sides[-1])
 
 
 def _window_size(windows: list[tuple[int, int]] | None) -> WindowSize | None:
@@ -230,13 +246,22 @@ def run_consolidate(args: argparse.Namespace) -> None:
     print(f'{args.out}: {num_tensors} tensors, {size_mb:.1f} MB')
 
 
+COMMANDS = {
+    'inspect': run_inspect,
+    'convert': run_convert,
+    'diff': run_diff,
+    'bake': run_bake,
+    'consolidate': run_consolidate,
+}
+
+
 def main() -> None:
     """Run a command."""
     args = parse_args()
     if args.trust_checkpoint:
         trust_files()
     try:
-        args.run(args)
+        COMMANDS[args.command](args)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
 

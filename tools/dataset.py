@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Look the data sets of a config over before hours of training.
 
 Exit status 1 if there are errors. Every byte of every image is read; --num-images N opens fewer.
@@ -6,8 +7,44 @@ Exit status 1 if there are errors. Every byte of every image is read; --num-imag
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
+
+from swinv2_mm.command_line import add_cfg_options, add_command, add_config, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/dataset.py check CONFIG --contact-sheet sheet.png
+        python tools/dataset.py check CONFIG --loader train --num-images 200 --out findings.json
+        """,
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    check = add_command(commands, 'check', 'look for faults in files and labels')
+    add_config(check)
+    add_cfg_options(check)
+    check.add_argument(
+        '--loader', choices=['train', 'val', 'test', 'all'], default='all', help='data sets to read'
+    )
+    check.add_argument(
+        '--num-images',
+        type=int,
+        metavar='N',
+        help='open N images of each data set, at even distances; annotations are read in full',
+    )
+    check.add_argument(
+        '--contact-sheet', type=Path, metavar='FILE.png', help='draw samples with their labels'
+    )
+    check.add_argument('--out', type=Path, metavar='FILE.json', help='write the findings')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
+import sys
 
 from PIL import Image
 
@@ -19,35 +56,6 @@ from swinv2_mm.datasets.inspection.survey import LOADERS, survey
 from swinv2_mm.engine.config_file import check_data, load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest='command', required=True)
-    check = commands.add_parser('check', help='look for faults in files and labels')
-    check.add_argument('config', help='config file')
-    check.add_argument('--loader', choices=[*LOADERS, 'all'], default='all')
-    check.add_argument(
-        '--contact-sheet', type=Path, metavar='FILE.png', help='draw samples with their labels'
-    )
-    check.add_argument('--out', type=Path, metavar='FILE.json', help='write the findings')
-    check.add_argument(
-        '--num-images',
-        type=int,
-        metavar='N',
-        help='open N images of each data set, at even distances; annotations are read in full',
-    )
-    check.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change config entries; +KEY=VALUE adds one',
-    )
-    return parser.parse_args()
 
 
 def main() -> None:

@@ -1,47 +1,58 @@
-"""Serve a web page on which trained models can be tried with own images.
-
-python tools/demo.py                              all trainings in work_dirs
-python tools/demo.py --model CONFIG WEIGHTS       one model; may be repeated
-"""
+# PYTHON_ARGCOMPLETE_OK
+"""Serve a web page on which trained models can be tried with own images; Ctrl-C ends it."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from swinv2_mm.demo_page.model_shelf import ModelShelf, describe_model, find_models
-from swinv2_mm.demo_page.server import PageServer
-from swinv2_mm.engine.launch import run_tool
-from swinv2_mm.errors import UserError
+from swinv2_mm.command_line import FOLDERS, add_device, new_parser, parse
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/demo.py
+        python tools/demo.py --model CONFIG CKPT --model OTHER_CONFIG OTHER_CKPT --port 0
+        """,
     )
-    parser.add_argument(
+    models = parser.add_argument_group('models on offer')
+    models.add_argument(
         '--model',
         nargs=2,
         action='append',
         default=[],
         metavar=('CONFIG', 'WEIGHTS'),
-        help='a model to offer; may be repeated',
+        help='one model; may be repeated',
     )
-    parser.add_argument(
+    models.add_argument(
         '--work-dirs',
         type=Path,
         metavar='FOLDER',
-        help='offer all trainings in this folder; default work_dirs, unless there is a --model',
+        help='all trainings in this folder; default work_dirs, unless there is a --model',
+    ).completer = FOLDERS
+    add_device(models)
+    page = parser.add_argument_group('the page')
+    page.add_argument(
+        '--host',
+        default='127.0.0.1',
+        help='address to listen at; others than 127.0.0.1 let anybody in the network use the page',
     )
-    parser.add_argument(
-        '--host', default='127.0.0.1', help='address to listen at; others than 127.0.0.1 let '
-        'anybody in the network use the page'
-    )  # fmt: skip
-    parser.add_argument('--port', type=int, default=8000, help='default 8000; 0: any free one')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if there is one')
-    return parser.parse_args()
+    page.add_argument('--port', type=int, default=8000, help='0: any free one')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
+import sys
+
+from swinv2_mm.demo_page.model_shelf import ModelShelf, describe_model, find_models
+from swinv2_mm.demo_page.server import PageServer
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
 
 
 def main() -> None:

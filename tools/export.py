@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write a trained model as ONNX or as a torch.export file, checked against the original.
 
 The file takes RGB images as float32 from 0 to 255, (batch, 3, height, width), and gives logits or,
@@ -8,9 +9,75 @@ if it agrees.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import (
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_config,
+    add_trust,
+    new_parser,
+    parse,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/export.py CONFIG CKPT model.onnx
+        python tools/export.py CONFIG CKPT classifier.onnx --int8
+        python tools/export.py CONFIG CKPT segmentor.onnx --dynamic --images photographs
+        python tools/export.py CONFIG CKPT model.pt2 --format torch-export --shape 512 512
+        """,
+    )
+    add_config(parser)
+    parser.add_argument('checkpoint', help='weights written by tools/train.py').completer = WEIGHTS
+    parser.add_argument('out', type=Path, help='file to write: .onnx, or .pt2 of torch.export')
+    add_cfg_options(parser)
+    add_trust(parser)
+    what = parser.add_argument_group('what to write')
+    what.add_argument(
+        '--format', choices=['onnx', 'torch-export'], default='onnx', help='kind of the file'
+    )
+    what.add_argument(
+        '--what',
+        choices=['whole', 'backbone'],
+        help='default: the whole model, or the backbone of a detector',
+    )
+    size = what.add_mutually_exclusive_group()
+    size.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='image size in pixels; default: that of the first image',
+    )
+    size.add_argument('--dynamic', action='store_true', help='take images of any size')
+    what.add_argument(
+        '--int8',
+        action='store_true',
+        help='also write OUT with .int8.onnx, a classifier in 8-bit weights, and print what it '
+        'costs in accuracy on the validation set',
+    )
+    check = parser.add_argument_group('what to compare on')
+    check.add_argument(
+        '--images',
+        type=Path,
+        metavar='FOLDER',
+        help='default: the images of the test set of the config',
+    ).completer = FOLDERS
+    check.add_argument('--num-images', type=int, default=20, metavar='N', help='how many of them')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import itertools
 import tempfile
-from pathlib import Path
 
 from mmengine.config import Config
 from torch import Tensor, nn
@@ -34,51 +101,6 @@ from swinv2_mm.export.pictures import read_pictures, samples
 from swinv2_mm.export.verification import TOLERANCE, largest_difference, quantise, top1_rates
 
 _BYTES_PER_MB = 1e6
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights written by tools/train.py')
-    parser.add_argument('out', type=Path, help='file to write: .onnx, or .pt2 of torch.export')
-    parser.add_argument('--format', choices=list(SUFFIXES), default='onnx')
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        '--shape',
-        type=int,
-        nargs=2,
-        metavar=('H', 'W'),
-        help='image size in pixels; default: that of the first image',
-    )
-    size.add_argument('--dynamic', action='store_true', help='take images of any size')
-    parser.add_argument(
-        '--what',
-        choices=['whole', 'backbone'],
-        help='default: the whole model, or the backbone of a detector',
-    )
-    parser.add_argument(
-        '--images',
-        type=Path,
-        metavar='FOLDER',
-        help='images to compare on; default: those of the test set of the config',
-    )
-    parser.add_argument('--num-images', type=int, default=20, help='how many of them; default 20')
-    parser.add_argument(
-        '--int8',
-        action='store_true',
-        help='also write OUT with .int8.onnx, a classifier in 8-bit weights, and print what it '
-        'costs in accuracy on the validation set',
-    )
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='let the checkpoint run code while it is read; only for files of people you trust',
-    )
-    return parser.parse_args()
 
 
 def check_args(args: argparse.Namespace) -> None:

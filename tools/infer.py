@@ -1,24 +1,103 @@
+# PYTHON_ARGCOMPLETE_OK
 """Predict for images, folders and videos with a trained detector, segmentor or classifier.
 
 Writes to the folder --out: predictions.jsonl (a line per image), pictures/, for segmentors
 label_maps/, for detectors coco_results.json, for videos videos/. A file that cannot be read is
-named and passed over; the exit status is then 1.
+named and passed over; the exit status is then 1, or, with bad_data='skip' in the config, 0 if any
+file could be read, and skipped.jsonl lists the others.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import (
+    CONFIGS,
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_device,
+    add_trust,
+    new_parser,
+    parse,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/infer.py photographs --config CONFIG --weights CKPT
+        python tools/infer.py a.jpg film.mp4 --config CONFIG --weights CKPT --out found
+        find . -name '*.png' | python tools/infer.py - --config CONFIG --weights CKPT --resume
+        """,
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='IMAGE|FOLDER|VIDEO|-',
+        help='what to predict for; - reads names of files, one a line, from standard input',
+    )
+    model = parser.add_argument_group('the model')
+    model.add_argument(
+        '--config', required=True, metavar='FILE', help='config file'
+    ).completer = CONFIGS
+    model.add_argument(
+        '--weights',
+        required=True,
+        metavar='CKPT',
+        help='checkpoint, weights of any layout, or a released name',
+    ).completer = WEIGHTS
+    add_device(model)
+    model.add_argument('--batch-size', type=int, default=1, metavar='N', help='images at once')
+    model.add_argument(
+        '--window-size',
+        metavar='N[,N...]',
+        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
+    )
+    model.add_argument(
+        '--tta', action='store_true', help='merge several scales and flips, as tools/test.py does'
+    )
+    add_cfg_options(model)
+    add_trust(model)
+    output = parser.add_argument_group('what to write')
+    output.add_argument(
+        '--out', type=Path, default=Path('predictions'), metavar='FOLDER', help='where to'
+    ).completer = FOLDERS
+    output.add_argument('--resume', action='store_true', help='go on in a folder with results')
+    output.add_argument(
+        '--score-threshold',
+        type=float,
+        default=0.3,
+        metavar='SCORE',
+        help='draw detections from this score on, default 0.3; the JSON files hold all',
+    )
+    output.add_argument('--no-pictures', action='store_true', help='draw nothing')
+    output.add_argument(
+        '--coco-ids',
+        type=Path,
+        metavar='FILE.json',
+        help='number images and classes in coco_results.json as this annotation file does',
+    )
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import itertools
 import json
 import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from tqdm import tqdm
 
 from swinv2_mm.checkpoint.reading import trust_files
+from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, policy_of
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference import SwinV2Inferencer
@@ -31,59 +110,6 @@ from swinv2_mm.inference.video import VideoReader, VideoWriter
 # When memory is first measured: libraries have allocated what they keep.
 _WARM_AFTER = 50
 _BYTES_PER_UNIT = 1 if sys.platform == 'darwin' else 1024
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        'inputs',
-        nargs='+',
-        metavar='IMAGE|FOLDER|VIDEO|-',
-        help='what to predict for; - reads names of files, one a line, from standard input',
-    )
-    parser.add_argument('--config', required=True, help='config file')
-    parser.add_argument(
-        '--weights', required=True, help='checkpoint, weights of any layout, or a released name'
-    )
-    parser.add_argument(
-        '--out', type=Path, default=Path('predictions'), help='folder; default predictions'
-    )
-    parser.add_argument('--resume', action='store_true', help='go on in a folder with results')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1, ...; default: a GPU if there is one')
-    parser.add_argument('--batch-size', type=int, default=1, help='images at once; default 1')
-    parser.add_argument(
-        '--window-size',
-        metavar='N[,N...]',
-        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
-    )
-    parser.add_argument(
-        '--tta', action='store_true', help='merge several scales and flips, as tools/test.py does'
-    )
-    parser.add_argument(
-        '--score-threshold',
-        type=float,
-        default=0.3,
-        help='draw detections from this score on; default 0.3. The JSON files hold all',
-    )
-    parser.add_argument('--no-pictures', action='store_true', help='draw nothing')
-    parser.add_argument(
-        '--coco-ids',
-        type=Path,
-        metavar='FILE.json',
-        help='number images and classes in coco_results.json as this annotation file does',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config entries'
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='let weights run code while they are read; only for files of people you trust',
-    )
-    return parser.parse_args()
 
 
 class Run:
@@ -101,6 +127,8 @@ class Run:
         self.inferencer = inferencer
         self._bar = bar
         self.num_done = self.num_failed = 0
+        is_skipping = policy_of(inferencer.cfg, 'infer') == 'skip'
+        self.skipped = SkippedList(args.out / SKIPPED_FILE) if is_skipping else None
         self.warm_memory = 0.0
         described = ('config', 'weights', 'window_size', 'tta', 'score_threshold', 'cfg_options')
         run = {'task': inferencer.task, **{name: getattr(args, name) for name in described}}
@@ -132,7 +160,9 @@ class Run:
         self.num_failed += 1
         self._bar.update()
         self._bar.set_postfix(failed=self.num_failed)
-        tqdm.write(f'failed: {reason}', file=sys.stderr)
+        if self.skipped is not None:
+            self.skipped.add(loader='infer', file=str(source), reason=reason)
+        tqdm.write(f'{"failed" if self.skipped is None else "skipped"}: {reason}', file=sys.stderr)
 
     def _images(self, sources: Iterable[Source]) -> None:
         size = self.args.batch_size
@@ -214,12 +244,13 @@ def main() -> None:
         numbers = numbers or default_numbers(names)
         write_coco_files(run.output.records(), args.out, classes=names, numbers=numbers)
     seconds = time.monotonic() - start
-    summary = f'{run.num_done} files done, {run.num_failed} failed, in {seconds:.1f} s; '
+    failed = 'failed' if run.skipped is None else f'skipped ({run.skipped.path})'
+    summary = f'{run.num_done} files done, {run.num_failed} {failed}, in {seconds:.1f} s; '
     summary += f'memory at most {peak_memory_mb():.0f} MB'
     if run.warm_memory:
         summary += f' (after {_WARM_AFTER} files {run.warm_memory:.0f} MB)'
     print(f'{summary}. Results: {args.out}')
-    if run.num_failed:
+    if run.num_failed and (run.skipped is None or not run.num_done):
         sys.exit(1)
 
 

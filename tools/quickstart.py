@@ -1,8 +1,45 @@
+# PYTHON_ARGCOMPLETE_OK
 """Train and test all three tasks on a small data set made on the spot: what `make demo` runs."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import FOLDERS, new_parser, parse
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/quickstart.py
+        python tools/quickstart.py --iterations 20 --images 50
+        """,
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=ROOT / 'work_dirs' / 'quickstart',
+        metavar='FOLDER',
+        help='where everything is written; default work_dirs/quickstart of the project',
+    ).completer = FOLDERS
+    parser.add_argument(
+        '--iterations',
+        type=int,
+        metavar='N',
+        help="training iterations per task; default: the configs' own, 300 to 700",
+    )
+    parser.add_argument('--images', type=int, default=600, metavar='N', help='training images')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import json
 import os
 import subprocess
@@ -11,7 +48,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmengine.config import Config
 from rich.console import Console
@@ -22,7 +58,6 @@ from swinv2_mm.datasets.digits_on_photos import make_digits_on_photos
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.5
 LOG_LINES_SHOWN = 15
 
@@ -63,17 +98,6 @@ TASKS = (
         (('coco/bbox_mAP_50', 'box AP50', 0.0), ('coco/segm_mAP_50', 'mask AP50', 0.0)),
     ),
 )
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--work-dir', type=Path, default=ROOT / 'work_dirs' / 'quickstart')
-    parser.add_argument(
-        '--iterations', type=int, help="training iterations per task, instead of the configs' own"
-    )
-    parser.add_argument('--images', type=int, default=600, help='training images; default 600')
-    return parser.parse_args()
 
 
 def run_step(

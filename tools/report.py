@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Write a report of a training as one HTML file: configuration, curves, scores, pictures.
 
 The model runs over the validation set of the config that the training left in its work dir. The
@@ -8,6 +9,59 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from swinv2_mm.command_line import (
+    CONFIGS,
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_trust,
+    new_parser,
+    parse,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/report.py work_dirs/NAME
+        python tools/report.py work_dirs/NAME --checkpoint CKPT --num-images 200 --out early.html
+        """,
+    )
+    parser.add_argument('work_dir', type=Path, help='folder of a training').completer = FOLDERS
+    parser.add_argument(
+        '--out', type=Path, metavar='FILE.html', help='default: report.html in the work dir'
+    )
+    model = parser.add_argument_group('the model')
+    model.add_argument(
+        '--config', metavar='FILE', help='default: the one in the work dir'
+    ).completer = CONFIGS
+    model.add_argument(
+        '--checkpoint', type=Path, metavar='CKPT', help='default: the last one in the work dir'
+    ).completer = WEIGHTS
+    add_cfg_options(model)
+    add_trust(model)
+    pictures = parser.add_argument_group('pictures')
+    pictures.add_argument(
+        '--num-images',
+        type=int,
+        metavar='N',
+        help='pictures to measure on, spread over the set; default: all',
+    )
+    pictures.add_argument(
+        '--num-examples',
+        type=int,
+        metavar='N',
+        default=6,
+        help='pictures shown of the best, the worst and at random',
+    )
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
 
 from tqdm import tqdm
 
@@ -28,38 +82,6 @@ from swinv2_mm.report.work_dir import (
     settings_of,
     speed_of,
 )
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add('work_dir', type=Path, help='folder of a training')
-    add('--out', type=Path, metavar='FILE.html', help='default: report.html in the work dir')
-    add('--config', help='default: the one in the work dir')
-    add('--checkpoint', type=Path, help='default: the last one in the work dir')
-    add(
-        '--num-images',
-        type=int,
-        metavar='N',
-        help='pictures to measure on, spread over the set; default: all',
-    )
-    add(
-        '--num-examples',
-        type=int,
-        metavar='N',
-        default=6,
-        help='pictures shown of the best, the worst and at random; default 6',
-    )
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='change config entries')
-    add(
-        '--trust-checkpoint',
-        action='store_true',
-        help='let the checkpoint run code while it is read; only for files of people you trust',
-    )
-    return parser.parse_args()
 
 
 def logged(work_dir: Path) -> list[Record]:

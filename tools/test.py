@@ -1,10 +1,85 @@
+# PYTHON_ARGCOMPLETE_OK
 """Measure a trained model on the test set of a config, and draw or keep its predictions."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
+
+from swinv2_mm.command_line import (
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_config,
+    add_launcher,
+    add_trust,
+    add_work_dir,
+    new_parser,
+    parse,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/test.py CONFIG work_dirs/NAME/iter_900.pth --show-dir pictures
+        python tools/test.py CONFIG CKPT --tta --cfg-options tta.scales=[0.75,1.0]
+        python tools/test.py CONFIG CKPT --window-size 16 --out scores.json --out predictions.npz
+        python tools/test.py CONFIG swinv2-tiny-w8-256_in1k
+        tools/dist_test.sh CONFIG CKPT 8
+        """,
+    )
+    add_config(parser)
+    parser.add_argument(
+        'checkpoint', help='weights: a file, a URL, or the name of a released model'
+    ).completer = WEIGHTS
+    add_work_dir(parser)
+    add_cfg_options(parser)
+    how = parser.add_argument_group('how to test')
+    how.add_argument(
+        '--tta',
+        action='store_true',
+        help='test at several scales and mirrored, and merge; what, says the config entry tta '
+        '(without one, configs/_base_/tta/TASK.py)',
+    )
+    how.add_argument(
+        '--window-size',
+        metavar='N[,N...]',
+        help='test at another window, in tokens: one for all stages or one per stage, '
+        'each N or HxW',
+    )
+    add_launcher(how)
+    add_trust(how)
+    output = parser.add_argument_group('what to write')
+    output.add_argument(
+        '--out',
+        type=Path,
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='FILE.json: write the metrics; FILE.npz: write the predictions; may be repeated',
+    )
+    output.add_argument(
+        '--format-only',
+        action='store_true',
+        help='measure nothing, but write the files that an evaluation server takes, '
+        'to WORK_DIR/submission',
+    )
+    output.add_argument(
+        '--show-dir',
+        type=Path,
+        metavar='FOLDER',
+        help='write pictures with predictions drawn',
+    ).completer = FOLDERS
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
+import json
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -16,8 +91,8 @@ import swinv2_mm.testing.multi_view
 import swinv2_mm.testing.predictions  # noqa: F401
 from swinv2_mm.checkpoint.zoo import url_of
 from swinv2_mm.engine.config_file import apply_options, check_data, load_config
+from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.engine.launch import (
-    add_common_arguments,
     build_runner,
     naming_broken_annotations,
     run_tool,
@@ -35,43 +110,6 @@ _DRAWING = {
 }
 _TTA_FRAGMENTS = Path(__file__).resolve().parent.parent / 'configs' / '_base_' / 'tta'
 _TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_common_arguments(parser)
-    parser.add_argument(
-        'checkpoint', help='weights: a file, a URL, or the name of a released model'
-    )
-    parser.add_argument(
-        '--tta',
-        action='store_true',
-        help='test at several scales and mirrored, and merge; what, says the config entry tta '
-        '(without one, configs/_base_/tta/TASK.py)',
-    )
-    parser.add_argument(
-        '--window-size',
-        metavar='N[,N...]',
-        help='test at another window, in tokens: one for all stages or one per stage, '
-        'each N or HxW',
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        action='append',
-        default=[],
-        metavar='FILE',
-        help='FILE.json: write the metrics; FILE.npz: write the predictions; may be repeated',
-    )
-    parser.add_argument(
-        '--format-only',
-        action='store_true',
-        help='measure nothing, but write the files that an evaluation server takes, '
-        'to WORK_DIR/submission',
-    )
-    parser.add_argument('--show-dir', type=Path, help='write pictures with predictions drawn')
-    return parser.parse_args()
 
 
 def check_outputs(args: argparse.Namespace) -> None:
@@ -141,6 +179,7 @@ def main() -> None:
         model = dict(type='MultiViewModel', scope=cfg.default_scope, nms=cfg.tta.get('nms'))
         hooks = [PrepareTTAHook(dict(model, views=split_test_pipeline(cfg)))]
     runner = build_runner(cfg, args)
+    guard_data(runner, ['test'])
     for hook in hooks:
         runner.register_hook(hook)
     if args.window_size is not None:

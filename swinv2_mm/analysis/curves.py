@@ -75,7 +75,7 @@ def _by_iteration(records: list[Record]) -> list[Record]:
     for record in records:
         if 'epoch' in record:
             ends[record['epoch']] = max(ends.get(record['epoch'], 0), record['step'])
-    validations = [record for record in records if not is_training(record)]
+    validations = [r for r in records if not is_training(r) and not _is_signal(r)]
     if not ends or any(record['step'] > max(ends) for record in validations):
         return records
     for record in validations:
@@ -86,6 +86,11 @@ def _by_iteration(records: list[Record]) -> list[Record]:
 def is_training(record: Record) -> bool:
     """Whether a record is of training iterations, not of a validation or a hook."""
     return 'iter' in record or 'epoch' in record or 'lr' in record
+
+
+def _is_signal(record: Record) -> bool:
+    """Whether a record is of ``SignalHook``, which always counts iterations."""
+    return any(key.startswith('signal/') for key in record)
 
 
 def default_keys(records: Sequence[Record]) -> list[str]:

@@ -71,16 +71,21 @@ def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
     options: dict[str, object] = {}
 
     def plan(words: str) -> Plan:
-        texts = tuple(f'{key}={value}'.replace(' ', '') for key, value in options.items())
-        return Plan(words, texts, batch)
+        texts = (f'{key}={value}' for key, value in options.items())
+        # No spaces or quotes, which a shell would take for its own.
+        return Plan(words, tuple(re.sub("[ ']", '', text) for text in texts), batch)
 
     yield plan('as it is')
     if with_bf16 and not is_mixed_precision(cfg):
         options |= {'optim_wrapper.type': 'AmpOptimWrapper', '+optim_wrapper.dtype': 'bfloat16'}
         yield plan('bf16')
-    if backbone.get('attention') != 'sequential':
-        options['model.backbone.attention'] = 'sequential'
-        yield plan('windows in groups')
+    attention = backbone.get('attention', 'auto')
+    others = [attention] * num_stages if isinstance(attention, str) else list(attention)
+    for i in range(num_stages):
+        if others[i] != 'sequential':
+            others[i] = 'sequential'
+            options['model.backbone.attention'] = list(others)
+            yield plan(f'windows of stage {i} in groups')
     if backbone.get('with_cp') is not True:
         for i in range(num_stages):
             options['model.backbone.with_cp'] = [stage <= i for stage in range(num_stages)]

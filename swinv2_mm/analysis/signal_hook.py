@@ -23,7 +23,7 @@ class SignalHook(Hook):
         custom_hooks = [dict(type='SignalHook', interval=100)]
 
     Args:
-        interval: Iterations from one measurement to the next.
+        interval: Iterations from one measurement to the next; the first one is measured too.
     """
 
     def __init__(self, *, interval: int = 100) -> None:
@@ -47,8 +47,8 @@ class SignalHook(Hook):
         self._handles = self.recorder.attach(backbone)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Measure in every ``interval``-th iteration only."""
-        self.recorder.is_active = (runner.iter + 1) % self.interval == 0
+        """Measure in the first and every ``interval``-th iteration only."""
+        self.recorder.is_active = runner.iter == 0 or (runner.iter + 1) % self.interval == 0
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None

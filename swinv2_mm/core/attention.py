@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention_backends import BACKENDS, Backend, resolve_backend
+from .linear import Linear, linear
 from .position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
 from .windows import Size, WindowGrid
 
@@ -19,16 +20,17 @@ __all__ = ['BACKENDS', 'WindowAttention', 'resolve_backend']
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
 _BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
-# Bias tables kept in eval, per block: one per shape that a clipped window takes.
-_MAX_CACHED_TABLES = 8
+# Tensors kept in eval, per block: the bias of the linear layer, and a table per shape that a
+# clipped window takes.
+_MAX_KEPT = 8
 
 
-class _KeptTable(NamedTuple):
-    """A bias table, and what tells whether it is still that of the parameters."""
+class _Kept(NamedTuple):
+    """A tensor, and what tells whether it is still that of the parameters."""
 
     parameters: list[nn.Parameter]
     state: list[tuple]
-    table: Tensor
+    tensor: Tensor
 
 
 class WindowAttention(nn.Module):
@@ -55,10 +57,10 @@ class WindowAttention(nn.Module):
         self.position_bias = position_bias
         self.reference_window = reference_window
         self.backend = backend
-        self._tables: dict[tuple, _KeptTable] = {}
+        self._tables: dict[tuple, _Kept] = {}
 
         self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.empty(dim))
         self.v_bias = nn.Parameter(torch.empty(dim))
         if position_bias == 'table':
@@ -71,7 +73,7 @@ class WindowAttention(nn.Module):
                 nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
             )
             self.add_module(_BIAS_NETWORKS[position_bias], mlp)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -126,23 +128,34 @@ class WindowAttention(nn.Module):
             parameters = [self.relative_position_bias_table]
         else:
             parameters = list(self.bias_network.parameters())
+        return self._kept(
+            (grid.window, grid.nominal_window),
+            parameters,
+            lambda: self._compute_bias_table(grid.window, nominal_window=grid.nominal_window),
+        )
+
+    def _kept(self, name: tuple, parameters: list[Tensor], compute: Callable) -> Tensor:
+        """Return what follows from parameters alone: kept in eval, without gradients."""
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Tensors made in inference mode have no version that would tell of a change.
         is_changing = self.training or any(p.is_inference() for p in parameters)
         if needs_graph or is_changing or torch.compiler.is_compiling():
-            return self._compute_bias_table(grid.window, nominal_window=grid.nominal_window)
+            return compute()
         # The kept parameters themselves are compared: an address alone can be used again.
-        key = (grid.window, grid.nominal_window, torch.is_inference_mode_enabled())
+        key = (*name, torch.is_inference_mode_enabled())
         state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
         kept = self._tables.get(key)
         if kept is not None and kept.state == state:
             if all(old is new for old, new in zip(kept.parameters, parameters, strict=True)):
-                return kept.table
-        if key not in self._tables and len(self._tables) >= _MAX_CACHED_TABLES:
+                return kept.tensor
+        if key not in self._tables and len(self._tables) >= _MAX_KEPT:
             self._tables.clear()
-        table = self._compute_bias_table(grid.window, nominal_window=grid.nominal_window).detach()
-        self._tables[key] = _KeptTable(parameters, state, table)
-        return table
+        tensor = compute().detach()
+        self._tables[key] = _Kept(parameters, state, tensor)
+        return tensor
+
+    def _qkv_bias(self) -> Tensor:
+        return torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
 
     def bake(self, window: Size) -> None:
         """Replace the bias network, or a table of another size, by the bias at one window."""
@@ -177,8 +190,8 @@ class WindowAttention(nn.Module):
         Shapes:
             (B, H, W, C) -> (B, H, W, C)
         """
-        qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        qkv = F.linear(x, self.qkv.weight, qkv_bias)
+        qkv_bias = self._kept(('qkv_bias',), [self.q_bias, self.v_bias], self._qkv_bias)
+        qkv = linear(x, self.qkv.weight, qkv_bias)
         # Logits reach 100: half precision there, and in the bias network, costs accuracy.
         device = x.device.type
         # Not entered without need: the meta device knows no autocast.

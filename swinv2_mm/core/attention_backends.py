@@ -8,9 +8,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from .attention_eager import eager, sdpa, sequential
+from . import attention_eager
 from .attention_flex import flex_gap, looked_up
+from .attention_grouped import grouped
+from .attention_traced import traced
 from .attention_triton import fused, triton_gap
 from .windows import WindowGrid
 
@@ -30,6 +33,30 @@ def _fall_back(name: str, reason: str) -> None:
 
 def _needs_grad(*operands: Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in operands)
+
+
+def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """The readable definition, see ``attention_eager.eager``."""
+    if torch.compiler.is_compiling():
+        return traced(qkv, grid, logit_scale, bias)
+    return attention_eager.eager(qkv, grid, logit_scale, bias)
+
+
+def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """Torch's fused attention; on a CPU in groups of windows that fit the cache."""
+    if torch.compiler.is_compiling():
+        return traced(qkv, grid, logit_scale, bias)
+    # Fake tensors stand for those of a larger device.
+    if qkv.device.type == 'cpu' and type(qkv) is Tensor:
+        return grouped(qkv, grid, logit_scale, bias)
+    return attention_eager.at_once(qkv, grid, logit_scale, bias)
+
+
+def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """A group of windows after another, recomputed in backward (paper section 3.5)."""
+    if torch.compiler.is_compiling():
+        return checkpoint(traced, qkv, grid, logit_scale, bias, use_reentrant=False)
+    return grouped(qkv, grid, logit_scale, bias)
 
 
 def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:

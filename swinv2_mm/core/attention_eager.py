@@ -1,14 +1,13 @@
-"""The readable backends of window attention: ``eager``, ``sdpa`` and ``sequential``."""
+"""The readable backends of window attention: all windows at once, by operations or by torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from .position_bias import pairwise_bias
 from .windows import WindowGrid, attention_mask, from_windows, to_windows
@@ -17,8 +16,6 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 # Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
 MAX_LOGIT_SCALE = math.log(100.0)
-# Logits that ``sequential`` holds at a time (64 MB of float32), if one window does not have more.
-_MAX_LOGITS = 2**24
 
 
 def bounded_scale(logit_scale: Tensor, *, dtype: torch.dtype) -> Tensor:
@@ -106,52 +103,6 @@ def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> T
     return _attend_at_once(qkv, grid, logit_scale, bias, kernel=_softmax_kernel)
 
 
-def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+def at_once(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``eager`` through torch's fused attention, with the scale folded into the queries."""
     return _attend_at_once(qkv, grid, logit_scale, bias, kernel=_sdpa_kernel)
-
-
-def _groups(windows: Tensor, *, size: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut windows (B, nH, Mh, nW, Mw, C) into blocks of at most ``size`` along B, nH, nW."""
-    b, nh, _, nw, _, _ = windows.shape
-    columns = min(nw, size)
-    rows = min(nh, max(1, size // nw))
-    images = min(b, max(1, size // (nw * nh)))
-    for i in range(0, b, images):
-        for j in range(0, nh, rows):
-            for k in range(0, nw, columns):
-                yield slice(i, i + images), slice(j, j + rows), slice(k, k + columns)
-
-
-def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """``sdpa``, a group of windows after another, recomputed in backward (paper section 3.5).
-
-    At any time the logits, the normalised queries and keys and the N x N bias of one group exist;
-    for backward only the map and the table are kept.
-    """
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
-    num_heads, num_tokens = logit_scale.numel(), math.prod(grid.window)
-    size = max(1, _MAX_LOGITS // (num_heads * num_tokens**2))
-    needs_graph = torch.is_grad_enabled() and any(x.requires_grad for x in (qkv, logit_scale, bias))
-
-    def attend_group(x: Tensor, logit_scale: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
-        scale = bounded_scale(logit_scale, dtype=dtype)
-        pairs = pairwise_bias(table.to(dtype), window=grid.window)
-        return _attend_windows(x, scale, pairs, mask, _sdpa_kernel)
-
-    def attend_to(x: Tensor, mask: Tensor | None) -> Tensor:
-        out = None
-        for images, rows, columns in _groups(x, size=size):
-            operands = (x[images, rows, :, columns], logit_scale, bias, mask)
-            if needs_graph:
-                part = checkpoint(
-                    attend_group, *operands, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                part = attend_group(*operands)
-            if out is None:
-                out = part.new_empty(*x.shape[:-1], part.shape[-1])
-            out[images, rows, :, columns] = part
-        return out
-
-    return _attend(qkv, grid, attend_to)

@@ -37,7 +37,8 @@ class SwinTransformerV2(nn.Module):
             too, but for the last, which leads to the first trained stage). -1: none.
         norm_eval: Keep batch statistics fixed in training. SwinV2 itself has only LayerNorms.
         with_cp: Recompute blocks in the backward pass to save memory: a bool, or one per stage.
-        attention: Backend, see ``resolve_backend``.
+        attention: Backend, see ``resolve_backend``: one name, or one per stage (the paper's section
+            3.5 runs ``sequential`` in the first two).
         in_channels: Channels of the image.
         patch_size_px: Side of a patch.
 
@@ -67,7 +68,7 @@ class SwinTransformerV2(nn.Module):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool | Sequence[bool] = False,
-        attention: str = 'auto',
+        attention: str | Sequence[str] = 'auto',
         in_channels: int = 3,
         patch_size_px: int = 4,
     ) -> None:
@@ -109,6 +110,7 @@ class SwinTransformerV2(nn.Module):
         # Plain arithmetic: on the meta device a tensor has no values to read.
         num_blocks = sum(self.arch.depths)
         rates = [drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+        backends = _per_stage(attention, num_stages, name='attention')
         self.layers = nn.ModuleList()
         for i, depth in enumerate(self.arch.depths):
             stage = Stage(
@@ -122,7 +124,7 @@ class SwinTransformerV2(nn.Module):
                 extra_norm_every=self.arch.extra_norm_every,
                 with_downsample=i < num_stages - 1,
                 with_cp=_per_stage(with_cp, num_stages, name='with_cp')[i],
-                backend=self.resolve_backend(attention),
+                backend=self.resolve_backend(backends[i]),
             )
             self.layers.append(stage)
         for i in self.out_indices:
@@ -288,7 +290,7 @@ def _per_stage(value: T | Sequence[T], num_stages: int, *, name: str) -> tuple[T
     Raises:
         ValueError: If ``value`` is a sequence of another length.
     """
-    if not isinstance(value, Sequence):
+    if isinstance(value, str) or not isinstance(value, Sequence):
         return (value,) * num_stages
     if len(value) != num_stages:
         raise ValueError(f'{name} needs one value or {num_stages}, one per stage, got {value}')

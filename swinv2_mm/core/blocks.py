@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import Backend, WindowAttention
+from .linear import Linear, LinearGelu
 from .position_bias import PositionBias
 from .windows import Size, Tiling, WindowGrid, window_grid
 
@@ -53,12 +54,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
-        self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
+        self.fc1 = LinearGelu(dim, _MLP_RATIO * dim)
+        self.fc2 = Linear(_MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class SwinBlock(nn.Module):
@@ -125,7 +126,11 @@ class PatchEmbed(nn.Module):
             (B, in_channels, H_px, W_px) -> (B, ceil(H_px / p), ceil(W_px / p), C)
         """
         p = self.proj.stride[0]
-        x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        if torch.compiler.is_compiling():
+            # One graph for all sizes: the convolution drops what is too much.
+            x = F.pad(x, (0, p - 1, 0, p - 1))
+        elif x.shape[2] % p or x.shape[3] % p:
+            x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
 
 
@@ -134,15 +139,22 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., H, W, C) -> (..., ceil(H / 2), ceil(W / 2), 2C)."""
         *others, h, w, c = x.shape
-        x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
+        height, width = (h + 1) // 2, (w + 1) // 2
+        if torch.compiler.is_compiling():
+            # One graph for all sizes, odd and even.
+            x = F.pad(x, (0, 0, 0, 1, 0, 1))
+            for axis, side in ((-3, height), (-2, width)):
+                x = x.index_select(axis, torch.arange(2 * side, device=x.device))
+        elif h % 2 or w % 2:
+            x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
         # Official order of the four: top left, bottom left, top right, bottom right.
-        x = x.reshape(*others, (h + 1) // 2, 2, (w + 1) // 2, 2, c)
+        x = x.reshape(*others, height, 2, width, 2, c)
         x = x.transpose(-4, -3).transpose(-3, -2)
         return self.norm(self.reduction(x.flatten(-3)))
 

@@ -82,15 +82,20 @@ class WindowGrid:
         Shapes:
             -> (Hp, Wp), int8
         """
-        vertical, horizontal = (
-            torch.tensor([o for run in self.axis_runs(axis)
-                          for _ in range(run.start, run.stop) for o in run.origins])
-            for axis in (0, 1)
-        )  # fmt: skip
-        return _segments(vertical, horizontal)
+        origins = []
+        for sources, length, shift in zip(self.sources(), self.size, self.shift, strict=True):
+            inside = torch.where(sources < shift, _WRAPPED, _INSIDE)
+            origins.append(torch.where(sources >= length, _PADDED, inside))
+        return _segments(*origins)
+
+    def sources(self) -> tuple[Tensor, Tensor]:
+        """Where the rows (Hp,) and columns (Wp,) of the shifted map come from in the padded one."""
+        return tuple(
+            (torch.arange(padded) + shift) % padded
+            for padded, shift in zip(self.padded_size, self.shift, strict=True)
+        )
 
 
-@lru_cache(maxsize=4096)
 def window_grid(size: Size, *, window: Size, shifted: bool, tiling: Tiling) -> WindowGrid:
     """Lay windows over a map.
 
@@ -170,6 +175,30 @@ def attention_mask(
         return mask.to(device)
 
     return CONSTANTS.get(('mask', tuple(rows), tuple(columns), device, dtype), build)
+
+
+def window_tokens(row: AxisRun, *, columns: AxisRun, grid: WindowGrid, batch: int) -> Tensor:
+    """Number the tokens of the windows in a run of rows and one of columns.
+
+    Args:
+        batch: Images B, whose maps follow each other.
+
+    Shapes:
+        -> (B * windows, N), from 0 to B * H * W - 1; B * H * W is padding
+    """
+    (h, w), (mh, mw) = grid.size, grid.window
+
+    def build() -> Tensor:
+        rows, cols = (
+            sources.unflatten(0, (-1, side))[run.start : run.stop]
+            for sources, side, run in zip(grid.sources(), grid.window, (row, columns), strict=True)
+        )
+        rows, cols = rows[:, None, :, None], cols[None, :, None, :]
+        image = rows * w + cols + h * w * torch.arange(batch).reshape(-1, 1, 1, 1, 1)
+        tokens = torch.where((rows < h) & (cols < w), image, batch * h * w)
+        return tokens.reshape(-1, mh * mw)
+
+    return CONSTANTS.get(('tokens', grid, row, columns, batch), build)
 
 
 def to_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:

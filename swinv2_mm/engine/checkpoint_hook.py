@@ -44,6 +44,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Clear up after saves that were killed, and catch up on a validation."""
+        _forget_elsewhere(runner, Path(self.out_dir or runner.work_dir))
         super().before_train(runner)
         if is_main_process():
             for part in Path(self.out_dir).glob('.*.part'):
@@ -153,11 +154,29 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names if is_main_process() else ():
+            # What a resumed checkpoint calls expired may be the name of anything.
+            if name != Path(str(name)).name or not name.endswith('.pth'):
+                continue
             path = self.file_backend.join_path(self.out_dir, name)
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
             elif self.file_backend.isdir(path):  # of a sharded checkpoint
                 self.file_backend.rmtree(path)
+
+
+def _forget_elsewhere(runner: Runner, folder: Path) -> None:
+    """Forget checkpoints in other folders before a resumed run goes on.
+
+    The best one so far is deleted when there is a better one, and its path comes from the
+    checkpoint that is resumed: it may be from another work dir, or name any file or folder.
+    """
+    runtime, folder = runner.message_hub.runtime_info, folder.resolve()
+    for key in [key for key in runtime if key.startswith('best_ckpt')]:
+        if folder not in Path(str(runtime[key])).resolve().parents:
+            runner.message_hub.pop_info(key)
+    steps = runtime.get('keep_ckpt_ids', [])
+    if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+        runner.message_hub.pop_info('keep_ckpt_ids')
 
 
 def _trained(runner: Runner) -> int:

@@ -32,34 +32,6 @@ from .workers import end_workers
 DEFAULT_TIMEOUT_S = 1800
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every tool that runs a config takes."""
-    parser.add_argument('config', help='config file')
-    parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; default work_dirs/NAME'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change config entries, such as model.backbone.window_size=16; +KEY=VALUE adds one',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed job were started',
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='let checkpoints run code while they are read; only for files of people you trust',
-    )
-    # torchrun and its predecessor pass it; the environment says the same.
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
-
-
 def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     """Build the Runner of a config.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,7 +60,9 @@ class NonFiniteHook(Hook):
         """Get in between the loss and the optimiser."""
         self._runner, wrapper = runner, runner.optim_wrapper
         self._backward, self._step = wrapper.backward, wrapper.step
-        wrapper.backward, wrapper.step = self._guarded_backward, self._guarded_step
+        # Schedules look for the mark that they have left on the step.
+        wrapper.step = update_wrapper(partial(self._guarded_step), self._step)
+        wrapper.backward = self._guarded_backward
         model = _bare(runner.model)
         saved = model.state_dict().keys()
         self._buffers = {name: b for name, b in model.named_buffers() if name in saved}

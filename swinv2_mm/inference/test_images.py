@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
+from swinv2_mm.datasets.files import shown
 from swinv2_mm.datasets.loading import LoadCheckedImage
 from swinv2_mm.errors import DataError, UserError
 
@@ -76,7 +77,14 @@ def build_preparation(cfg: Config) -> Callable[[ImageInput, int], LoadedInput]:
     def prepare(source: ImageInput, number: int) -> LoadedInput:
         results = _read(source)
         image = results['img']
-        data = transforms({**results, 'img_id': number})
+        try:
+            data = transforms({**results, 'img_id': number})
+        except Exception as error:
+            # Such as an image that is so narrow that nothing is left of it at another scale.
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            raise DataError(
+                f'image {shown(results["img_path"])} cannot be used: {reason}'
+            ) from error
         shape = data['loaded'].results['img'] if 'loaded' in data else data['inputs']
         return LoadedInput(source, image, data, tuple(shape.shape))
 
@@ -92,15 +100,7 @@ def _read(source: ImageInput) -> dict:
             )
         shape = source.shape[:2]
         return dict(img=source, img_path='', img_shape=shape, ori_shape=shape)
-    path = os.fspath(source)
-    try:
-        return LoadCheckedImage().transform(dict(img_path=path))
-    except DataError:
-        raise
-    except Exception as error:
-        # Whatever a decoder raises on bytes that somebody has made up.
-        kind = type(error).__name__
-        raise DataError(f'image {path} cannot be read: {kind}: {error}') from error
+    return LoadCheckedImage().transform(dict(img_path=os.fspath(source)))
 
 
 def _name(step: dict) -> str:

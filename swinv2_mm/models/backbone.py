@@ -18,7 +18,8 @@ class SwinV2(SwinTransformerV2):
     Registered in the root registry, to which every library falls back.
 
     Args:
-        arch: See ``SwinTransformerV2``, as for every other argument.
+        arch: See ``SwinTransformerV2``, as for every other argument, such as ``attention``: a
+            backend, or one per stage.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with weights in any layout that
             ``swinv2_mm.checkpoint`` reads, or ``None`` for the official initialisation.
 

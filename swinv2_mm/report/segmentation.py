@@ -6,13 +6,18 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 from .findings import Colour, Example, Findings, Side, colours
 
 _IGNORED = 255
 _ALPHA = 150
 _LONGER_SIDE_PX = 480
+# Thresholds of the curves of precision over recall, and pixels of a picture that they count.
+_NUM_LEVELS = 256
+_MOST_PIXELS = 1 << 16
 
 
 class SegmentationTask:
@@ -33,6 +38,8 @@ class SegmentationTask:
         self._lut = lut
         self._confusion = np.zeros((len(classes), len(classes)), np.int64)
         self._examples: list[Example] = []
+        # Pixels by class, whether they are of it, and the class's probability there.
+        self._levels = np.zeros((len(classes), 2, _NUM_LEVELS), np.int64)
 
     def add(self, info: dict, sample: object) -> None:
         """Take the prediction of one picture."""
@@ -43,6 +50,8 @@ class SegmentationTask:
         pairs = number * truth[valid] + guess[valid]
         matrix = np.bincount(pairs, minlength=number**2).reshape(number, number)
         self._confusion += matrix
+        if 'seg_logits' in sample and sample.seg_logits.data.shape[0] == number:
+            self._count_levels(sample.seg_logits.data, truth, valid)
         iou = _iou(matrix)
         present = matrix.sum(1) > 0
         self._examples.append(
@@ -55,6 +64,26 @@ class SegmentationTask:
                 Side(label_map=self._drawn(guess)),
             )
         )
+
+    def _count_levels(self, logits: Tensor, truth: np.ndarray, valid: np.ndarray) -> None:
+        pixels = np.flatnonzero(valid)
+        pixels = pixels[:: max(1, -(-len(pixels) // _MOST_PIXELS))]
+        scores = logits.flatten(1)[:, torch.from_numpy(pixels).to(logits.device)].float()
+        levels = (scores.softmax(0) * (_NUM_LEVELS - 1)).round().long().cpu().numpy()
+        truth = truth.ravel()[pixels]
+        for label, (counts, level) in enumerate(zip(self._levels, levels, strict=True)):
+            flat = _NUM_LEVELS * (truth == label) + level
+            counts += np.bincount(flat, minlength=2 * _NUM_LEVELS).reshape(2, _NUM_LEVELS)
+
+    def _curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Recall and precision of each class while its threshold falls."""
+        curves = {}
+        for name, counts in zip(self.classes, self._levels, strict=True):
+            wrong, right = counts[:, ::-1].cumsum(1)
+            if right[-1]:
+                found = right + wrong > 0
+                curves[name] = (right / right[-1])[found], (right / (right + wrong).clip(1))[found]
+        return curves
 
     def _drawn(self, labels: np.ndarray) -> bytes:
         image = Image.fromarray(self._lut[np.clip(labels, 0, _IGNORED)], 'RGBA')
@@ -78,8 +107,7 @@ class SegmentationTask:
             },
             columns=('pixels %', 'IoU %', 'precision %', 'recall %'),
             rows=[tuple(row) for row in 100 * np.stack((share, iou, precision, recall), 1)],
-            # A label map has no scores to move a threshold along.
-            curves={},
+            curves=self._curves(),
             confusion=matrix,
             confusion_names=self.classes,
             score_name='mean IoU of the classes in the picture',

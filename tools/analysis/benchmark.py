@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Time SwinV2 beside the other implementations, in one process, with the same weights, in turn.
 
 A case is ARCH-SIZE-wWINDOW, such as b-384-w24 or t-800x1344-w16 (first letter of the arch, pixels,
@@ -8,6 +9,62 @@ products alone.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/analysis/benchmark.py --cases t-256-w8 --peers timm --json figures.json
+        python tools/analysis/benchmark.py --cases b-384-w24 --attention sdpa sequential --compile
+        python tools/analysis/benchmark.py --cases upernet --peers none --mode training --dtype bf16
+        """,
+    )
+    add = parser.add_argument_group('what to compare').add_argument
+    add('--cases', nargs='+', metavar='CASE', help='default: all but the largest')
+    add('--peers', nargs='+', default=['all'], metavar='NAME', help='all, none, or names')
+    add(
+        '--attention',
+        nargs='+',
+        default=['auto'],
+        metavar='BACKEND[+cp]',
+        help='ways to run our own: a backend, or one per stage with commas; +cp: with_cp',
+    )
+    modes = ['forward', 'training']
+    add('--mode', nargs='+', choices=modes, default=modes, help='what is timed')
+    add(
+        '--dtype',
+        nargs='+',
+        choices=['float32', 'bf16', 'fp16'],
+        default=['float32'],
+        help='autocast type',
+    )
+    add(
+        '--compile',
+        nargs='?',
+        choices=['no', 'yes', 'both'],
+        default='no',
+        const='yes',
+        help='torch.compile',
+    )
+    add('--batch', type=int, metavar='N', help='images at once, in place of those of the case')
+    add('--size', type=int, nargs=2, metavar=('H', 'W'), help='pixels, in place of the case')
+    add('--depths', type=int, nargs='+', metavar='N', help='blocks per stage, to shorten a case')
+    add = parser.add_argument_group('how to measure').add_argument
+    add('--device', metavar='NAME', help='cpu or cuda; default: a GPU if there is one')
+    add('--threads', type=int, metavar='N', help='of the CPU; default: what torch takes')
+    add('--rounds', type=int, default=10, metavar='N', help='samples; 0 measures memory only')
+    add('--json', type=Path, metavar='FILE', help='write all figures')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import json
 import logging
 import shlex
@@ -15,7 +72,6 @@ import sys
 import warnings
 from datetime import datetime, timezone
 from itertools import product
-from pathlib import Path
 
 import torch
 from mmengine.logging import MMLogger
@@ -30,40 +86,12 @@ from swinv2_mm.benchmark.contest import hold_contest
 from swinv2_mm.benchmark.machine import describe_machine, installed_versions
 from swinv2_mm.benchmark.memory_use import bounded_process
 from swinv2_mm.benchmark.report import growth_exponents, result_of, table_of
-from swinv2_mm.benchmark.steps import DTYPES, Setting, all_peers, builders_of
+from swinv2_mm.benchmark.steps import Setting, all_peers, builders_of
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 # Of a table in a file.
 _WIDTH = 110
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add('--cases', nargs='+', default=[*DEFAULT_CASES, *TASKS], metavar='CASE')
-    add('--peers', nargs='+', default=['all'], help=f'all, none, or of {", ".join(all_peers())}')
-    add(
-        '--attention',
-        nargs='+',
-        default=['auto'],
-        metavar='BACKEND[+cp]',
-        help='ways to run our own: a backend, or one per stage with commas; +cp: with_cp',
-    )
-    add('--mode', nargs='+', choices=('forward', 'training'), default=['forward', 'training'])
-    add('--dtype', nargs='+', choices=tuple(DTYPES), default=['float32'], help='autocast type')
-    add('--compile', nargs='?', choices=('no', 'yes', 'both'), default='no', const='yes')
-    add('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    add('--threads', type=int, help='of the CPU; default: what torch takes')
-    add('--rounds', type=int, default=10, help='samples of each; 0 measures memory only')
-    add('--batch', type=int, help='images at once, in place of those of the case')
-    add('--size', type=int, nargs=2, metavar=('H', 'W'), help='pixels, in place of the case')
-    add('--depths', type=int, nargs='+', help='blocks per stage, to shorten a case')
-    add('--json', type=Path, metavar='FILE', help='write all figures')
-    return parser.parse_args()
 
 
 def read_peers(names: list[str]) -> tuple[str, ...]:
@@ -77,8 +105,10 @@ def read_peers(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_device(name: str) -> torch.device:
-    """Check that the device is there."""
+def read_device(name: str | None) -> torch.device:
+    """Check that the device is there, or choose one."""
+    if name is None:
+        name = 'cuda' if torch.cuda.is_available() else 'cpu'
     if name not in ('cpu', 'cuda'):
         raise UserError(f"--device is cpu or cuda, got '{name}'")
     if name == 'cuda' and not torch.cuda.is_available():
@@ -143,7 +173,7 @@ def main() -> None:
             depths=args.depths,
             size_px=args.size,
         )
-        for name in args.cases
+        for name in args.cases or [*DEFAULT_CASES, *TASKS]
     ]
     if args.threads:
         torch.set_num_threads(args.threads)

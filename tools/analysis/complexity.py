@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Print the parameters, FLOPs and GPU memory of a config's model; runs without a GPU.
 
 One multiply-accumulate is one FLOP. Nothing is allocated: a G model takes as little as a T.
@@ -6,9 +7,55 @@ One multiply-accumulate is one FLOP. Nothing is allocated: a G model takes as li
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import add_cfg_options, add_config, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/analysis/complexity.py CONFIG --shape 800 1344 --batch 2 --amp --verbose
+        python tools/analysis/complexity.py --arch tiny --window-size 8 --shape 256 256
+        """,
+    )
+    model = parser.add_argument_group('the model')
+    add_config(model, nargs='?')
+    add_cfg_options(model)
+    model.add_argument(
+        '--arch', metavar='NAME', help='instead of a config: a plain classifier; tiny, small, ...'
+    )
+    model.add_argument(
+        '--num-classes', type=int, default=1000, metavar='N', help='with --arch; default 1000'
+    )
+    model.add_argument(
+        '--window-size', type=int, metavar='N', help='window in tokens, in place of the config'
+    )
+    what = parser.add_argument_group('what to measure')
+    what.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        metavar=('H', 'W'),
+        help='size of the image; default: what the config tests at, or 256 256 with --arch',
+    )
+    what.add_argument(
+        '--batch', type=int, metavar='N', help='images at once; default: as the config trains'
+    )
+    what.add_argument('--amp', action='store_true', help='memory in mixed precision')
+    what.add_argument('--no-memory', action='store_true', help='leave the memory out (faster)')
+    what.add_argument('--verbose', action='store_true', help='list the parts of the model')
+    what.add_argument('--out', type=Path, metavar='FILE.json', help='write all figures')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
@@ -20,31 +67,6 @@ from swinv2_mm.errors import UserError
 
 _ARCH_SIZE_PX = (256, 256)
 _GIB = 2**30
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', nargs='?', help='config file; or give --arch')
-    parser.add_argument('--arch', help='a plain classifier of this size: tiny, small, ...')
-    parser.add_argument('--window-size', type=int, help='window in tokens, in place of the config')
-    parser.add_argument('--num-classes', type=int, default=1000, help='with --arch')
-    parser.add_argument(
-        '--shape',
-        type=int,
-        nargs='+',
-        metavar=('H', 'W'),
-        help='size of the image; default: what the config tests at, or 256 256 with --arch',
-    )
-    parser.add_argument('--batch', type=int, help='images at once; default: as the config trains')
-    parser.add_argument('--amp', action='store_true', help='memory in mixed precision')
-    parser.add_argument('--no-memory', action='store_true', help='leave the memory out (faster)')
-    parser.add_argument('--verbose', action='store_true', help='list the parts of the model')
-    parser.add_argument('--out', type=Path, metavar='FILE.json', help='write all figures')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/train.py'
-    )
-    return parser.parse_args()
 
 
 def read_model(args: argparse.Namespace) -> dict:

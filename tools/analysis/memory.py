@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Tell which options make the training of a config fit into a GPU's memory; runs without a GPU.
 
 Options are added one after another, the cheapest first, until the estimate fits. Nothing is
@@ -7,11 +8,48 @@ allocated.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import add_cfg_options, add_config, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/analysis/memory.py CONFIG --budget 24GB
+        python tools/analysis/memory.py CONFIG --budget 40GB --batch 8 --zero-1 8 --all
+        """,
+    )
+    add_config(parser)
+    add_cfg_options(parser)
+    add = parser.add_argument
+    add('--budget', required=True, metavar='24GB', help='memory of one GPU')
+    add(
+        '--shape', type=int, nargs='+', metavar=('H', 'W'), help='default: what the config tests at'
+    )
+    add('--batch', type=int, metavar='N', help='images at once; default: as the config trains')
+    add(
+        '--zero-1',
+        type=int,
+        default=1,
+        metavar='GPUS',
+        help="share AdamW's states among so many, default 1",
+    )
+    add('--no-bf16', action='store_true', help='the GPU has no bfloat16')
+    add('--all', action='store_true', help='go on after what fits')
+    add('--out', type=Path, metavar='FILE.json', help='write all figures')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import json
 import shlex
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -29,33 +67,17 @@ _GIB = 2**30
 _USABLE = 0.9
 
 
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add('config', help='config file')
-    add('--budget', required=True, metavar='24GB', help='memory of one GPU')
-    add(
-        '--shape', type=int, nargs='+', metavar=('H', 'W'), help='default: what the config tests at'
-    )
-    add('--batch', type=int, help='images at once on a GPU; default: as the config trains')
-    add('--zero-1', type=int, default=1, metavar='GPUS', help="share AdamW's states among them")
-    add('--no-bf16', action='store_true', help='the GPU has no bfloat16')
-    add('--all', action='store_true', help='go on after what fits')
-    add('--out', type=Path, metavar='FILE.json', help='write all figures')
-    add('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/train.py')
-    return parser.parse_args()
-
-
 def main() -> None:
     """Estimate one plan after another."""
     args = parse_args()
     budget = parse_budget(args.budget)
+    if args.batch is not None:
+        args.cfg_options.append(f'train_dataloader.batch_size={args.batch}')
     cfg = load_config(args.config, args.cfg_options)
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UserError(f'--shape takes one or two positive sides, got {args.shape}')
     size_px = (args.shape[0], args.shape[-1]) if args.shape else input_size_px(cfg)
-    batch = args.batch or (cfg.get('train_dataloader') or {}).get('batch_size', 1)
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size', 1)
     if batch < 1 or args.zero_1 < 1:
         raise UserError('--batch and --zero-1 must be positive')
     console = Console(width=None if sys.stdout.isatty() else 100)
@@ -91,8 +113,10 @@ def main() -> None:
             f'nothing makes it fit into {_USABLE:.0%} of {budget / _GIB:.1f} GiB: take smaller '
             'images (--shape) or a smaller arch'
         )
-    options = [*args.cfg_options, *found.options]
-    print('--cfg-options ' + shlex.join(options) if options else 'it fits as it is')
+    if found.options:
+        print('--cfg-options ' + shlex.join([*args.cfg_options, *found.options]))
+    else:
+        print('it fits as it is')
     if any('accumulative_counts' in option for option in found.options):
         print('a schedule in iterations counts small batches then: multiply its numbers')
 

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Draw what a SwinV2 model has learnt and how it trains, as PNG or SVG.
 
 WEIGHTS is a .pth or .safetensors file of any known layout, a folder of Hugging Face, a URL, or the
@@ -7,8 +8,111 @@ name of a released model.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
+
+from swinv2_mm.command_line import (
+    WEIGHTS,
+    add_cfg_options,
+    add_command,
+    add_config,
+    new_parser,
+    parse,
+)
+
+
+def _window(text: str) -> tuple[int, int]:
+    sides = text.split('x')
+    if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and int(s) for s in sides):
+        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
+    return int(sides[0]), int(sides[-1])
+
+
+def _pixel(text: str) -> tuple[int, int]:
+    numbers = text.split(',')
+    if len(numbers) != 2 or not all(n.isascii() and n.isdecimal() for n in numbers):
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel; write X,Y, such as 120,80")
+    return int(numbers[0]), int(numbers[1])
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/analysis/plot.py bias swinv2-tiny-w8-256_in1k --windows 8 16 --out bias.png
+        python tools/analysis/plot.py attention CKPT a.jpg --pixel 320,240 --out look.png
+        python tools/analysis/plot.py signal CKPT --images a.jpg b.jpg --out signal.svg
+        python tools/analysis/plot.py curves work_dirs/A work_dirs/B --keys loss lr --out curves.png
+        python tools/analysis/plot.py rates CONFIG --out rates.png
+        """,
+    )
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+
+    bias = _add_command(commands, 'bias', 'learnt position bias by head, layer and window')
+    bias.add_argument(
+        'weights', nargs='+', help='several are drawn one above the other'
+    ).completer = WEIGHTS
+    bias.add_argument(
+        '--windows', nargs='+', type=_window, metavar='N', help='8, or 8x12; default: as trained'
+    )
+    bias.add_argument(
+        '--layers', nargs='+', metavar='STAGE.BLOCK', help='default: first block of each stage'
+    )
+    bias.add_argument('--heads', nargs='+', type=int, metavar='N', help='default: all')
+
+    signal = _add_command(commands, 'signal', 'amplitude of activations by depth, on pictures')
+    signal.add_argument(
+        'weights', nargs='+', help='several are drawn into one figure'
+    ).completer = WEIGHTS
+    signal.add_argument(
+        '--images', nargs='+', type=Path, required=True, metavar='FILE', help='pictures'
+    )
+    signal.add_argument('--size', type=int, default=256, metavar='PX', help='longer side in px')
+
+    attention = _add_command(commands, 'attention', 'where one pixel looks, drawn over the image')
+    attention.add_argument('weights', help='weights of any layout').completer = WEIGHTS
+    attention.add_argument('image', type=Path, help='a picture')
+    attention.add_argument(
+        '--pixel', type=_pixel, required=True, metavar='X,Y', help='in px of the image file'
+    )
+    attention.add_argument(
+        '--layers',
+        nargs='+',
+        metavar='STAGE.BLOCK',
+        help='default: the last two blocks of each stage',
+    )
+    attention.add_argument('--heads', action='store_true', help='each head as well as the mean')
+    attention.add_argument('--size', type=int, default=512, metavar='PX', help='longer side in px')
+    attention.add_argument(
+        '--window-size', type=int, metavar='N', help='in tokens; default: as trained'
+    )
+
+    curves = _add_command(commands, 'curves', 'training curves of runs')
+    curves.add_argument('runs', nargs='+', type=Path, help='work dirs or scalars.json files')
+    curves.add_argument(
+        '--keys', nargs='+', metavar='NAME', help='scalars, such as loss lr; default: the main ones'
+    )
+
+    rates = _add_command(commands, 'rates', 'learning rate and weight decay by layer, of a config')
+    add_config(rates)
+    add_cfg_options(rates)
+    return parse(parser)
+
+
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = add_command(commands, name, summary)
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE.png|svg', help='the picture'
+    )
+    return parser
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -33,85 +137,6 @@ from swinv2_mm.errors import UserError
 
 # Of ImageNet, in RGB and [0, 255], as every config here normalises.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest='command', required=True)
-    out = argparse.ArgumentParser(add_help=False)
-    out.add_argument('--out', type=Path, required=True, metavar='FILE.png|svg')
-
-    bias = commands.add_parser(
-        'bias', parents=[out], help='learnt position bias by head, layer and window'
-    )
-    bias.add_argument('weights', nargs='+', help='several are drawn one above the other')
-    bias.add_argument(
-        '--windows', nargs='+', type=_window, metavar='N', help='8, or 8x12; default: as trained'
-    )
-    bias.add_argument(
-        '--layers', nargs='+', metavar='STAGE.BLOCK', help='default: first block of each stage'
-    )
-    bias.add_argument('--heads', nargs='+', type=int, metavar='N', help='default: all')
-    bias.set_defaults(draw=bias_figure)
-
-    signal = commands.add_parser(
-        'signal', parents=[out], help='amplitude of activations by depth, on pictures'
-    )
-    signal.add_argument('weights', nargs='+', help='several are drawn into one figure')
-    signal.add_argument('--images', nargs='+', type=Path, required=True)
-    signal.add_argument('--size', type=int, default=256, help='longer side in px; default 256')
-    signal.set_defaults(draw=signal_figure)
-
-    attention = commands.add_parser(
-        'attention', parents=[out], help='where one pixel looks, drawn over the image'
-    )
-    attention.add_argument('weights')
-    attention.add_argument('image', type=Path)
-    attention.add_argument(
-        '--pixel', type=_pixel, required=True, metavar='X,Y', help='in px of the image file'
-    )
-    attention.add_argument(
-        '--layers',
-        nargs='+',
-        metavar='STAGE.BLOCK',
-        help='default: the last two blocks of each stage',
-    )
-    attention.add_argument('--heads', action='store_true', help='each head as well as the mean')
-    attention.add_argument('--size', type=int, default=512, help='longer side in px; default 512')
-    attention.add_argument('--window-size', type=int, help='in tokens; default: as trained')
-    attention.set_defaults(draw=attention_figure)
-
-    curves = commands.add_parser('curves', parents=[out], help='training curves of runs')
-    curves.add_argument('runs', nargs='+', type=Path, help='work dirs or scalars.json files')
-    curves.add_argument(
-        '--keys', nargs='+', metavar='NAME', help='scalars, such as loss lr; default: the main ones'
-    )
-    curves.set_defaults(draw=curves_figure)
-
-    rates = commands.add_parser(
-        'rates', parents=[out], help='learning rate and weight decay by layer, of a config'
-    )
-    rates.add_argument('config')
-    rates.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    rates.set_defaults(draw=rates_figure)
-    return parser.parse_args()
-
-
-def _window(text: str) -> tuple[int, int]:
-    sides = text.split('x')
-    if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and int(s) for s in sides):
-        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
-    return int(sides[0]), int(sides[-1])
-
-
-def _pixel(text: str) -> tuple[int, int]:
-    numbers = text.split(',')
-    if len(numbers) != 2 or not all(n.isascii() and n.isdecimal() for n in numbers):
-        raise argparse.ArgumentTypeError(f"'{text}' is no pixel; write X,Y, such as 120,80")
-    return int(numbers[0]), int(numbers[1])
 
 
 def backbone_of(weights: str) -> SwinTransformerV2:
@@ -225,13 +250,22 @@ def rates_figure(args: argparse.Namespace) -> Figure:
     )
 
 
+FIGURES = {
+    'bias': bias_figure,
+    'signal': signal_figure,
+    'attention': attention_figure,
+    'curves': curves_figure,
+    'rates': rates_figure,
+}
+
+
 def main() -> None:
     """Draw."""
     args = parse_args()
     check_path(args.out)
     try:
         with style():
-            save(args.draw(args), args.out)
+            save(FIGURES[args.command](args), args.out)
     except ValueError as error:
         raise UserError(str(error)) from error
     print(args.out)

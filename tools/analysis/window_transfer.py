@@ -1,11 +1,105 @@
+# PYTHON_ARGCOMPLETE_OK
 """Compare position biases at larger windows than they were trained at (paper table 1)."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from swinv2_mm.command_line import FOLDERS, add_cfg_options, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python tools/analysis/window_transfer.py --data-root FLOWERS --work-dir work_dirs/transfer
+        python tools/analysis/window_transfer.py --data-root FLOWERS --pairs 64/4 96/6 --seeds 0 1
+        """,
+    )
+    parser.add_argument(
+        '--data-root',
+        type=Path,
+        required=True,
+        metavar='FOLDER',
+        help='folder with train/CLASS and val/CLASS',
+    ).completer = FOLDERS
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/window_transfer'),
+        metavar='FOLDER',
+        help='all results',
+    ).completer = FOLDERS
+    add_cfg_options(parser)
+    add = parser.add_argument_group('the study').add_argument
+    add(
+        '--pairs',
+        nargs='+',
+        default=['96/6', '128/8', '192/12'],
+        metavar='PX/WINDOW',
+        help='side of the pictures in px / of the windows in tokens; trained at the first',
+    )
+    biases = ['table', 'linear_cpb', 'log_cpb']
+    add('--biases', nargs='+', choices=biases, default=biases, help='position biases to compare')
+    add(
+        '--seeds',
+        nargs='+',
+        type=int,
+        default=[0],
+        metavar='N',
+        help='a training per bias for each',
+    )
+    add(
+        '--arch',
+        default='nano',
+        metavar='NAME',
+        help="nano, tiny, ..., or 'dict(embed_dim=...,...)'",
+    )
+    add = parser.add_argument_group('training').add_argument
+    add('--epochs', type=int, default=50, metavar='N', help='of the training')
+    add(
+        '--fine-tune-epochs',
+        type=int,
+        default=2,
+        metavar='N',
+        help='at each further pair; 0 for none',
+    )
+    add('--lr', type=float, default=1e-3, metavar='X', help='peak learning rate of the training')
+    add(
+        '--fine-tune-lr',
+        type=float,
+        default=2e-4,
+        metavar='X',
+        help='peak learning rate of fine-tuning',
+    )
+    add('--batch-size', type=int, default=16, metavar='N', help='in training')
+    add = parser.add_argument_group('pictures').add_argument
+    add(
+        '--min-crop',
+        type=float,
+        default=0.35,
+        metavar='X',
+        help='least share of a picture in a training crop',
+    )
+    add(
+        '--test-crop',
+        type=float,
+        default=0.875,
+        metavar='X',
+        help='side of the tested centre, relative',
+    )
+    add('--no-flip', action='store_true', help='do not mirror training pictures')
+    add('--num-workers', type=int, default=1, metavar='N', help='processes that load pictures')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 import time
 import warnings
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,7 +107,6 @@ from rich.table import Table
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.core.position_bias import POSITION_BIASES
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 from swinv2_mm.transfer_study.configs import base_config
@@ -23,43 +116,6 @@ from swinv2_mm.transfer_study.report import draw, notes, table_rows, write_numbe
 from swinv2_mm.transfer_study.running import finished_result, run_cell
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs/classification/swinv2-nano-w8_flowers.py'
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    add = parser.add_argument
-    add('--data-root', type=Path, required=True, help='folder with train/CLASS and val/CLASS')
-    add('--work-dir', type=Path, default=Path('work_dirs/window_transfer'), help='all results')
-    add(
-        '--pairs',
-        nargs='+',
-        default=['96/6', '128/8', '192/12'],
-        metavar='PX/WINDOW',
-        help='side of the pictures in px / of the windows in tokens; trained at the first',
-    )
-    add('--biases', nargs='+', choices=POSITION_BIASES, default=['table', 'linear_cpb', 'log_cpb'])
-    add('--seeds', nargs='+', type=int, default=[0], help='a training per bias for each')
-    add('--arch', default='nano', help="nano, tiny, ..., or 'dict(embed_dim=...,...)'")
-    add('--epochs', type=int, default=50, help='of the training')
-    add('--fine-tune-epochs', type=int, default=2, help='at each further pair; 0 for none')
-    add('--lr', type=float, default=1e-3, help='peak learning rate of the training')
-    add('--fine-tune-lr', type=float, default=2e-4, help='peak learning rate of fine-tuning')
-    add('--batch-size', type=int, default=16, help='in training')
-    add('--min-crop', type=float, default=0.35, help='least share of a picture in a training crop')
-    add('--test-crop', type=float, default=0.875, help='side of the tested centre, relative')
-    add('--no-flip', action='store_true', help='do not mirror training pictures')
-    add('--num-workers', type=int, default=1, help='processes that load pictures')
-    add(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help='change other config entries, such as optim_wrapper.type=AmpOptimWrapper on a GPU',
-    )
-    return parser.parse_args()
 
 
 def read_study(args: argparse.Namespace) -> Study:

@@ -7,7 +7,7 @@ root = f'{_base_.data_root}/ade/ADEChallengeData2016'
 train_pipeline = [
     dict(type='SeedAugmentation'),
     dict(type='LoadCheckedImage'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedAnnotations'),
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size_px, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -18,7 +18,7 @@ test_pipeline = [
     dict(type='LoadCheckedImage'),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     # After the resizing: results are measured at the size of the label map.
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedAnnotations'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(

@@ -2,6 +2,8 @@
 # InstaBoost, and large-scale jitter into 1536 px. Layout below data_root/coco: annotations/,
 # train2017/, val2017/, stuffthingmaps/train2017/.
 _base_ = 'data_root.py'
+# Two boxes of train2017 have no height (cocoapi issue 355).
+bad_data = dict(train='skip')
 dataset_type = 'CocoDataset'
 num_classes = 80
 num_semantic_classes = 183
@@ -12,7 +14,8 @@ test_size_px = (1833, 1100)
 train_pipeline = [
     dict(type='SeedAugmentation'),
     dict(type='LoadCheckedImage'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, with_seg=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='LoadCheckedAnnotations', num_classes=num_semantic_classes),
     dict(type='CheckedInstaBoost'),
     dict(type='RandomResize', scale=crop_size_px, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size_px, recompute_bbox=True, allow_negative_crop=True),

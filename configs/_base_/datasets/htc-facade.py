@@ -5,7 +5,8 @@ num_semantic_classes = 11
 train_pipeline = [
     dict(type='SeedAugmentation'),
     dict(type='LoadCheckedImage'),
-    dict(type='LoadAnnotations', with_bbox=True, with_mask=True, with_seg=True),
+    dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
+    dict(type='LoadCheckedAnnotations', num_classes=num_semantic_classes),
     dict(type='CheckedInstaBoost'),
     dict(type='RandomResize', scale=_base_.image_size_px, ratio_range=(0.1, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=_base_.image_size_px, recompute_bbox=True, allow_negative_crop=True),

@@ -5,7 +5,7 @@ crop_size_px = (256, 256)
 train_pipeline = [
     dict(type='SeedAugmentation'),
     dict(type='LoadCheckedImage'),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedAnnotations'),
     dict(type='RandomResize', scale=crop_size_px, ratio_range=(1.0, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size_px, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),
@@ -15,7 +15,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadCheckedImage'),
     dict(type='Resize', scale=(384, 384), keep_ratio=True),
-    dict(type='LoadAnnotations'),
+    dict(type='LoadCheckedAnnotations'),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Compare models side by side: parameters, FLOPs, speed and memory, from their configs.
 
 Heads run on as many empty regions as the config samples; sampling, NMS and losses are left out.
@@ -7,8 +8,37 @@ A table is printed in Markdown; times are medians over rounds in which all model
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
+
+from swinv2_mm.command_line import CONFIGS, add_device, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python projects/pvtv2/tools/compare.py CONFIG CONFIG --shape 256 256 --batch 2
+        python projects/pvtv2/tools/compare.py CONFIG --rounds 0 --out table.md
+        """,
+    )
+    parser.add_argument(
+        'configs', nargs='+', metavar='CONFIG', help='of one task or of several'
+    ).completer = CONFIGS
+    add = parser.add_argument
+    add('--shape', type=int, nargs=2, metavar=('H', 'W'), default=[256, 256], help='in pixels')
+    add('--batch', type=int, default=1, metavar='N', help='images at once')
+    add('--rounds', type=int, default=5, metavar='N', help='samples of each; 0: no times')
+    add_device(parser)
+    add('--threads', type=int, metavar='N', help='of the CPU; default: what torch takes')
+    add('--out', type=Path, metavar='FILE.md', help='write the table')
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
+from functools import partial
 
 import torch
 from mmengine.model import revert_sync_batchnorm
@@ -29,21 +59,6 @@ _COLUMNS = (
     'model', 'parameters (M)', 'GFLOPs', 'inference (images/s)', 'training (images/s)',
     'training memory (MiB/image)',
 )  # fmt: skip
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='of one task or of several')
-    parser.add_argument('--shape', type=int, nargs=2, metavar=('H', 'W'), default=[256, 256])
-    parser.add_argument('--batch', type=int, default=1, help='images at once')
-    parser.add_argument('--rounds', type=int, default=5, help='samples of each; 0: no times')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--threads', type=int, help='of the CPU; default: what torch takes')
-    parser.add_argument('--out', type=Path, metavar='FILE.md', help='write the table')
-    return parser.parse_args()
 
 
 def contestant(path: str, *, images: Tensor, training: bool) -> Contestant:
@@ -81,6 +96,7 @@ def main() -> None:
     args = parse_args()
     if min(*args.shape, args.batch) < 1 or args.rounds < 0:
         raise UserError('--shape and --batch take positive numbers, --rounds none below 0')
+    args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         raise UserError('--device cuda: there is no GPU')
     if args.threads:

@@ -2,7 +2,7 @@
 # Command: GPUS=144 tools/slurm_train.sh PARTITION JOB projects/simmim/configs/simmim_swinv2-g-w12_144xb64-20e_in21k-ext-192.py --amp
 # Hardware: 144 GPUs, 64 images each; time and memory not measured.
 # Score: not measured, none published.
-# Source: paper appendix (SwinV2-G); masks of the official SimMIM configs. The extension to 70 million images is not public.
+# Source: paper appendix (SwinV2-G); masks, targets and drop path of the official SimMIM config of B. The extension to 70 million images is not public.
 _base_ = ['_base_/simmim.py', '../../../configs/_base_/backbones/giant.py', '_base_/imagenet22k-192.py',
           '../../../configs/_base_/schedules/adamw-iterations.py', '_base_/runtime.py']
 model = dict(

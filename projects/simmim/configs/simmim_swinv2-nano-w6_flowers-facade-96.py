@@ -1,7 +1,7 @@
 # Trains: a narrow SwinV2 by SimMIM on 800 photographs of flowers and facades, without labels.
 # Command: python tools/train.py projects/simmim/configs/simmim_swinv2-nano-w6_flowers-facade-96.py
-# Hardware: one CPU core, TODO minutes.
-# Score: TODO
+# Hardware: one CPU core, 15 minutes.
+# Score: masked L1 0.546 on the validation images, where the mean colour of the rest gives 0.815 (README.md)
 # Source: own recipe for small data; masks and augmentation as in the official SimMIM code, halved in size.
 _base_ = ['_base_/simmim.py', '../../../configs/_base_/backbones/nano.py', '_base_/flowers-facade-96.py',
           '../../../configs/_base_/schedules/adamw-epochs.py', '_base_/runtime.py']

@@ -1,7 +1,7 @@
 # Trains: a classifier with a narrow SwinV2 on five kinds of flowers at 96 px; from scratch, or from SimMIM weights.
 # Command: python tools/train.py projects/simmim/configs/swinv2-nano-w6_15e_flowers-96.py [--cfg-options "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='SIMMIM_FILE')" "+optim_wrapper.paramwise_cfg=dict(layer_decay_rate=0.9)"]
-# Hardware: one CPU core, TODO minutes.
-# Score: TODO
+# Hardware: one CPU core, 2 minutes.
+# Score: top-1 55.3 % from scratch, 63.6 % from SimMIM weights without layer decay, means of 3 seeds (README.md)
 # Source: own recipe for small data.
 _base_ = ['../../../configs/_base_/models/classifier.py', '../../../configs/_base_/backbones/nano.py', '_base_/flowers-96.py',
           '../../../configs/_base_/schedules/adamw-epochs.py', '../../../configs/_base_/runtime/classification.py']

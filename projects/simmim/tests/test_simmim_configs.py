@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import ROOT
 from mmengine.config import Config
-from shrinking import as_text, shrink
+from shrinking import IMAGE_PX, as_text, shrink
 from tiny_data import write_data
 
 from swinv2_mm.core.architectures import resolve_architecture
@@ -78,9 +78,9 @@ def test_leaf_builds_trains_and_tests(leaf, tool, tmp_path, monkeypatch):
 
 
 def fit_masks(dataset):
-    """Give the masks the size that images have after shrinking."""
+    """Give images that are masked a size which is a multiple of the blocks."""
     for inner in dataset.get('datasets', [dataset]):
-        size = next((s['scale'] for s in inner['pipeline'] if 'scale' in s), None)
-        for step in inner['pipeline']:
-            if step['type'] == 'RandomBlockMask':
-                step['input_size'] = size
+        if any(step['type'] == 'RandomBlockMask' for step in inner['pipeline']):
+            for step in inner['pipeline']:
+                sizes = {'scale', 'crop_size', 'input_size'} & set(step)
+                step |= dict.fromkeys(sizes, IMAGE_PX)

@@ -1,9 +1,37 @@
+# PYTHON_ARGCOMPLETE_OK
 """Draw images, what a masked-image model sees of them, and what it makes of the rest."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+
+from swinv2_mm.command_line import WEIGHTS, add_cfg_options, add_config, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python projects/simmim/tools/reconstruct.py CONFIG CKPT a.jpg b.jpg --out drawn.png
+        """,
+    )
+    add_config(parser)
+    parser.add_argument(
+        'checkpoint', help='one of that pre-training, or an official SimMIM file'
+    ).completer = WEIGHTS
+    parser.add_argument('images', nargs='+', help='image files')
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE.png|svg', help='the picture'
+    )
+    parser.add_argument('--seed', type=int, default=0, metavar='N', help='of the masks, default 0')
+    add_cfg_options(parser)
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
 
 import numpy as np
 import torch
@@ -21,20 +49,6 @@ from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 _ROW_INCHES = 2.2
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config of a pre-training')
-    parser.add_argument('checkpoint', help='a checkpoint of it, or an official SimMIM file')
-    parser.add_argument('images', nargs='+', help='image files')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png|svg')
-    parser.add_argument('--seed', type=int, default=0, help='of the masks')
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as for tools/train.py'
-    )
-    return parser.parse_args()
 
 
 @torch.no_grad()

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """Draw how amplitudes grow with depth in trainings that logged them (paper figure 2).
 
 A run logs them by SignalHook or SwinV1SignalHook. The losses of the same runs (figure 3) are drawn
@@ -9,6 +10,30 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from swinv2_mm.command_line import FOLDERS, new_parser, parse
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        python projects/simmim/tools/signal_of_runs.py work_dirs/A work_dirs/B --out depth.png
+        """,
+    )
+    parser.add_argument('runs', nargs='+', type=Path, help='work dirs').completer = FOLDERS
+    parser.add_argument(
+        '--step', type=int, metavar='N', help='iteration to draw; default: the last logged'
+    )
+    parser.add_argument(
+        '--out', type=Path, required=True, metavar='FILE.png|svg', help='the picture'
+    )
+    return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
 from swinv2_mm.analysis.canvas import check_path, save, style
 from swinv2_mm.analysis.curves import read_records
 from swinv2_mm.analysis.signal import draw_signal
@@ -16,15 +41,6 @@ from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 _PREFIX = 'signal/'
-
-
-def parse_args() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('runs', nargs='+', type=Path, help='work dirs')
-    parser.add_argument('--step', type=int, help='iteration to draw; default: the last logged')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE.png|svg')
-    return parser.parse_args()
 
 
 def amplitudes(run: Path, *, step: int | None) -> tuple[int, dict[str, float]]:

@@ -160,6 +160,11 @@ CATALOGUE: dict[str, Kind] = {
     'image-id-repeated': Kind(
         'error', 'image ids that occur twice', 'give every image an id of its own'
     ),
+    'image-crowded': Kind(
+        'error',
+        'images with more instances than memory can hold',
+        'cut the image into pieces, or unite instances into crowds',
+    ),
     # Instances.
     'annotation-incomplete': Kind('error', 'annotations that lack a key', _WRITE_AGAIN),
     'annotation-id-repeated': Kind(

@@ -8,6 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from swinv2_mm.datasets.files import read_json
+from swinv2_mm.errors import DataError
+
 from .class_names import check_numbering
 from .findings import Reporter
 from .listing import Entry
@@ -27,8 +30,8 @@ def read_coco(source: Source, report: Reporter) -> dict[str, list[dict]] | None:
         report('data-set-empty', f'{source.name}.ann_file', detail='is not set')
         return None
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        content = read_json(str(path))
+    except DataError as error:
         report('annotation-file-broken', path, detail=str(error))
         return None
     for key in ('images', 'annotations', 'categories'):

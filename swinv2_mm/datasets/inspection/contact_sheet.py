@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
 from swinv2_mm.datasets.digits_on_photos import PALETTE
+from swinv2_mm.datasets.files import shown
+from swinv2_mm.datasets.images import read_image
+from swinv2_mm.errors import DataError
 
 from .image_files import FileFault, read_label_map
 from .listing import Listing, Mark, Sample
@@ -74,13 +77,12 @@ def _tile(sample: Sample, listing: Listing) -> Image.Image | None:
     """One image of the page with its name below, or ``None`` if it cannot be read."""
     entry = sample.entry
     try:
-        with Image.open(entry.image) as image:
-            image = ImageOps.exif_transpose(image).convert('RGB')
-    except (OSError, SyntaxError, ValueError):
+        image = Image.fromarray(read_image(entry.image)[:, :, ::-1])
+    except DataError:
         return None
     original = image.size
     image.thumbnail((_TILE_PX, _TILE_PX))
-    caption = Path(entry.image).name
+    caption = shown(Path(entry.image).name)
     if sample.marks:
         # Annotated pixels, not those of the file: a difference must show.
         annotated = entry.size_px or original

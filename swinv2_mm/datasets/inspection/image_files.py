@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from swinv2_mm.datasets.files import EmptyFile, MissingFile, read_bytes
+from swinv2_mm.datasets.images import FORMATS
+from swinv2_mm.errors import DataError
 
 _ORIENTATION_TAG = 0x0112
 # Orientations that exchange width and height.
@@ -61,10 +64,10 @@ def look_at_image(path: str) -> ImageLook:
     """
     content = _content(path)
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise FileFault('unreadable', _without_address(error)) from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:
         raise FileFault('truncated', str(error)) from error
     with image:
         stored, mode = image.size, image.mode
@@ -73,7 +76,7 @@ def look_at_image(path: str) -> ImageLook:
             # An eighth of the pixels, but all of the bytes: four times as fast.
             image.draft(mode, (max(stored[0] // 8, 1), max(stored[1] // 8, 1)))
             image.load()
-        except (OSError, SyntaxError, ValueError) as error:
+        except Exception as error:
             raise FileFault('truncated', str(error)) from error
     return ImageLook(
         stored_px=stored,
@@ -117,7 +120,7 @@ def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
     """Read the values of a label map, (H, W); see ``look_at_label_map``."""
     try:
         content = _content(path)
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             mode = image.mode
             if packs_ids:
                 red, green, blue = np.asarray(image.convert('RGB'), np.int64).transpose(2, 0, 1)
@@ -129,21 +132,20 @@ def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
         # Whatever is wrong with the bytes, the map is unreadable.
         kind = fault.kind if fault.kind in ('missing', 'mode') else 'unreadable'
         raise FileFault(kind, str(fault) or fault.kind) from fault
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:
         raise FileFault('unreadable', _without_address(error)) from error
     return values.astype(np.uint8) if values.dtype == bool else values
 
 
 def _content(path: str) -> bytes:
     try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError as error:
+        return read_bytes(path)
+    except MissingFile as error:
         raise FileFault('missing') from error
-    except OSError as error:
-        raise FileFault('unreadable', error.strerror or str(error)) from error
-    if not content:
-        raise FileFault('zero-bytes')
-    return content
+    except EmptyFile as error:
+        raise FileFault('zero-bytes') from error
+    except DataError as error:
+        raise FileFault('unreadable', str(error)) from error
 
 
 def _without_address(error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +9,15 @@ from typing import Any
 from .coco_file import is_id, read_categories, read_coco, read_images
 from .findings import Reporter
 from .listing import Entry, Listing, Mark, Sample, evenly
-from .masks import MaskFault, disagreement, encode, overhang
+from .masks import MAX_OVERHANG_RATE, MaskFault, disagreement, encode, overhang
 from .sources import Source
 
 _ID_KEYS = ('id', 'image_id', 'category_id')
 _KEYS = (*_ID_KEYS, 'bbox', 'area', 'iscrowd')
 # Rounding of boxes that touch the edge.
 _EDGE_PX = 1.0
+# Beyond any area and any coordinate: float32 would make infinity of it.
+_LARGEST_NUMBER = 1e15
 
 
 def read_instances(
@@ -35,7 +36,7 @@ def read_instances(
         return Listing(classes=source.classes)
     labels = read_categories(source, content, report)
     images = read_images(source, content, report)
-    checker = _Checker(source, report, labels=labels, images=images)
+    checker = InstanceChecker(source, report, labels=labels, images=images)
     labelled: Counter = Counter()
     counts: Counter[str] = Counter()
     for number, annotation in enumerate(content['annotations']):
@@ -58,7 +59,7 @@ def read_instances(
     )
 
 
-class _Checker:
+class InstanceChecker:
     """Checks one annotation after another; remembers ids and boxes to notice repetitions."""
 
     def __init__(
@@ -128,6 +129,9 @@ class _Checker:
         if x >= width or y >= height or x + w <= 0 or y + h <= 0:
             self.report('box-outside-image', self.path, id=place, detail=shown)
             return False
+        if max(-x, -y, w, h) > MAX_OVERHANG_RATE * max(width, height):
+            self.report('box-malformed', self.path, id=place, detail=shown)
+            return False
         if max(-x, -y, x + w - width, y + h - height) > _EDGE_PX:
             self.report('box-beyond-edge', self.path, id=place, detail=shown)
         if w < 1 or h < 1:
@@ -138,7 +142,7 @@ class _Checker:
             self.report('annotation-repeated', self.path, id=place, detail=str(box))
         self.boxes.add(key)
         area = annotation['area']
-        if not isinstance(area, (int, float)) or not area > 0:
+        if not isinstance(area, (int, float)) or not 0 < area < _LARGEST_NUMBER:
             self.report('area-not-positive', self.path, id=place, detail=f'area {area}')
             return False
         return True
@@ -170,7 +174,8 @@ def _is_four_numbers(box: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(v, (int, float)) and math.isfinite(v) for v in box)
+        # False for NaN too; math.isfinite raises at integers that no float can hold.
+        and all(isinstance(v, (int, float)) and abs(v) < _LARGEST_NUMBER for v in box)
     )
 
 

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 _TOLERANCE_PX = 3.0
 _TOLERANCE_RATE = 0.1
 # A rasteriser walks along every edge: refuse outlines of another scale before it runs for hours.
-_MAX_OVERHANG_RATE = 10.0
+MAX_OVERHANG_RATE = 10.0
 _MAX_DIGITS = 6
 
 
@@ -90,11 +90,11 @@ def _checked_polygon(polygon: Any, *, width: int, height: int) -> list[float]:
         raise MaskFault('mask-malformed', f'a polygon of {len(polygon)} numbers')
     try:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MaskFault('mask-malformed', 'a polygon that is not all numbers') from error
     if not np.isfinite(points).all():
         raise MaskFault('mask-malformed', 'a polygon with NaN or infinity')
-    if (np.abs(points) > _MAX_OVERHANG_RATE * max(width, height)).any():
+    if (np.abs(points) > MAX_OVERHANG_RATE * max(width, height)).any():
         raise MaskFault('mask-malformed', f'a polygon that reaches {np.abs(points).max():g} px')
     return polygon
 

@@ -73,10 +73,15 @@ def sources_of(cfg: Config, loader: str) -> Iterator[Source]:
     for number, dataset in enumerate(inner):
         name = f'{loader}[{number}]' if len(inner) > 1 else loader
         scope = cfg.get('default_scope') or 'mmengine'
-        yield _source(dataset, name=name, scope=scope, with_masks=_loads_masks(outer))
+        yield source_of(dataset, name=name, scope=scope, with_masks=loads_masks(outer))
 
 
-def _source(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Source:
+def source_of(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Source:
+    """Read the settings of one data set.
+
+    Raises:
+        UserError: If it has no known class, or lies on another machine.
+    """
     cls = _class_of(dataset, scope=scope)
     # A subclass that lists its files in a way of its own cannot be followed.
     lister = next((c.__name__ for c in cls.__mro__ if 'load_data_list' in vars(c)), '')
@@ -159,7 +164,8 @@ def _names(raw: Any) -> tuple[str, ...] | None:
     return None
 
 
-def _loads_masks(node: Any) -> bool:
+def loads_masks(node: Any) -> bool:
+    """Whether a pipeline anywhere in the settings of a data set loads instance masks."""
     if isinstance(node, dict):
-        return bool(node.get('with_mask')) or any(map(_loads_masks, node.values()))
-    return isinstance(node, (list, tuple)) and any(map(_loads_masks, node))
+        return bool(node.get('with_mask')) or any(map(loads_masks, node.values()))
+    return isinstance(node, (list, tuple)) and any(map(loads_masks, node))

@@ -1,0 +1,1 @@
+"""Video-SwinV2, its recogniser and its recipes; see README.md."""

@@ -1,0 +1,114 @@
+"""What the command lines of the tools share.
+
+Nothing heavy is imported here or before it in a tool, so that ``--help``, completion in a shell and
+a mistyped option do not wait seconds for torch and the OpenMMLab libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+import argcomplete
+from argcomplete.completers import DirectoriesCompleter, FilesCompleter
+
+CONFIGS = FilesCompleter(('py',))
+WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors'))
+FOLDERS = DirectoriesCompleter()
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, where there are any and the text does not name them itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, default = action.help or '', action.default
+        if default in (None, False, [], argparse.SUPPRESS) or 'default' in text:
+            return text
+        shown = ' '.join(map(str, default)) if isinstance(default, list) else default
+        return f'{text} (default: {shown})'
+
+
+def new_parser(description: str, *, examples: str) -> argparse.ArgumentParser:
+    """Make the parser of a tool.
+
+    Args:
+        description: What it does; the docstring of the tool.
+        examples: Whole command lines that work, one a line.
+    """
+    epilog = f'examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), "  ")}'
+    return argparse.ArgumentParser(
+        description=description, epilog=epilog, formatter_class=_HelpFormatter
+    )
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, summary: str
+) -> argparse.ArgumentParser:
+    """Add a command to a tool that has several."""
+    return commands.add_parser(
+        name, help=summary, description=f'{summary}.', formatter_class=_HelpFormatter
+    )
+
+
+def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the command line, or answer a shell that asks how it may go on.
+
+    A file that uses it has the words PYTHON_ARGCOMPLETE_OK near its top: shells look for them.
+    """
+    argcomplete.autocomplete(parser)
+    return parser.parse_args()
+
+
+def add_config(parser: argparse._ActionsContainer, *, nargs: str | None = None) -> None:
+    """Add the config file."""
+    parser.add_argument('config', nargs=nargs, help='config file').completer = CONFIGS
+
+
+def add_work_dir(parser: argparse._ActionsContainer) -> None:
+    """Add the folder that a run writes to."""
+    parser.add_argument(
+        '--work-dir',
+        metavar='FOLDER',
+        help='folder for logs and checkpoints; default work_dirs/NAME_OF_THE_CONFIG',
+    ).completer = FOLDERS
+
+
+def add_cfg_options(parser: argparse._ActionsContainer) -> None:
+    """Add changes of the config."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        default=[],
+        metavar='KEY=VALUE',
+        help='change config entries, such as model.backbone.window_size=16; a key that nothing '
+        'takes is refused, +KEY=VALUE adds one',
+    )
+
+
+def add_trust(parser: argparse._ActionsContainer) -> None:
+    """Add the switch that lets checkpoints run code."""
+    parser.add_argument(
+        '--trust-checkpoint',
+        action='store_true',
+        help='let checkpoints run code while they are read; only for files of people you trust',
+    )
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Add the device that predictions are made on."""
+    parser.add_argument(
+        '--device', metavar='NAME', help='cpu, cuda, cuda:1, ...; default: a GPU if there is one'
+    )
+
+
+def add_launcher(parser: argparse._ActionsContainer) -> None:
+    """Add how the processes of a distributed job were started."""
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how the processes of a distributed job were started; the scripts tools/dist_*.sh and '
+        'tools/slurm_*.sh set it',
+    )
+    # torchrun and its predecessor pass it; the environment says the same.
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)

@@ -1,0 +1,44 @@
+"""Window attention as ``torch.compile`` should see it: one graph for maps of every size.
+
+Nothing here asks what the size is: tokens are moved by computed indices and masks are compared, not
+looked up, for the compiler to fuse. Only whether a window is clipped is decided at trace time.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .attention_eager import bounded_scale
+from .position_bias import pairwise_bias
+from .windows import SEAM_PENALTY, WindowGrid
+
+
+def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """Run as a backend, see ``eager``."""
+    dtype = torch.promote_types(qkv.dtype, torch.float32)
+    (nh, nw), (mh, mw), heads = grid.num_windows, grid.window, logit_scale.numel()
+    x = qkv
+    for axis, (sources, length) in enumerate(zip(grid.sources(), grid.size, strict=True)):
+        # Padding may hold anything: no real token attends to it.
+        x = x.index_select(1 + axis, sources.clamp(max=length - 1).to(x.device))
+    x = x.reshape(-1, nh, mh, nw, mw, 3, heads, x.shape[-1] // (3 * heads))
+    q, k, v = x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).to(dtype).unbind()
+    q = F.normalize(q, dim=-1) * bounded_scale(logit_scale, dtype=dtype)
+    logits = q @ F.normalize(k, dim=-1).mT + pairwise_bias(bias.to(dtype), window=grid.window)
+    ids = grid.segment_ids().to(x.device).reshape(nh, mh, nw, mw)
+    ids = ids.permute(0, 2, 1, 3).reshape(nh, nw, 1, mh * mw)
+    query, key = ids[..., None], ids[..., None, :]
+    logits = torch.where(query == key, logits, logits + SEAM_PENALTY)
+    logits = logits.masked_fill((query != -1) & (key == -1), -torch.inf)
+    out = (logits.softmax(-1) @ v).to(qkv.dtype)
+    # (B, nH, nW, heads, Mh * Mw, d) -> (B, H, W, C)
+    out = out.unflatten(4, (mh, mw)).permute(0, 1, 4, 2, 5, 3, 6)
+    out = out.reshape(qkv.shape[0], nh * mh, nw * mw, qkv.shape[-1] // 3)
+    for axis, (length, padded, shift) in enumerate(
+        zip(grid.size, grid.padded_size, grid.shift, strict=True)
+    ):
+        places = (torch.arange(length, device=x.device) - shift) % padded
+        out = out.index_select(1 + axis, places)
+    return out

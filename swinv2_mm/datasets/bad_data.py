@@ -1,0 +1,103 @@
+"""What happens to data that cannot be used: the run ends, or goes on without and keeps a list."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Literal, get_args
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from swinv2_mm.errors import UserError
+
+Policy = Literal['raise', 'skip']
+_PARTS = ('train', 'val', 'test', 'infer')
+# The list, in the work dir, or in the folder of predictions.
+SKIPPED_FILE = 'skipped.jsonl'
+
+
+def policy_of(cfg: Config, part: str) -> Policy:
+    """Return what a config says that bad data does.
+
+    Args:
+        cfg: With an entry ``bad_data``, a policy or one per part; without, all is ``raise``.
+        part: ``train``, ``val``, ``test`` or ``infer``.
+
+    Raises:
+        UserError: If it is no policy.
+    """
+    value = cfg.get('bad_data', 'raise')
+    if isinstance(value, dict):
+        if unknown := set(value) - set(_PARTS):
+            raise UserError(f'bad_data has {sorted(unknown)}; its parts are {", ".join(_PARTS)}')
+        value = value.get(part, 'raise')
+    if value not in get_args(Policy):
+        raise UserError(
+            f"bad_data is {value!r}; it can be 'raise' or 'skip', or one of them a part"
+        )
+    return value
+
+
+class SkippedList:
+    """The list of what was left out: a line of JSON per file or entry of a file.
+
+    Workers and processes append to it; the lines of earlier runs stay.
+
+    Args:
+        path: Of the list.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._noted: set[tuple] = set()
+        self._start = path.stat().st_size if path.exists() else 0
+
+    def add(self, *, loader: str, file: str, reason: str, place: str = '') -> None:
+        """Note a file, or a place in it, once."""
+        key = (loader, file, place)
+        if key in self._noted:
+            return
+        self._noted.add(key)
+        line = json.dumps({'loader': loader, 'file': file, 'place': place, 'reason': reason})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # One write: lines of several processes do not mix.
+            with self.path.open('ab', buffering=0) as file_:
+                file_.write(line.encode() + b'\n')
+        except OSError as error:
+            raise UserError(f'cannot write to {self.path}: {error.strerror}') from error
+
+    def summary(self) -> str:
+        """Count what this run left out, whichever process did; empty if nothing."""
+        if not self.path.exists():
+            return ''
+        with self.path.open('rb') as file:
+            file.seek(self._start)
+            lines = {line for line in file if line.endswith(b'\n')}
+        counts = Counter(
+            (entry['loader'], 'entries' if entry['place'] else 'files')
+            for entry in map(json.loads, lines)
+        )
+        parts = [f'{loader}: {n} {what}' for (loader, what), n in sorted(counts.items())]
+        return f"bad_data='skip' left out {', '.join(parts)}; list: {self.path}" if parts else ''
+
+
+class SkippedSummaryHook(Hook):
+    """Says at the end of a run what was left out."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, skipped: SkippedList) -> None:
+        self._skipped = skipped
+
+    def after_train(self, runner: Runner) -> None:
+        """Log the counts."""
+        if text := self._skipped.summary():
+            runner.logger.warning(text)
+
+    def after_test(self, runner: Runner) -> None:
+        """Log the counts."""
+        self.after_train(runner)
