@@ -1,7 +1,7 @@
 # COCO 2017, 80 classes, boxes and masks, at one scale: short side 800, long side at most 1333.
 _base_ = 'data_root.py'
 # Two boxes of train2017 have no height (cocoapi issue 355).
-bad_data = dict(train='skip')
+bad_data = dict(_delete_=True, train='skip')
 num_classes = 80
 dataset_type = 'CocoDataset'
 root = f'{_base_.data_root}/coco'

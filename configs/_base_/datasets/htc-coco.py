@@ -3,7 +3,7 @@
 # train2017/, val2017/, stuffthingmaps/train2017/.
 _base_ = 'data_root.py'
 # Two boxes of train2017 have no height (cocoapi issue 355).
-bad_data = dict(train='skip')
+bad_data = dict(_delete_=True, train='skip')
 dataset_type = 'CocoDataset'
 num_classes = 80
 num_semantic_classes = 183
