@@ -20,6 +20,10 @@ SETTINGS = [
     'train_dataloader.batch_size=25',
     'model.backbone.drop_path_rate=0.0',
     'train_dataloader.dataset.pipeline.2.crop_ratio_range=(0.5,1.0)',
+    # Stage 0 still has four windows, shifted in every second block.
+    'train_dataloader.dataset.pipeline.2.scale=64',
+    'test_dataloader.dataset.pipeline.1.scale=73',
+    'test_dataloader.dataset.pipeline.2.crop_size=64',
     f'+train_dataloader.dataset.indices={INDICES}',
     f'+test_dataloader.dataset.indices={INDICES}',
 ]

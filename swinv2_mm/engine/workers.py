@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import multiprocessing
 import signal
@@ -45,3 +46,7 @@ def end_workers() -> None:
         child.kill()
         child.join(1)
     signal.signal(signal.SIGCHLD, previous)
+
+
+# Before multiprocessing's own handler, which would ask workers to end that ignore it, and wait.
+atexit.register(end_workers)

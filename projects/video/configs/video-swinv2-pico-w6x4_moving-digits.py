@@ -1,7 +1,7 @@
 # Trains: a very narrow Video-SwinV2, windows 6x6x4, to tell eight directions of motion in generated videos.
 # Command: python tools/train.py projects/video/configs/video-swinv2-pico-w6x4_moving-digits.py
-# Hardware: one CPU core; see projects/video/README.md for the time.
-# Score: see projects/video/README.md.
+# Hardware: one CPU core, about 100 seconds beside two other jobs.
+# Score: top-1 100 % on 160 videos (projects/video/README.md)
 # Source: own recipe for a demonstration.
 _base_ = ['_base_/recognizer.py', '_base_/moving-digits.py', '../../../configs/_base_/schedules/adamw-epochs.py', '_base_/runtime.py']
 model = dict(
