@@ -109,6 +109,27 @@ def distance(one, other):
     return sum((one[name].double() - other[name].double()).abs().sum() for name in one)
 
 
+def test_zero1_saves_and_fsdp_goes_on(tmp_path, subprocess_environment):
+    sharded = 'parallel=dict(type=fsdp,init=sharded,checkpoint=sharded)'
+    common = {'iterations': 4, 'batch': 4}
+    before, after = train(
+        [
+            settings('classifier', tmp_path / 'zero1', 'parallel=zero1', **common),
+            settings(
+                'classifier', tmp_path / 'fsdp', sharded,
+                resume=str(tmp_path / 'zero1/iter_2.pth'), **common,
+            ),
+        ],
+        tmp_path, subprocess_environment, port=29649,
+    )  # fmt: skip
+    assert list(after[0]['losses']) == ['3', '4']
+    assert largest_difference(before[0]['losses'], after[0]['losses']) < 1e-4
+    sizes = [rank['state_bytes'] for rank in (*before, *after)]
+    assert max(sizes) < 1.05 * min(sizes)
+    assert (tmp_path / 'zero1/iter_4.pth').is_file() and (tmp_path / 'fsdp/iter_4.pth').is_dir()
+
+
+@pytest.mark.slow
 def test_everything_together_and_resumed_by_another_kind(tmp_path, subprocess_environment):
     together = {
         'iterations': 4,
@@ -153,7 +174,8 @@ def test_everything_together_and_resumed_by_another_kind(tmp_path, subprocess_en
         assert largest_difference(ddp['norms'], other['norms']) < 1e-2
     half = ddp['state_bytes'] / 2
     for ranks in (results[1], results[2], results[3]):
-        assert all(rank['state_bytes'] == pytest.approx(half, rel=0.02) for rank in ranks)
+        # zero1 deals out whole parameters, group by group: those of layer decay are small.
+        assert all(rank['state_bytes'] == pytest.approx(half, rel=0.1) for rank in ranks)
 
     # The averages are what is saved as the weights.
     expected = torch.load(tmp_path / 'ddp/iter_4.pth', weights_only=False)
