@@ -158,7 +158,8 @@ def test_memory_by_batch():
     assert one.weights == two.weights and one.gradients <= one.weights
     assert one.optimizer_states == 2 * one.gradients
     # Bias tables are there once, all else once per image.
-    assert three.activations - two.activations == two.activations - one.activations
+    increase = two.activations - one.activations
+    assert three.activations - two.activations == pytest.approx(increase, rel=1e-3)
     assert two.activations > 1.3 * one.activations
     assert one.testing < two.testing < two.training
     half = memory_of(batch=3, amp=True)

@@ -136,10 +136,11 @@ class WindowAttention(nn.Module):
 
     def _kept(self, name: tuple, parameters: list[Tensor], compute: Callable) -> Tensor:
         """Return what follows from parameters alone: kept in eval, without gradients."""
+        if self.training or torch.compiler.is_compiling():
+            return compute()
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Tensors made in inference mode have no version that would tell of a change.
-        is_changing = self.training or any(p.is_inference() for p in parameters)
-        if needs_graph or is_changing or torch.compiler.is_compiling():
+        if needs_graph or any(p.is_inference() for p in parameters):
             return compute()
         # The kept parameters themselves are compared: an address alone can be used again.
         key = (*name, torch.is_inference_mode_enabled())
