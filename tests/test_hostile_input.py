@@ -433,7 +433,10 @@ def test_a_checkpoint_names_no_file_to_delete(tmp_path):
         hub.update_info('best_ckpt', best if best == 7 else str(best))
         hub.update_info('keep_ckpt_ids', ['../../elsewhere/precious'])
         runner = SimpleNamespace(
-            work_dir=str(tmp_path / 'work'), message_hub=hub, logger=logging.getLogger('hook')
+            work_dir=str(tmp_path / 'work'),
+            message_hub=hub,
+            _resume=False,
+            logger=logging.getLogger('hook'),
         )
         hook = SafeCheckpointHook(save_best='score', rule='greater', max_keep_ckpts=1)
         hook.before_train(runner)

@@ -166,7 +166,8 @@ def fuzz_coco(number, folder):
         check()
     print(f'\nCOCO files: {counts}')
     assert sum(counts.values()) >= number
-    assert all(counts.values())
+    # A hundred may all be damaged.
+    assert all(counts.values()) or number < 1000
 
 
 # --- bytes ----------------------------------------------------------------------------------------

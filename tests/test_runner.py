@@ -79,7 +79,7 @@ def test_a_larger_head_needs_a_map(train, tmp_path):
 def test_parts_of_our_own_may_stay_fresh(train, tmp_path):
     first = train()
     start = f'load_from={tmp_path}/run/iter_1.pth'
-    line = train(start, 'model.head.num_classes=7', '+randomness.seed=1', name='refused')
+    line = train(start, 'model.head.num_classes=12', '+randomness.seed=1', name='refused')
     assert 'does not fit' in line and 'fresh_parameters' in line
     weights = train(start, '+fresh_parameters=["head"]', '+randomness.seed=1', name='fresh')
     assert not torch.equal(weights['head.fc.weight'], first['head.fc.weight'])

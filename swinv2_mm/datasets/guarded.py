@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from swinv2_mm.errors import DataError
+from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SkippedList
 from .files import shown
@@ -151,6 +151,6 @@ def _reason(error: Exception) -> str:
     """The message in one line, with the kind of error if it is not one of ours."""
     text = ' '.join(str(error).split())
     # Libraries raise it where every augmentation of a sample, or of a thousand, is refused.
-    if isinstance(error, DataError) or type(error) is Exception:
+    if isinstance(error, UserError) or type(error) is Exception:
         return text
     return f'{type(error).__name__}: {text}' if text else type(error).__name__
