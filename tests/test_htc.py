@@ -51,7 +51,7 @@ SHRUNK = [
 # Where the transforms that set the size are in the pipelines.
 BOX_SIZES = [f'train_dataloader.dataset.pipeline.3.scale=[({SIZE_PX},96),({SIZE_PX},{SIZE_PX})]']
 MASK_SIZES = [
-    f'train_dataloader.dataset.pipeline.4.scale=({SIZE_PX},{SIZE_PX})',
+    f'train_dataloader.dataset.pipeline.5.scale=({SIZE_PX},{SIZE_PX})',
     f'train_dataloader.dataset.pipeline.6.crop_size=({SIZE_PX},{SIZE_PX})',
     'train_dataloader.dataset.pipeline.4.apply_rate=1.0',
 ]
