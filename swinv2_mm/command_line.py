@@ -7,6 +7,7 @@ a mistyped option do not wait seconds for torch and the OpenMMLab libraries.
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 
 import argcomplete
@@ -15,6 +16,11 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 CONFIGS = FilesCompleter(('py',))
 WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors'))
 FOLDERS = DirectoriesCompleter()
+
+# oneDNN, and torch for it, keep the machine code for the last 1024 shapes: half a gigabyte. A model
+# has some fifty at one size of the image.
+_KERNEL_CACHES = ('ONEDNN_PRIMITIVE_CACHE_CAPACITY', 'LRU_CACHE_CAPACITY')
+_NUM_KERNELS = '256'
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -53,9 +59,13 @@ def add_command(
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Read the command line, or answer a shell that asks how it may go on.
 
+    Also bounds the memory that images of ever new sizes take, before torch is there to read it.
+
     A file that uses it has the words PYTHON_ARGCOMPLETE_OK near its top: shells look for them.
     """
     argcomplete.autocomplete(parser)
+    for name in _KERNEL_CACHES:
+        os.environ.setdefault(name, _NUM_KERNELS)
     return parser.parse_args()
 
 

@@ -49,3 +49,5 @@ class TensorCache:
 
 # A mask of window 32 has 4 MB; 256 MB hold those of every padding a detection batch meets.
 CONSTANTS = TensorCache(max_bytes=256 * 2**20)
+# Token numbers are quickly made again: enough for one image of any size, or a data set of one size.
+TOKENS = TensorCache(max_bytes=32 * 2**20)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tensor_cache import CONSTANTS
+from .tensor_cache import CONSTANTS, TOKENS
 
 # Height and width; a map of a video has an axis of time before them (projects/video).
 Size = tuple[int, ...]
@@ -198,7 +198,7 @@ def window_tokens(row: AxisRun, *, columns: AxisRun, grid: WindowGrid, batch: in
         tokens = torch.where((rows < h) & (cols < w), image, batch * h * w)
         return tokens.reshape(-1, mh * mw)
 
-    return CONSTANTS.get(('tokens', grid, row, columns, batch), build)
+    return TOKENS.get(('tokens', grid, row, columns, batch), build)
 
 
 def to_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:
