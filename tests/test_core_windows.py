@@ -382,11 +382,12 @@ def test_pairwise_bias_looks_up_query_minus_key():
 
 @pytest.fixture
 def constants(monkeypatch) -> TensorCache:
-    """An empty store in place of the process-wide one."""
+    """An empty store in place of the process-wide ones."""
     store = TensorCache(max_bytes=2**28)
     for module in (windows, position_bias):
         assert module.CONSTANTS is not store
         monkeypatch.setattr(module, 'CONSTANTS', store)
+    monkeypatch.setattr(windows, 'TOKENS', store)
     return store
 
 
