@@ -253,6 +253,7 @@ STEPS = """
   document.getElementById('masks').click(); note('nothing');
   document.getElementById('boxes').click(); document.getElementById('masks').click(); note('again');
   change('score', 'value', '0.75', 'input'); note('from_075');
+  seen.words = all('.objects').map(function (e) { return e.textContent; });
   change('score', 'value', '0.3', 'input');
   change('group', 'value', 'best', 'change'); note('best');
   seen.count = document.getElementById('count').textContent;
@@ -295,6 +296,7 @@ def test_page_in_a_browser(width, tmp_path):
     assert seen['start'] == seen['again'] == seen['end'] == [2, 8, 8]
     assert seen['no_boxes'] == [2, 0, 8] and seen['nothing'] == [2, 0, 0]
     assert seen['from_075'] == [2, 6, 6]
+    assert seen['words'] == ['2 objects', '2 objects', '2 objects', '0 objects']
     assert seen['best'] == [1, 4, 4] and seen['count'] == '1 of 2'
     assert seen['dog'] == [2, 8, 8]
     assert seen['wide'] <= 0, 'the page scrolls sideways'

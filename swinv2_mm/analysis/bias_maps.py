@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from swinv2_mm.checkpoint.report import format_window
@@ -101,6 +102,8 @@ def draw_bias_maps(groups: Sequence[BiasMaps], *, heads: Sequence[int] | None = 
         if picture is not None:
             bar = part.colorbar(picture, ax=axes, fraction=0.06, pad=0.01)
             bar.ax.tick_params(labelsize=8)
+            # Ticks that depend on the height would change after room was made for them.
+            bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     return figure
 
 

@@ -62,8 +62,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
         """Save the best checkpoint."""
-        # Part of what is saved.
-        runner.message_hub.update_info('validated_at', _trained(runner))
+        # Part of what is saved. A name that begins with 'val' would be logged.
+        runner.message_hub.update_info('scored_at', _trained(runner))
         super().after_val_epoch(runner, metrics)
 
     def save_now(self, runner: Runner, *, num_iters: int) -> None:
@@ -194,7 +194,7 @@ def _is_validation_due(runner: Runner) -> bool:
         and not getattr(loop, 'first_batch', 0)
         and trained >= loop.val_begin
         and (trained % loop.val_interval == 0 or trained == last)
-        and runner.message_hub.runtime_info.get('validated_at') != trained
+        and runner.message_hub.runtime_info.get('scored_at') != trained
     )
 
 
