@@ -299,7 +299,10 @@ def _(file):
     )
 
 
-@image_case('folder in place of a file', REFUSED, words='is a folder', is_listed=True)
+@image_case(
+    'folder in place of a file', REFUSED, words='is a folder', is_listed=True, infer=ERROR,
+    remark='"is a folder"; `infer` looks for images in it',
+)  # fmt: skip
 def _(file):
     file.mkdir()
 

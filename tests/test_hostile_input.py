@@ -253,6 +253,10 @@ def small():
     return make
 
 
+def is_refused(outcome, policy):
+    return outcome == ERROR or (outcome == REFUSED and policy == 'raise')
+
+
 def names_below(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob('*')}
 
@@ -272,16 +276,9 @@ def test_case_in_the_tools(case, root, small, tool, tmp_path):
     for policy in ('raise', 'skip'):
         runs = {
             'train': ['train', config],
-            'test': [
-                'test',
-                config,
-                weights_file,
-                '--show-dir',
-                out / 'shown',
-                '--out',
-                out / 'p.npz',
-            ],
-        }
+            'test': ['test', config, weights_file, '--show-dir', out / 'shown', '--out',
+                     out / 'p.npz'],
+        }  # fmt: skip
         for part, arguments in runs.items():
             with time_limit(LONGEST_S):
                 status, errors = tool(
@@ -289,9 +286,8 @@ def test_case_in_the_tools(case, root, small, tool, tmp_path):
                     f'bad_data={policy}',
                 )  # fmt: skip
             assert 'Traceback' not in errors
-            refused = expected == ERROR or (expected == REFUSED and policy == 'raise')
-            assert status == refused, (part, policy, errors[-2000:])
-            if refused:
+            assert status == is_refused(expected, policy), (part, policy, errors[-2000:])
+            if status:
                 line = errors.strip().splitlines()[-1]
                 assert line.startswith('error: ') and case.words in line
         if case.infer:
@@ -304,7 +300,7 @@ def test_case_in_the_tools(case, root, small, tool, tmp_path):
                     f'bad_data={policy}',
                 )  # fmt: skip
             assert 'Traceback' not in errors
-            assert status == (case.infer != READ and policy == 'raise'), errors[-2000:]
+            assert status == is_refused(case.infer, policy), errors[-2000:]
             file.rmdir() if file.is_dir() else file.unlink(missing_ok=True)
     new = {name for name in names_below(tmp_path) - before if not name.startswith('out')}
     assert not new

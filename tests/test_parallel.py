@@ -280,18 +280,14 @@ def test_two_machines(tmp_path, subprocess_environment):
             'NODE_RANK': str(rank), 'MASTER_PORT': '29653',
         }  # fmt: skip
         command = [
-            'tools/dist_train.sh',
-            f'configs/{run["config"]}',
-            '1',
-            '--work-dir',
-            run['work_dir'],
-        ]
+            'tools/dist_train.sh', f'configs/{run["config"]}', '1', '--work-dir', run['work_dir'],
+            '--cfg-options', *run['options'],
+        ]  # fmt: skip
         nodes.append(
             subprocess.Popen(
-                [*command, run['work_dir'], '--cfg-options', *run['options']],
-                cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
-        )  # fmt: skip
+        )
     for node in nodes:
         said, _ = node.communicate(timeout=300)
         assert node.returncode == 0, said[-3000:]
