@@ -44,6 +44,9 @@ EQUAL = {
     'Cascade Mask R-CNN': [
         'model.neck.in_channels=[16,32,64,128]',
         'model.train_cfg.rpn.sampler.type=FirstSampler',
+        # Or Adam divides gradients that are mere rounding by themselves, and by and by a proposal
+        # falls to the other side of a threshold: 2e-3 in one loss of FSDP.
+        'optim_wrapper.optimizer.eps=1e-4',
         # One positive each: every image has one.
         *(
             f'model.train_cfg.rcnn.{stage}.sampler='
@@ -227,8 +230,10 @@ def test_two_processes_equal_one(task, tmp_path, subprocess_environment):
 def test_sharded_draw_is_that_of_any_number_of_processes(tmp_path, subprocess_environment):
     """With half of the weights per process, and never the whole model in one."""
     option = 'parallel=dict(type=fsdp,init={},checkpoint=sharded)'
-    large = 'model.backbone.arch=dict(embed_dim=128,depths=(2,2,6,2),num_heads=(4,8,16,32))'
+    large = 'model.backbone.arch=dict(embed_dim=128,depths=(2,2,18,2),num_heads=(4,8,16,32))'
     no_step = 'optim_wrapper.optimizer.lr=0.0'
+    # Or glibc keeps the matrices of megabytes that are drawn whole and given up again.
+    environment = {**subprocess_environment, 'MALLOC_MMAP_THRESHOLD_': '1000000'}
     runs = {}
     for init, num_processes in (('sharded', 1), ('sharded', 2), ('whole', 2)):
         name = f'{init} {num_processes}'
@@ -237,7 +242,7 @@ def test_sharded_draw_is_that_of_any_number_of_processes(tmp_path, subprocess_en
             'model.head.in_channels=1024', iterations=2, batch=1,
         )  # fmt: skip
         (ranks,) = train(
-            [one], tmp_path / f'job {name}', subprocess_environment, num_processes=num_processes
+            [one], tmp_path / f'job {name}', environment, num_processes=num_processes
         )
         weights = load_sharded(tmp_path / name / 'iter_2.pth', starts=['state_dict/'])
         runs[name] = max(rank['peak_bytes'] for rank in ranks), weights
