@@ -241,9 +241,7 @@ def test_sharded_draw_is_that_of_any_number_of_processes(tmp_path, subprocess_en
             'classifier', tmp_path / name, option.format(init), large, no_step,
             'model.head.in_channels=1024', iterations=2, batch=1,
         )  # fmt: skip
-        (ranks,) = train(
-            [one], tmp_path / f'job {name}', environment, num_processes=num_processes
-        )
+        (ranks,) = train([one], tmp_path / f'job {name}', environment, num_processes=num_processes)
         weights = load_sharded(tmp_path / name / 'iter_2.pth', starts=['state_dict/'])
         runs[name] = max(rank['peak_bytes'] for rank in ranks), weights
     (_, alone), (peak, two), (whole_peak, _) = runs.values()

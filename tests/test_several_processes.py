@@ -10,6 +10,8 @@ import time
 import pytest
 import torch
 from conftest import ROOT
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from resuming import checkpoint_differences
 from test_distributed import free_port
 from test_runner import ARCH
@@ -39,6 +41,11 @@ train_dataloader['dataset'] = dict(pipeline=[
 train_cfg['max_iters'] = 6
 custom_hooks[-2]['action'] = 'skip'
 """
+# Or the second process stops by itself.
+STOP_ONE = """
+custom_imports = dict(imports=['swinv2_mm.models', 'test_several_processes'])
+custom_hooks += [dict(type='StopOne')]
+"""
 
 
 class Job:
@@ -53,13 +60,23 @@ class Job:
                 cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
+    def pids(self):
+        children = open(f'/proc/{self.agent.pid}/task/{self.agent.pid}/children').read()
+        return [int(pid) for pid in children.split()]
+
     def pid_of(self, rank):
         """The process of a rank, once there is one."""
-        children = f'/proc/{self.agent.pid}/task/{self.agent.pid}/children'
-        for pid in open(children).read().split():
+        for pid in self.pids():
             if f'\0RANK={rank}\0' in open(f'/proc/{pid}/environ').read():
-                return int(pid)
+                return pid
         raise AssertionError(f'no process of rank {rank}')
+
+    def kill(self):
+        if self.agent.poll() is None:
+            pids = self.pids()
+            self.agent.kill()
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
 
     def wait_for(self, text):
         end = time.monotonic() + 300
@@ -89,8 +106,7 @@ def start(tmp_path, subprocess_environment):
 
     yield run
     for job in jobs:
-        if job.agent.poll() is None:
-            job.agent.kill()
+        job.kill()
 
 
 def test_they_go_and_come_back_together(start, tmp_path):
@@ -129,10 +145,26 @@ def test_if_one_is_killed_the_other_ends(start, tmp_path):
     assert 'process 1 ' in errors[1] and 'with signal 9' in errors[1]
 
 
-def test_if_one_hangs_the_other_ends_after_the_timeout(start, tmp_path):
+@HOOKS.register_module()
+class StopOne(Hook):
+    """Stops the second process before the two agree whether to go: they have a group for that."""
+
+    priority = 'VERY_LOW'
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 12 and runner.rank == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.parametrize('stopped', ['anywhere', 'before they agree'])
+def test_if_one_hangs_the_other_ends_after_the_timeout(stopped, start, tmp_path):
+    if stopped == 'before they agree':
+        with (tmp_path / 'config.py').open('a') as config:
+            config.write(STOP_ONE)
     job = start('run')
     job.wait_for(f'[12/{LENGTH}]')
-    os.kill(job.pid_of(1), signal.SIGSTOP)
+    if stopped == 'anywhere':
+        os.kill(job.pid_of(1), signal.SIGSTOP)
     status, seconds = job.end(TIMEOUT_S + 60)
     output = job.output.read_text()
     print(f'one of two processes stopped: all ended after {seconds:.1f} s')

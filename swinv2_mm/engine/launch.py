@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextvars import copy_context
-from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -24,12 +23,9 @@ from .config_file import annotation_files
 from .console import quiet_console
 from .failures import explanation
 from .log_backends import add_log_backends
-from .parallel import apply_parallel
+from .parallel import apply_parallel, process_timeout
 from .runner import CheckedRunner
 from .workers import end_workers
-
-# Between two answers of a process; MMEngine's own start-up has the same by env_cfg.dist_cfg.
-DEFAULT_TIMEOUT_S = 1800
 
 
 def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
@@ -46,7 +42,7 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         # MMEngine's own start-up asks for a GPU.
         if cfg.launcher != 'pytorch':
             raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
-        torch.distributed.init_process_group('gloo', timeout=_timeout(cfg))
+        torch.distributed.init_process_group('gloo', timeout=process_timeout(cfg))
     apply_parallel(cfg)
     add_log_backends(cfg)
     try:
@@ -56,12 +52,6 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         message = error.args[0] if error.args else type(error).__name__
         raise UserError(f'config {args.config}: {message}') from error
-
-
-def _timeout(cfg: Config) -> timedelta:
-    """How long processes wait for each other."""
-    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
-    return timedelta(seconds=settings.get('timeout', DEFAULT_TIMEOUT_S))
 
 
 def run_tool(main: Callable[[], None]) -> None:

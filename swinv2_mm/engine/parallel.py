@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -29,7 +30,17 @@ _PRECISIONS = {
     'bf16': {'type': 'Bfloat16OptimWrapper'},
     'fp16': {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic'},
 }
+DEFAULT_TIMEOUT_S = 1800
 _FOR_CPU = 'on a CPU write precision=bf16, or leave it out'
+
+
+def process_timeout(cfg: Config) -> timedelta:
+    """Return how long processes wait for each other: ``env_cfg.dist_cfg.timeout``, in seconds.
+
+    torch gives it to the first group of processes only: every other one must be told.
+    """
+    settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
+    return timedelta(seconds=settings.get('timeout', DEFAULT_TIMEOUT_S))
 
 
 def apply_parallel(cfg: Config) -> None:

@@ -22,6 +22,7 @@ from swinv2_mm.errors import UserError
 
 from . import sharding
 from .deepspeed_engine import DeepSpeedOptimWrapper, start_engine
+from .parallel import process_timeout
 
 
 class _OthersAreDone(Exception):
@@ -84,7 +85,10 @@ class ParallelRunner(Runner):
             model = convert_sync_batchnorm(model, self.cfg.sync_bn)
         if self._is_fsdp:
             return sharding.shard(
-                model, build=self._build_again, num_shards=self.parallel['shards']
+                model,
+                build=self._build_again,
+                timeout=process_timeout(self.cfg),
+                num_shards=self.parallel['shards'],
             )
         if self.parallel['type'] == 'deepspeed':
             return model.to(get_device())

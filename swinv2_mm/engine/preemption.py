@@ -22,6 +22,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from swinv2_mm.errors import UserError
 
 from .checkpoint_hook import SafeCheckpointHook
+from .parallel import process_timeout
 from .workers import STOP_SIGNALS
 
 # EX_TEMPFAIL of sysexits.h: nothing is wrong, try again.
@@ -72,7 +73,7 @@ class PreemptionHook(Hook):
             raise UserError('PreemptionHook needs default_hooks.checkpoint: SafeCheckpointHook')
         if runner.world_size > 1:
             # On the CPU, where asking does not wait for what a GPU still has to do.
-            self._group = dist.new_group(backend='gloo')
+            self._group = dist.new_group(backend='gloo', timeout=process_timeout(runner.cfg))
         self._is_started = True
 
     def before_val_epoch(self, runner: Runner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.model import BaseDataPreprocessor
 from mmengine.utils import apply_to
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -19,6 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core.blocks import SwinBlock
 from swinv2_mm.errors import UserError
+
+# Up to torch 2.11 by another name.
+_set_timeout = getattr(distributed_c10d, 'set_timeout', distributed_c10d._set_pg_timeout)
 
 
 @contextmanager
@@ -42,7 +47,11 @@ def meta_parameters() -> Iterator[None]:
 
 
 def shard(
-    model: nn.Module, *, build: Callable[[], nn.Module], num_shards: int | None = None
+    model: nn.Module,
+    *,
+    build: Callable[[], nn.Module],
+    timeout: timedelta,
+    num_shards: int | None = None,
 ) -> nn.Module:
     """Cut a model into shards in place: each ``SwinBlock`` for itself, the rest together.
 
@@ -52,6 +61,7 @@ def shard(
     Args:
         model: Whole on every process, or without memory (``meta_parameters``).
         build: Makes the same model again, for a copy such as an average of its weights.
+        timeout: How long processes wait for each other.
         num_shards: Processes that hold the model together, as neighbours; the next ones hold it
             again. ``None``: all.
 
@@ -67,6 +77,8 @@ def shard(
     sizes = (num_processes // num_shards, num_shards)
     sizes, names = (sizes, ('copy', 'shard')) if sizes[0] > 1 else (sizes[1:], ('shard',))
     mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
+    for group in mesh.get_all_groups():
+        _set_timeout(timeout, group)
     for module in model.modules():
         # Remembers its device, for what it puts there.
         if isinstance(module, BaseDataPreprocessor):
@@ -83,7 +95,7 @@ def shard(
     def copied(memo: dict) -> nn.Module:
         with meta_parameters():
             copy = build()
-        copy = shard(copy, build=build, num_shards=num_shards)
+        copy = shard(copy, build=build, timeout=timeout, num_shards=num_shards)
         copy.load_state_dict(model.state_dict())
         return copy
 
