@@ -111,7 +111,7 @@ def main() -> None:
     records = logged(args.work_dir)
 
     running = evaluate(cfg, checkpoint, num_images=args.num_images)
-    with tqdm(total=next(running), unit='image') as bar:
+    with tqdm(total=next(running), unit='image', disable=None) as bar:
         while True:
             try:
                 bar.update(next(running) - bar.n)

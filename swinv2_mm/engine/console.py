@@ -25,6 +25,12 @@ _WARNINGS = [
         'To copy construct from a tensor, it is recommended to use sourceTensor',
     ),
     ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
+    # Of several processes.
+    ('mmengine.utils.dl_utils.setup_env', 'Setting MKL_NUM_THREADS environment variable'),
+    ('mmengine.utils.dl_utils.setup_env', 'Setting OMP_NUM_THREADS environment variable'),
+    ('mmengine.model.wrappers.distributed', '`broadcast_buffers` is deprecated'),
+    # Gradients are accumulated: MMEngine counts the updates to come.
+    ('mmengine.optim.scheduler.param_scheduler', 'Detected call of `scheduler.step()` before'),
 ]
 # Whole messages of the loggers of MMEngine and the libraries.
 _RECORDS = [
@@ -36,6 +42,7 @@ _RECORDS = [
         # The libraries have no registries of their own for these two kinds.
         r'Failed to search registry with scope "mm(det|seg|pretrain)" in the '
         r'"(function|inferencer)" registry tree\..*',
+        r'Using env variable `SWINV2_DATA` with value of .* to replace item in config\.',
         r'The prefix is not set in metric class \w+\.',
         # Gradients are not lost: SafeCheckpointHook saves them.
         r'Resumed iteration number is not divisible by `_accumulative_counts` in .*',
@@ -90,9 +97,7 @@ def quiet_console() -> Iterator[None]:
     tidy(MMLogger.get_instance('mmengine'))
     with warnings.catch_warnings():
         for module, start in _WARNINGS:
-            warnings.filterwarnings(
-                'ignore', re.escape(start), UserWarning, module=re.escape(module) + '$'
-            )
+            warnings.filterwarnings('ignore', re.escape(start), module=re.escape(module) + '$')
         mmengine.logging.print_log = print_log
         try:
             yield

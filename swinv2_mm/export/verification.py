@@ -80,7 +80,7 @@ def top1_rates(
     """
     runs = list(runs)
     hits, number = [0] * len(runs), 0
-    for sample in tqdm(samples, total=total, desc='accuracy', unit='image'):
+    for sample in tqdm(samples, total=total, desc='accuracy', unit='image', disable=None):
         picture = sample['inputs']
         if shape_px is not None:
             picture = resized(picture, shape_px=shape_px)

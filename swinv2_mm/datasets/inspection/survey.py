@@ -132,7 +132,7 @@ def _is_training(source: Source) -> bool:
 
 
 def _bar(title: str, progress: bool, *, total: int | None = None) -> tqdm:
-    return tqdm(total=total, desc=title, disable=not progress, mininterval=0.5)
+    return tqdm(total=total, desc=title, disable=None if progress else True, mininterval=0.5)
 
 
 def _check_model(
