@@ -177,7 +177,8 @@ def _generate(root: Path, *, parameters: Parameters, progress: bool) -> None:
     scenes = {'train': p.num_train, 'val': p.num_val}
     crops = {'train': p.num_train_crops_per_class, 'val': p.num_val_crops_per_class}
     total = sum(scenes.values()) + len(CLASSES) * sum(crops.values())
-    with tqdm(total=total, desc='digits on photographs', unit='img', disable=None if progress else True) as bar:
+    is_off = None if progress else True  # None: where there is no terminal
+    with tqdm(total=total, desc='digits on photographs', unit='img', disable=is_off) as bar:
         for split in ('train', 'val'):
             common = {'split': split, 'seed': p.seed, 'classes': CLASSES, 'advance': bar.update}
             write_scenes(root, num_images=scenes[split], size_px=p.image_size_px, **common)
