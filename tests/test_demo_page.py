@@ -20,11 +20,13 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.demo_page.attention_view import pixel_seen
 from swinv2_mm.demo_page.model_shelf import ModelShelf, describe_model, find_models
 from swinv2_mm.demo_page.server import PageServer
 from swinv2_mm.demo_page.uploads import decode_upload
 from swinv2_mm.engine.config_file import load_config
-from swinv2_mm.errors import DataError
+from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.inference.test_images import build_preparation, prepare_config
 
 CONFIGS = [
     'classification/swinv2-nano-w8_digits.py',
@@ -125,6 +127,45 @@ def test_predicts(server, photo):
     assert content['rows'] == []
 
 
+def test_attention(server, photo):
+    height, width = cv2.imread(str(photo)).shape[:2]
+    path = f'/attention?model={{}}&x={width - 1}&y={height - 1}&window={{}}'
+    pictures = []
+    for task in ('classification', 'detection'):
+        for window in ('', '3'):
+            path_of = path.format(number_of(server, task), window)
+            answer, content = ask(server, path_of, body=photo.read_bytes())
+            assert answer.status == 200, content
+            coded = np.frombuffer(base64.b64decode(content['picture']), np.uint8)
+            pictures.append(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+    assert all(picture.std() > 10 for picture in pictures)
+    assert pictures[0].shape != pictures[1].shape or (pictures[0] != pictures[1]).any()
+    path = f'/attention?model=0&x={width}&y=0'
+    answer, content = ask(server, path, body=photo.read_bytes())
+    assert answer.status == 422 and 'outside of the' in content['error']
+
+
+def test_a_pixel_is_found_where_the_pipeline_puts_it():
+    """A dot in the original is at that place of what the model takes."""
+    for name, size in (
+        ('classification/swinv2-t-w8_16xb64_in1k-256.py', (300, 500)),
+        ('detection/cascade-mask-rcnn_swinv2-t-w16_fpn_1x_coco.py', (300, 500)),
+        ('segmentation/upernet_swinv2-t-w16_8xb2-160k_ade20k-512.py', (700, 600)),
+    ):
+        cfg = load_config(str(ROOT / 'configs' / name))
+        prepare_config(cfg)
+        prepare = build_preparation(cfg)
+        for pixel in ((150, 250), (170, 201)):
+            image = np.zeros((*size, 3), np.uint8)
+            image[pixel[0] - 3 : pixel[0] + 4, pixel[1] - 3 : pixel[1] + 4] = 255
+            loaded = prepare(image, 0)
+            place = (loaded.data['inputs'][0] > 127).nonzero().float().mean(0).tolist()
+            assert pixel_seen(loaded, pixel) == pytest.approx(place, abs=2), name
+        if name.startswith('classification'):
+            with pytest.raises(UserError, match='middle'):
+                pixel_seen(loaded, (5, 5))
+
+
 def test_window_is_for_one_request(server, photo):
     path = f'/predict?model={number_of(server, "classification")}&window='
     rows = [ask(server, path + w, body=photo.read_bytes())[1]['rows'] for w in ('', '3', '')]
@@ -135,7 +176,9 @@ def test_window_is_for_one_request(server, photo):
     ('query', 'status', 'words'),
     [
         ('model=7', 400, 'no such model'),
-        ('model=-1', 400, 'must be a number'),
+        ('model=-1', 400, 'must be a whole number'),
+        ('model=0&x=1e3', 400, 'must be a whole number'),
+        ('model=0&y=' + '9' * 10, 400, 'must be a whole number'),
         ('model=0&window=0', 422, 'whole number'),
         ('model=0&window=65', 422, 'whole number'),
         ('model=0&window=1e1', 422, 'whole number'),
@@ -278,6 +321,21 @@ def test_in_a_browser(width, browser, server, photo, tmp_path):
             break
         page.wait_for_timeout(50)
     assert picture.evaluate('image => image.naturalWidth') > 0
+
+    # The middle of the picture is the middle of the image, whatever bars there are beside it.
+    expect(page.locator('#form')).not_to_have_attribute('aria-busy', 'true')
+    box = picture.bounding_box()
+    picture.click(position={'x': box['width'] / 2, 'y': box['height'] / 2})
+    half_height, half_width = (side // 2 for side in cv2.imread(str(photo)).shape[:2])
+    near = re.compile(f'pixel ({half_width}|{half_width - 1}), ({half_height}|{half_height - 1}):')
+    expect(page.locator('#status')).to_contain_text(near)
+    assert page.is_visible('#attention')
+    page.select_option('#model', str(1 - detector))
+    expect(page.locator('#status')).to_contain_text('looks like')
+    assert page.is_hidden('#attention')
+    page.focus('#picture')
+    page.keyboard.press('Enter')
+    expect(page.locator('#status')).to_contain_text(near)
     # Nothing sticks out, and every control has a name.
     assert page.evaluate('document.documentElement.scrollWidth') == width
     for control in page.locator('input, select, button').all():

@@ -31,7 +31,7 @@ class AttentionMap(NamedTuple):
         layer: Stage and block.
         grid: The windows of that block.
         query: Row and column of the token.
-        weights: (heads, H, W), NaN outside of the token's window.
+        weights: (heads, H, W), NaN outside of the token's window; in main memory.
         stride_px: Side of a token.
     """
 
@@ -100,16 +100,16 @@ def attention_of(attention: WindowAttention, x: Tensor, *, grid: WindowGrid, que
     )  # fmt: skip
     num_heads, (h, w) = attention.logit_scale.numel(), grid.size
     qkv_bias = torch.cat((attention.q_bias, torch.zeros_like(attention.v_bias), attention.v_bias))
-    q, k, _ = F.linear(x[0], attention.qkv.weight, qkv_bias).float().chunk(3, dim=-1)
+    q, k, _ = F.linear(x[0], attention.qkv.weight, qkv_bias).float().cpu().chunk(3, dim=-1)
     # Tokens of the padding are what a zero token is mapped to; their weight is 0 in any case.
     k = F.pad(k, (0, 0, 0, grid.padded_size[1] - w, 0, grid.padded_size[0] - h))
     q = F.normalize(q[query].reshape(num_heads, -1), dim=-1)
     k = k[rows][:, columns].unflatten(-1, (num_heads, -1))
     cosine = torch.einsum('hd,ijhd->hij', q, F.normalize(k, dim=-1))
-    scale = attention.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+    scale = attention.logit_scale.float().cpu().clamp(max=MAX_LOGIT_SCALE).exp()
 
     sides = (2 * grid.window[0] - 1, 2 * grid.window[1] - 1)
-    table = attention.bias_table(grid).float().unflatten(1, sides)
+    table = attention.bias_table(grid).float().cpu().unflatten(1, sides)
     # Offsets are query minus key, from -(M - 1): counted by places in the window.
     at = [int((places == q_at).nonzero()) for places, q_at in zip((rows, columns), query)]  # noqa: B905
     bias = table[:, torch.arange(at[0] + grid.window[0] - 1, at[0] - 1, -1)]

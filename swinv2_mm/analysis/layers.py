@@ -38,6 +38,12 @@ def parse_layers(texts: Sequence[str], *, backbone: SwinTransformerV2) -> list[L
     return found
 
 
+def last_blocks(backbone: SwinTransformerV2) -> list[Layer]:
+    """List the last two blocks, regular and shifted, of each stage that runs."""
+    running = backbone.arch.depths[: max(backbone.out_indices) + 1]
+    return [(s, i) for s, depth in enumerate(running) for i in range(max(depth - 2, 0), depth)]
+
+
 def block_at(backbone: SwinTransformerV2, layer: Layer) -> SwinBlock:
     """Return the block of a layer."""
     return backbone.layers[layer[0]].blocks[layer[1]]

@@ -12,10 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.windows import Size
 from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import Prediction, SwinV2Inferencer
 from swinv2_mm.inference.prediction import TASKS
+
+from .attention_view import attention_picture
 
 _MOST_LOADED = 2
 # Beyond, a window covers every image that a page would take.
@@ -99,13 +102,19 @@ class ModelShelf:
             UserError: If the model cannot be loaded, or the window does not fit.
         """
         with self._lock:
-            inferencer = self._take(number)
-            for backbone, own in zip(_backbones(inferencer), self._windows[number], strict=True):
-                backbone.set_window_size(own if window_size is None else window_size)
+            inferencer = self._take(number, window_size)
             (prediction,) = inferencer([image])
             return prediction, inferencer.draw(prediction, score_threshold=score_threshold)
 
-    def _take(self, number: int) -> SwinV2Inferencer:
+    def attention(
+        self, number: int, image: np.ndarray, *, window_size: int | None, pixel: Size
+    ) -> bytes:
+        """Draw where a pixel looks, as a PNG file; see ``attention_picture``."""
+        with self._lock:
+            inferencer = self._take(number, window_size)
+            return attention_picture(inferencer, image, pixel=pixel)
+
+    def _take(self, number: int, window_size: int | None) -> SwinV2Inferencer:
         if number not in self._loaded:
             choice = self.choices[number]
             inferencer = SwinV2Inferencer(choice.config, choice.weights, device=self._device)
@@ -114,7 +123,10 @@ class ModelShelf:
         self._loaded.move_to_end(number)
         while len(self._loaded) > _MOST_LOADED:
             self._loaded.popitem(last=False)
-        return self._loaded[number]
+        inferencer = self._loaded[number]
+        for backbone, own in zip(_backbones(inferencer), self._windows[number], strict=True):
+            backbone.set_window_size(own if window_size is None else window_size)
+        return inferencer
 
 
 def parse_request_window(text: str) -> int | None:

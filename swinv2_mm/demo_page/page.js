@@ -1,7 +1,7 @@
 'use strict';
 
 const get = (id) => document.getElementById(id);
-const state = { models: [], limits: null, image: null, isChanged: false, original: null, predicted: null };
+const state = { models: [], limits: null, image: null, size: null, isChanged: false, original: null, predicted: null };
 
 function say(text, isBad = false) {
   get('status').textContent = text;
@@ -28,20 +28,14 @@ function take(file) {
   predict();
 }
 
-async function predict() {
-  if (!state.image) return;
-  state.isChanged = get('form').getAttribute('aria-busy') === 'true';
-  if (state.isChanged) return; // once more when the answer is there
+const isBusy = () => get('form').getAttribute('aria-busy') === 'true';
+
+async function ask(call, values, show) {
   get('form').setAttribute('aria-busy', 'true');
   get('run').disabled = true;
-  say('Predicting …');
-  const query = new URLSearchParams({
-    model: get('model').value,
-    window: get('window').value,
-    threshold: get('threshold').value,
-  });
+  const query = new URLSearchParams({ model: get('model').value, window: get('window').value, ...values });
   try {
-    const response = await fetch(`predict?${query}`, { method: 'POST', body: state.image });
+    const response = await fetch(`${call}?${query}`, { method: 'POST', body: state.image });
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.error);
     show(answer);
@@ -54,7 +48,35 @@ async function predict() {
   if (state.isChanged) predict();
 }
 
+function predict() {
+  if (!state.image) return;
+  state.isChanged = isBusy();
+  if (state.isChanged) return; // once more when the answer is there
+  say('Predicting …');
+  ask('predict', { threshold: get('threshold').value }, show);
+}
+
+// From shares of the shown element, which may have bars beside the picture, to pixels of the image.
+function lookFrom(across, down) {
+  if (isBusy()) return;
+  const box = get('picture').getBoundingClientRect();
+  const [width, height] = state.size;
+  const scale = Math.min(box.width / width, box.height / height);
+  const x = Math.floor((across - 0.5) * box.width / scale + width / 2);
+  const y = Math.floor((down - 0.5) * box.height / scale + height / 2);
+  if (x < 0 || y < 0 || x >= width || y >= height) return;
+  say('Looking …');
+  ask('attention', { x, y }, (answer) => {
+    get('attention-picture').src = `data:image/png;base64,${answer.picture}`;
+    get('attention-picture').alt = `Attention of pixel ${x}, ${y}`;
+    get('attention').hidden = false;
+    say(`Attention of pixel ${x}, ${y}: below the picture.`);
+  });
+}
+
 function show(answer) {
+  state.size = [answer.width, answer.height];
+  get('attention').hidden = true;
   state.predicted = `data:image/jpeg;base64,${answer.picture}`;
   get('original').checked = false;
   get('picture').src = state.predicted;
@@ -107,6 +129,11 @@ function listen() {
   get('model').addEventListener('change', () => { showFields(); predict(); });
   get('threshold').addEventListener('input', () => { get('threshold-value').textContent = Number(get('threshold').value).toFixed(2); });
   for (const id of ['threshold', 'window']) get(id).addEventListener('change', predict);
+  get('picture').addEventListener('click', (event) => {
+    const box = event.target.getBoundingClientRect();
+    lookFrom((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+  });
+  get('picture').addEventListener('keydown', (event) => { if (event.key === 'Enter') lookFrom(0.5, 0.5); });
   get('original').addEventListener('change', (event) => {
     get('picture').src = event.target.checked ? state.original : state.predicted;
   });

@@ -1,4 +1,4 @@
-"""The page over HTTP: three files, the list of models, and one call that predicts.
+"""The page over HTTP: three files, the list of models, and calls that predict or draw attention.
 
 The standard library does: one page for one person at a time needs no framework, whose packages
 would have to be kept up to date (Gradio brings some thirty, FastAPI with a server ten).
@@ -40,6 +40,7 @@ _HEADERS = {
     'Cache-Control': 'no-store',
 }
 _MOST_WAITING = 4  # requests; each holds an image of up to 40 million pixels
+_MOST_DIGITS = 9
 _PATIENCE_S = 30  # for a browser that stops sending
 
 
@@ -93,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._get)
 
     def do_POST(self) -> None:
-        """Predict."""
+        """Predict, or draw the attention of a pixel."""
         self._answer(self._post)
 
     def log_message(self, format: str, *args: object) -> None:
@@ -154,25 +155,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self) -> tuple[bytes, str]:
         url = urlsplit(self.path)
-        if url.path != '/predict':
+        if url.path not in ('/predict', '/attention'):
             raise _Refusal(HTTPStatus.NOT_FOUND, 'there is no such page')
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        number = query.get('model', '0')
-        if not number.isascii() or not number.isdecimal():
-            raise _Refusal(HTTPStatus.BAD_REQUEST, 'model must be a number')
-        if int(number) >= len(self.server.shelf.choices):
+        number = _parse_number(query, 'model')
+        if number >= len(self.server.shelf.choices):
             raise _Refusal(HTTPStatus.BAD_REQUEST, 'there is no such model')
         window_size = parse_request_window(query.get('window', ''))
         threshold = _parse_threshold(query.get('threshold', '0.3'))
+        pixel = _parse_number(query, 'y'), _parse_number(query, 'x')
         length = self._content_length()
         if not self.server.places.acquire(blocking=False):
             raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, 'too many requests; try again soon')
         try:
             content = self.rfile.read(length)
             image = decode_upload(content)
+            if url.path == '/attention':
+                picture = self.server.shelf.attention(
+                    number, image, window_size=window_size, pixel=pixel
+                )
+                return _json({'picture': base64.b64encode(picture).decode()}), 'json'
             start = time.monotonic()
             prediction, picture = self.server.shelf.predict(
-                int(number), image, window_size=window_size, score_threshold=threshold
+                number, image, window_size=window_size, score_threshold=threshold
             )
             seconds = time.monotonic() - start
         finally:
@@ -193,6 +198,13 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f'the file has more than {limit:.0f} MB'
             )
         return int(text)
+
+
+def _parse_number(query: dict[str, str], name: str) -> int:
+    text = query.get(name, '0')
+    if not text.isascii() or not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise _Refusal(HTTPStatus.BAD_REQUEST, f'{name} must be a whole number')
+    return int(text)
 
 
 def _parse_threshold(text: str) -> float:

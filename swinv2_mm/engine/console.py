@@ -25,6 +25,7 @@ _WARNINGS = [
         'To copy construct from a tensor, it is recommended to use sourceTensor',
     ),
     ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
+    ('mmcv.image.photometric', "Only use 'alpha' for pillow backend"),
     # Of several processes.
     ('mmengine.utils.dl_utils.setup_env', 'Setting MKL_NUM_THREADS environment variable'),
     ('mmengine.utils.dl_utils.setup_env', 'Setting OMP_NUM_THREADS environment variable'),

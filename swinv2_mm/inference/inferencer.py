@@ -132,6 +132,14 @@ class SwinV2Inferencer:
         self._painter.score_threshold = score_threshold
         return self._painter.draw(prediction)
 
+    def prepare(self, image: ImageInput, number: int = 0) -> LoadedInput:
+        """Read an image and make of it what the model takes, by the test pipeline.
+
+        Raises:
+            DataError: If it cannot be used.
+        """
+        return self._prepare(image, number)
+
     def _read_ahead(
         self, images: Iterable[ImageInput], *, on_error: Callable | None, depth: int
     ) -> Iterator[LoadedInput]:

@@ -126,7 +126,7 @@ from swinv2_mm.analysis.attention_map import attention_maps, draw_attention
 from swinv2_mm.analysis.bias_maps import bias_maps, draw_bias_maps
 from swinv2_mm.analysis.canvas import check_path, save, style
 from swinv2_mm.analysis.curves import draw_curves, read_records
-from swinv2_mm.analysis.layers import parse_layers
+from swinv2_mm.analysis.layers import last_blocks, parse_layers
 from swinv2_mm.analysis.rates import draw_rates, layer_rates
 from swinv2_mm.analysis.signal import SignalRecorder, draw_signal
 from swinv2_mm.checkpoint.building import model_of
@@ -224,12 +224,7 @@ def attention_figure(args: argparse.Namespace) -> Figure:
     if x >= width or y >= height:
         raise UserError(f'--pixel {x},{y} is outside of {args.image}, {width} x {height} px')
     pixel = (y * image.shape[0] // height, x * image.shape[1] // width)
-    layers = args.layers or [
-        f'{stage}.{block}'
-        for stage, depth in enumerate(backbone.arch.depths[: max(backbone.out_indices) + 1])
-        for block in range(max(depth - 2, 0), depth)
-    ]
-    chosen = parse_layers(layers, backbone=backbone)
+    chosen = parse_layers(args.layers or [], backbone=backbone) or last_blocks(backbone)
     maps = attention_maps(backbone, normalised(image), pixel=pixel, layers=chosen)
     title = f'Attention of pixel {x},{y} of {args.image.name} over its window'
     return draw_attention(image, maps, pixel=pixel, with_heads=args.heads, title=title)
