@@ -189,17 +189,15 @@ def _panel(
     )
     ax.plot(pixel[1] + 0.5, pixel[0] + 0.5, '+', color=_QUERY_COLOUR, markersize=7)
     # The window and as much again around it: a small one is lost in a large image.
-    for cells, limit, least in (
-        (known.any(0), ax.set_xlim, False),
-        (known.any(1), ax.set_ylim, True),
-    ):
+    ends = []
+    for cells in (known.any(0), known.any(1)):
         inside = cells.nonzero() * stride
         first, last = int(inside.min()), int(inside.max()) + stride
         margin = (last - first) // 2
-        ends = max(0, first - margin), min(len(cells) * stride, last + margin)
-        limit(*(reversed(ends) if least else ends))
-    ax.set_box_aspect(1)
-    ax.set_aspect('equal', adjustable='datalim')
+        ends.append((max(0, first - margin), min(len(cells) * stride, last + margin)))
+    half = max(end - start for start, end in ends) / 2
+    (left, right), (top, bottom) = (((s + e) / 2 - half, (s + e) / 2 + half) for s, e in ends)
+    ax.set(xlim=(left, right), ylim=(bottom, top), aspect='auto', box_aspect=1)
     ax.set_xticks([])
     ax.set_yticks([])
     shifted = 'shifted' if any(attention.grid.shift) else 'regular'

@@ -44,6 +44,8 @@ _RECORDS = [
         r'Failed to search registry with scope "mm(det|seg|pretrain)" in the '
         r'"(function|inferencer)" registry tree\..*',
         r'Using env variable `SWINV2_DATA` with value of .* to replace item in config\.',
+        # Of every model in one process, whether it has any or not.
+        r'Distributed training is not used, all SyncBatchNorm \(SyncBN\) layers .*',
         r'The prefix is not set in metric class \w+\.',
         # Gradients are not lost: SafeCheckpointHook saves them.
         r'Resumed iteration number is not divisible by `_accumulative_counts` in .*',
