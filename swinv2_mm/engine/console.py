@@ -26,6 +26,9 @@ _WARNINGS = [
     ),
     ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
     ('mmcv.image.photometric', "Only use 'alpha' for pillow backend"),
+    # They are drawn up to the border.
+    ('mmengine.visualization.visualizer', 'Warning: The bbox is out of bounds'),
+    ('mmengine.visualization.visualizer', 'Warning: The polygon is out of bounds'),
     # Of several processes.
     ('mmengine.utils.dl_utils.setup_env', 'Setting MKL_NUM_THREADS environment variable'),
     ('mmengine.utils.dl_utils.setup_env', 'Setting OMP_NUM_THREADS environment variable'),
