@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,17 @@ def test_help_comes_at_once_and_shows_examples_of_the_tool(tool, help_of):
     text, seconds = help_of(tool)
     assert seconds < SECONDS
     assert any(f'python {tool}' in line for line in examples(text))
+
+
+@pytest.mark.parametrize('flags', [[], ['-u']])
+def test_who_reads_may_stop(flags):
+    """As head does: found out at the end, or at the first line."""
+    tool = ROOT / 'tools/analysis/complexity.py'
+    command = [sys.executable, *flags, tool, ROOT / CONFIG, '--shape', '64']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (128 + signal.SIGPIPE, b'')
 
 
 @pytest.mark.parametrize('tool', TOOLS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -63,7 +65,10 @@ def run_tool(main: Callable[[], None]) -> None:
         with quiet_console():
             # What is switched on for this run, such as trust, ends with it.
             copy_context().run(main)
+            sys.stdout.flush()
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_reader_gone():
+            sys.exit(128 + signal.SIGPIPE)
         message = _one_line(error) if isinstance(error, UserError) else explanation(error)
         if message is None:
             raise
@@ -76,6 +81,17 @@ def run_tool(main: Callable[[], None]) -> None:
         sys.exit(130)
     finally:
         end_workers()
+
+
+def _is_reader_gone() -> bool:
+    """Whether whoever read the output has seen enough, as ``head`` has."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    is_gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if is_gone:
+        # Or the interpreter writes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return is_gone
 
 
 def naming_broken_annotations(cfg: Config, run: Callable[[], object]) -> object:
