@@ -1,5 +1,7 @@
 """torch.compile of the whole backbone: no graph break, and one graph for images of every size."""
 
+import shutil
+
 import oracle
 import pytest
 import torch
@@ -10,6 +12,8 @@ from swinv2_mm.core import SwinTransformerV2
 NARROW = {'embed_dim': 8, 'depths': (2, 1), 'num_heads': (1, 2)}
 # Odd and even maps, with and without padding of patches, windows and mergings, wide and high.
 SIZES = [(64, 96), (66, 55), (80, 80), (51, 97), (128, 64), (61, 90)]
+
+needs_compiler = pytest.mark.skipif(shutil.which('g++') is None, reason='needs g++')
 
 
 def build(**settings) -> SwinTransformerV2:
@@ -63,3 +67,21 @@ def test_a_fixed_size_that_clips_windows(kind, with_cp):
     model.eval()
     with torch.no_grad():
         assert_same(run(x), model(x))
+
+
+@pytest.mark.parametrize(
+    'backend', ['aot_eager', pytest.param('inductor', marks=[pytest.mark.slow, needs_compiler])]
+)
+def test_float32_which_has_a_matrix_library_of_its_own(backend):
+    """Linear layers leave oneDNN to torch's compiler, with gradients and without."""
+    model = build().float()
+    x = torch.randn(2, 3, 33, 47)
+    torch._dynamo.reset()
+    run = torch.compile(model, fullgraph=True, backend=backend)
+    expected = outputs_and_gradients(model, model, x)
+    for actual, wanted in zip(outputs_and_gradients(run, model, x), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+    model.eval()
+    with torch.no_grad():
+        for actual, wanted in zip(run(x), model(x), strict=True):
+            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)

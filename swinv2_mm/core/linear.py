@@ -17,8 +17,10 @@ _ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 
 def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
     return (
+        # First: what follows would break the graph, and torch's compiler knows F.linear.
+        not torch.compiler.is_compiling()
         # Fake and traced tensors are for tools, which know F.linear.
-        type(x) is Tensor
+        and type(x) is Tensor
         and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
@@ -26,7 +28,6 @@ def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled('cpu')
-        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
     )
 
