@@ -80,8 +80,8 @@ def test_float32_which_has_a_matrix_library_of_its_own(backend):
     run = torch.compile(model, fullgraph=True, backend=backend)
     expected = outputs_and_gradients(model, model, x)
     for actual, wanted in zip(outputs_and_gradients(run, model, x), expected, strict=True):
-        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-4)
     model.eval()
     with torch.no_grad():
         for actual, wanted in zip(run(x), model(x), strict=True):
-            torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(actual, wanted, rtol=1e-3, atol=1e-4)

@@ -1,7 +1,7 @@
 """Window attention as ``torch.compile`` should see it: one graph for maps of every size.
 
 Nothing here asks what the size is: tokens are moved by computed indices and masks are compared, not
-looked up, for the compiler to fuse. Only whether a window is clipped is decided at trace time.
+looked up. Only whether a window is clipped is decided at trace time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,25 @@ from .position_bias import pairwise_bias
 from .windows import SEAM_PENALTY, WindowGrid
 
 
+@torch.library.custom_op('swinv2_mm::written', mutates_args=())
+def _written(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@_written.register_fake
+def _(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+_written.register_autograd(lambda ctx, d_out: d_out)
+
+
+def written(x: Tensor) -> Tensor:
+    """The same in memory: a compiler would work it out again for each window it is used in."""
+    # An exported program must run without this package.
+    return x if torch.compiler.is_exporting() else _written(x)
+
+
 def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Run as a backend, see ``eager``."""
     dtype = torch.promote_types(qkv.dtype, torch.float32)
@@ -26,15 +45,19 @@ def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
     x = x.reshape(-1, nh, mh, nw, mw, 3, heads, x.shape[-1] // (3 * heads))
     q, k, v = x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).to(dtype).unbind()
     q = F.normalize(q, dim=-1) * bounded_scale(logit_scale, dtype=dtype)
-    logits = q @ F.normalize(k, dim=-1).mT + pairwise_bias(bias.to(dtype), window=grid.window)
+    k = F.normalize(k, dim=-1)
     ids = grid.segment_ids().to(x.device).reshape(nh, mh, nw, mw)
-    ids = ids.permute(0, 2, 1, 3).reshape(nh, nw, 1, mh * mw)
+    ids = written(ids.permute(0, 2, 1, 3).reshape(nh, nw, 1, mh * mw))
     query, key = ids[..., None], ids[..., None, :]
-    logits = torch.where(query == key, logits, logits + SEAM_PENALTY)
-    logits = logits.masked_fill((query != -1) & (key == -1), -torch.inf)
-    out = (logits.softmax(-1) @ v).to(qkv.dtype)
-    # (B, nH, nW, heads, Mh * Mw, d) -> (B, H, W, C)
-    out = out.unflatten(4, (mh, mw)).permute(0, 1, 4, 2, 5, 3, 6)
+    mask = written(pairwise_bias(bias.to(dtype), window=grid.window))
+    mask = torch.where(query == key, mask, mask + SEAM_PENALTY)
+    mask = mask.masked_fill((query != -1) & (key == -1), -torch.inf)
+    # Windows count as heads: the mask is that of one image.
+    q, k, v = (operand.flatten(1, 3) for operand in (q, k, v))
+    mask = mask.flatten(0, 2)[None]
+    out = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0).to(qkv.dtype)
+    # (B, nH * nW * heads, Mh * Mw, d) -> (B, H, W, C)
+    out = out.unflatten(1, (nh, nw, heads)).unflatten(4, (mh, mw)).permute(0, 1, 4, 2, 5, 3, 6)
     out = out.reshape(qkv.shape[0], nh * mh, nw * mw, qkv.shape[-1] // 3)
     for axis, (length, padded, shift) in enumerate(
         zip(grid.size, grid.padded_size, grid.shift, strict=True)
