@@ -10,7 +10,7 @@ from mmengine.dataset import pseudo_collate
 from swinv2_mm.analysis.attention_map import attention_maps, draw_attention
 from swinv2_mm.analysis.canvas import style
 from swinv2_mm.analysis.layers import last_blocks
-from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.core.windows import Size
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import SwinV2Inferencer
@@ -28,18 +28,18 @@ def attention_picture(inferencer: SwinV2Inferencer, image: np.ndarray, *, pixel:
         A PNG file.
 
     Raises:
-        UserError: If the model has no SwinV2 backbone, or its test pipeline cuts the pixel off.
+        UserError: If the model lacks a SwinV2 backbone, or its pipeline cuts the pixel off.
     """
     model = inferencer.model
-    backbone = next((m for m in model.modules() if isinstance(m, SwinTransformerV2)), None)
-    if backbone is None:
-        raise UserError('attention can be drawn for SwinV2 models only')
+    try:
+        backbone = find_backbone(model)
+    except ValueError as error:
+        raise UserError(f'attention cannot be drawn: {error}') from error
     loaded = inferencer.prepare(image)
     inner = pixel_seen(loaded, pixel)
     seen = loaded.data['inputs'].flip(0).permute(1, 2, 0).float() / 255
     batch = model.data_preprocessor(pseudo_collate([loaded.data]), False)
-    layers = last_blocks(backbone)
-    maps = attention_maps(backbone, batch['inputs'], pixel=inner, layers=layers)
+    maps = attention_maps(backbone, batch['inputs'], pixel=inner, layers=last_blocks(backbone))
     with style():
         title = f'Attention of pixel {pixel[1]},{pixel[0]} over its window'
         figure = draw_attention(seen, maps, pixel=inner, with_heads=False, title=title)

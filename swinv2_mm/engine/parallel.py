@@ -30,7 +30,7 @@ _PRECISIONS = {
     'bf16': {'type': 'Bfloat16OptimWrapper'},
     'fp16': {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic'},
 }
-DEFAULT_TIMEOUT_S = 1800
+_TIMEOUT_S = 1800
 _FOR_CPU = 'on a CPU write precision=bf16, or leave it out'
 
 
@@ -40,7 +40,7 @@ def process_timeout(cfg: Config) -> timedelta:
     torch gives it to the first group of processes only: every other one must be told.
     """
     settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
-    return timedelta(seconds=settings.get('timeout', DEFAULT_TIMEOUT_S))
+    return timedelta(seconds=settings.get('timeout', _TIMEOUT_S))
 
 
 def apply_parallel(cfg: Config) -> None:

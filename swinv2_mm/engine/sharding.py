@@ -22,8 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from swinv2_mm.core.blocks import SwinBlock
 from swinv2_mm.errors import UserError
 
-# Up to torch 2.11 by another name.
-_set_timeout = getattr(distributed_c10d, 'set_timeout', distributed_c10d._set_pg_timeout)
+# torch 2.11 has it by another name.
+_set_timeout = getattr(distributed_c10d, 'set_timeout', None) or distributed_c10d._set_pg_timeout
 
 
 @contextmanager
