@@ -20,7 +20,7 @@ from mmengine.logging import MMLogger
 import swinv2_mm.models  # noqa: F401
 from mmdet.models.task_modules.samplers import RandomSampler
 from mmdet.registry import TASK_UTILS
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import build_runner
 from swinv2_mm.engine.optimizer_state import state_bytes
 from swinv2_mm.errors import UserError

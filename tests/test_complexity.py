@@ -15,9 +15,9 @@ from swinv2_mm.analysis.fake_model import build_fake, fake_images
 from swinv2_mm.analysis.fixed_cost import FixedCost
 from swinv2_mm.analysis.input_size import input_size_px
 from swinv2_mm.analysis.memory import PeakMemory, estimate_memory
+from swinv2_mm.config.file import load_config
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.architectures import ARCHITECTURES, resolve_architecture
-from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.errors import UserError
 
 CONFIGS = ROOT / 'configs'

@@ -20,11 +20,11 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.config.file import load_config
 from swinv2_mm.demo_page.attention_view import pixel_seen
 from swinv2_mm.demo_page.model_shelf import ModelShelf, describe_model, find_models
 from swinv2_mm.demo_page.server import PageServer
 from swinv2_mm.demo_page.uploads import decode_upload
-from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.test_images import build_preparation, prepare_config
 

@@ -21,7 +21,7 @@ from PIL import Image
 from tiny_data import write_data, write_pictures
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.runner import CheckedRunner
 
 DOCUMENTS = [path for path in documents() if path.suffix == '.md']

@@ -15,7 +15,7 @@ from mmengine.structures import PixelData
 from pycocotools import mask as coco_mask
 
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.runner import CheckedRunner
 
 pytest.importorskip('mmdet.models')

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.transforms import functional as F
 
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.seeding import Draw
 from swinv2_mm.errors import DataError, UserError
 

@@ -20,11 +20,11 @@ from PIL import Image
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm import SwinV2Inferencer
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
+from swinv2_mm.config.windows import parse_window_size
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.class_names import find_classes
 from swinv2_mm.inference.sources import find_sources
-from swinv2_mm.inference.trained_model import parse_window_size
 from swinv2_mm.inference.video import VideoReader, VideoWriter
 
 CONFIGS = {

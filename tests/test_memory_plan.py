@@ -16,8 +16,8 @@ from swinv2_mm.analysis.fake_model import build_fake, fake_images
 from swinv2_mm.analysis.fixed_cost import FixedCost
 from swinv2_mm.analysis.memory import PeakMemory, estimate_memory, gpu_habits
 from swinv2_mm.analysis.memory_plan import estimate_plan, is_mixed_precision, parse_budget, plans
+from swinv2_mm.config.file import load_config
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.errors import UserError
 
 CLASSIFIER = ROOT / 'configs/classification/swinv2-nano-w8_flowers.py'

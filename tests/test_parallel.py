@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from swinv2_mm.checkpoint import CheckpointError
 from swinv2_mm.checkpoint import sharded as sharded_files
 from swinv2_mm.checkpoint.sharded import consolidate, load_sharded, save_sharded
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.parallel import apply_parallel
 from swinv2_mm.errors import UserError
 

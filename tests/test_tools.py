@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 
 CONFIGS = ROOT / 'configs'
 CLASSIFIER = CONFIGS / 'classification' / 'swinv2-nano-w8_digits.py'

@@ -50,10 +50,11 @@ from PIL import Image
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.config.datasets import check_data
+from swinv2_mm.config.file import load_config
 from swinv2_mm.datasets.inspection.contact_sheet import draw_contact_sheet
 from swinv2_mm.datasets.inspection.report import as_text, write_json
 from swinv2_mm.datasets.inspection.survey import LOADERS, survey
-from swinv2_mm.engine.config_file import check_data, load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

@@ -85,7 +85,7 @@ from torch import Tensor, nn
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.checkpoint.reading import trust_files
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 from swinv2_mm.export.files import SUFFIXES, opened, require_onnx, trace, write

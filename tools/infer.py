@@ -97,6 +97,7 @@ from collections.abc import Iterable, Iterator
 from tqdm import tqdm
 
 from swinv2_mm.checkpoint.reading import trust_files
+from swinv2_mm.config.windows import parse_window_size
 from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, policy_of
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import DataError, UserError
@@ -104,7 +105,6 @@ from swinv2_mm.inference import SwinV2Inferencer
 from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
 from swinv2_mm.inference.output_folder import OutputFolder
 from swinv2_mm.inference.sources import Source, find_sources
-from swinv2_mm.inference.trained_model import parse_window_size
 from swinv2_mm.inference.video import VideoReader, VideoWriter
 
 # When memory is first measured: libraries have allocated what they keep.

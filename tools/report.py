@@ -69,7 +69,8 @@ from tqdm import tqdm
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.curves import Record, read_records
 from swinv2_mm.checkpoint.reading import trust_files
-from swinv2_mm.engine.config_file import check_data, load_config
+from swinv2_mm.config.datasets import check_data
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 from swinv2_mm.report.findings import colours

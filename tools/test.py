@@ -90,7 +90,10 @@ import swinv2_mm.models
 import swinv2_mm.testing.multi_view
 import swinv2_mm.testing.predictions  # noqa: F401
 from swinv2_mm.checkpoint.zoo import url_of
-from swinv2_mm.engine.config_file import apply_options, check_data, load_config
+from swinv2_mm.config.datasets import check_data
+from swinv2_mm.config.file import load_config
+from swinv2_mm.config.options import apply_options
+from swinv2_mm.config.windows import parse_window_size
 from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.engine.launch import (
     build_runner,
@@ -98,7 +101,7 @@ from swinv2_mm.engine.launch import (
     run_tool,
 )
 from swinv2_mm.errors import UserError
-from swinv2_mm.inference.trained_model import parse_window_size, set_window_size
+from swinv2_mm.inference.trained_model import set_window_size
 from swinv2_mm.testing.submission import write_submission_only
 from swinv2_mm.testing.views import split_test_pipeline
 

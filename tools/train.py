@@ -62,7 +62,8 @@ from mmengine.config import Config
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.engine.config_file import check_data, load_config
+from swinv2_mm.config.datasets import check_data
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.engine.launch import build_runner, naming_broken_annotations, run_tool
 from swinv2_mm.errors import UserError

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from mmengine.config import Config
 
+from swinv2_mm.config.options import apply_options
 from swinv2_mm.core.architectures import resolve_architecture
-from swinv2_mm.engine.config_file import apply_options
 from swinv2_mm.errors import UserError
 
 from .fake_model import build_fake, fake_images

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from mmengine.utils import track_iter_progress
 
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import UserError
 
 from .complexity import measure

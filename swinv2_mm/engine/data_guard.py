@@ -11,6 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, SkippedSummaryHook, policy_of
 from swinv2_mm.datasets.faults import Fault, Screened
 from swinv2_mm.datasets.files import shown
@@ -20,8 +21,6 @@ from swinv2_mm.datasets.inspection.catalogue import CATALOGUE
 from swinv2_mm.datasets.inspection.sources import Source, loads_masks, source_of
 from swinv2_mm.datasets.screening import screen_coco
 from swinv2_mm.errors import DataError, UserError
-
-from .config_file import innermost_datasets
 
 _COCO_KINDS = ('instances', 'panoptic')
 

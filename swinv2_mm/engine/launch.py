@@ -19,9 +19,9 @@ from mmengine.dist import is_distributed
 from mmengine.runner import Runner
 
 from swinv2_mm.checkpoint.reading import trust_files
+from swinv2_mm.config.datasets import annotation_files
 from swinv2_mm.errors import DataError, UserError
 
-from .config_file import annotation_files
 from .console import quiet_console
 from .failures import explanation
 from .log_backends import add_log_backends

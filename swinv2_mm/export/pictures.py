@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch import Tensor
 
-from swinv2_mm.engine.config_file import check_data
+from swinv2_mm.config.datasets import check_data
 from swinv2_mm.errors import UserError
 
 _SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}

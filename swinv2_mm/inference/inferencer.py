@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
 
 from .class_names import find_classes

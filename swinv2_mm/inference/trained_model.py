@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -73,19 +72,6 @@ def load_trained_model(
 
 def _is_own(weights: str | Path) -> bool:
     return any(name.endswith(WINDOWS_BUFFER) for name in read_weights(str(weights)).tensors)
-
-
-def parse_window_size(text: str) -> int | tuple:
-    """Read ``16``, ``16x8`` (height, width), or one of these per stage, ``16,16,16,8``.
-
-    Raises:
-        UserError: If it is something else.
-    """
-    if not re.fullmatch(r'\d+(x\d+)?(,\d+(x\d+)?)*', text):
-        raise UserError(f"--window-size takes N, HxW or one of these per stage, got '{text}'")
-    stages = [tuple(int(side) for side in stage.split('x')) for stage in text.split(',')]
-    windows = tuple(sides[0] if len(sides) == 1 else sides for sides in stages)
-    return windows if len(windows) > 1 else windows[0]
 
 
 def set_window_size(model: nn.Module, window_size: int | tuple) -> None:

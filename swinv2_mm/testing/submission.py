@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from swinv2_mm.engine.config_file import innermost_datasets
+from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.errors import UserError
 
 

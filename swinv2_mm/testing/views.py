@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import TRANSFORMS
 
-from swinv2_mm.engine.config_file import innermost_datasets
+from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.errors import UserError
 
 # What is mirrored, as dimensions of a map (..., H, W).

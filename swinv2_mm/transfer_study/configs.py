@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from swinv2_mm.config.file import load_config
 from swinv2_mm.core.architectures import resolve_architecture
-from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.errors import UserError
 
 from .plan import Cell, Study

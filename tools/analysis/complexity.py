@@ -61,7 +61,7 @@ from dataclasses import asdict
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.complexity import Complexity, classifier_cfg, measure
 from swinv2_mm.analysis.input_size import input_size_px
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

@@ -58,7 +58,7 @@ from rich.table import Table
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.input_size import input_size_px
 from swinv2_mm.analysis.memory_plan import estimate_plan, parse_budget, plans
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

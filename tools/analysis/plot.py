@@ -130,8 +130,8 @@ from swinv2_mm.analysis.layers import last_blocks, parse_layers
 from swinv2_mm.analysis.rates import draw_rates, layer_rates
 from swinv2_mm.analysis.signal import SignalRecorder, draw_signal
 from swinv2_mm.checkpoint.building import model_of
+from swinv2_mm.config.file import load_config
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.engine.config_file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

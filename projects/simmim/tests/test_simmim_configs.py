@@ -10,8 +10,8 @@ from mmengine.config import Config
 from shrinking import IMAGE_PX, as_text, shrink
 from tiny_data import write_data
 
+from swinv2_mm.config.file import load_config
 from swinv2_mm.core.architectures import resolve_architecture
-from swinv2_mm.engine.config_file import load_config
 
 CONFIGS = ROOT / 'projects/simmim/configs'
 LEAVES = sorted(path.name for path in CONFIGS.glob('*.py'))

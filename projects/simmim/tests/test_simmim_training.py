@@ -14,7 +14,7 @@ from PIL import Image
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.curves import read_records
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 
 CONFIGS = ROOT / 'projects/simmim/configs'
 PRETRAINING = CONFIGS / 'simmim_swinv2-nano-w6_flowers-facade-96.py'

@@ -44,7 +44,8 @@ from mmpretrain.structures import DataSample
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.canvas import check_path, new_figure, save, style
-from swinv2_mm.engine.config_file import innermost_datasets, load_config
+from swinv2_mm.config.datasets import innermost_datasets
+from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

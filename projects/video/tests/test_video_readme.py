@@ -14,7 +14,7 @@ from conftest import ROOT
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 from swinv2_mm.inference.trained_model import load_trained_model
 
 README = ROOT / 'projects/video/README.md'

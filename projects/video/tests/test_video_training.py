@@ -12,7 +12,7 @@ from shrinking import as_text, shrink
 
 from projects.video.swinv2_video.moving_digits import make_moving_digits
 from swinv2_mm.checkpoint import RELEASED
-from swinv2_mm.engine.config_file import load_config
+from swinv2_mm.config.file import load_config
 
 CONFIGS = ROOT / 'projects/video/configs'
 LEAVES = sorted(path.name for path in CONFIGS.glob('*.py'))

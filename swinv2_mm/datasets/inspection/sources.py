@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from swinv2_mm.engine.config_file import innermost_datasets
+from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.errors import UserError
 
 # The classes that this package knows how to read, the more special ones first.

@@ -1,14 +1,11 @@
-"""Reading a config and changing it from the command line, with the mistakes caught early."""
+"""Change a config by ``--cfg-options``, and refuse what no class takes."""
 
 from __future__ import annotations
 
 import ast
 import difflib
 import inspect
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine import registry
@@ -16,40 +13,12 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 
-from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.errors import UserError
 
-_ROOT = str(Path(__file__).resolve().parents[2])
 # Entries of ours that a config need not have (docs/scaling.md).
 _OWN = {'parallel', 'accumulate', 'precision'}
 # Dictionaries whose keys are names that the user makes up.
 _FREE_FORM = ('default_hooks', 'custom_keys', 'vis_backends', 'metainfo')
-
-
-def load_config(path: str, options: Sequence[str] = ()) -> Config:
-    """Read a config file and apply ``key=value`` options.
-
-    Args:
-        path: A text config.
-        options: Such as ``model.backbone.window_size=16``. A key must exist, or be one that its
-            object takes; ``+key=value`` adds any other.
-
-    Raises:
-        UserError: If the file is missing or not a config, or an option does not fit.
-    """
-    if not Path(path).is_file():
-        raise UserError(f'config {path} does not exist')
-    # The code that configs of projects/ import lies beside this package.
-    if _ROOT not in sys.path:
-        sys.path.append(_ROOT)
-    try:
-        cfg = Config.fromfile(path)
-    except (ImportError, OSError) as error:
-        raise UserError(f'config {path}: {error}') from error
-    except Exception as error:
-        # The file is Python: whatever it raises is a mistake in it.
-        raise UserError(f'config {path} is not valid: {type(error).__name__}: {error}') from error
-    apply_options(cfg, options)
-    return cfg
 
 
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
@@ -143,56 +112,3 @@ def _constructor_arguments(cfg: Config, name: Any) -> set[str] | None:
                     for argument in inspect.signature(base.__init__).parameters
                 } | {'type'}
     return None
-
-
-def check_data(cfg: Config, loaders: Iterable[str]) -> None:
-    """Check that the files which the named data loaders read exist.
-
-    Args:
-        cfg: A whole config.
-        loaders: Such as ``train_dataloader``; those that the config lacks are passed over.
-
-    Raises:
-        DataError: If a data root, an annotation file or an image folder is missing.
-    """
-    for loader in loaders:
-        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
-            for kind, path in _dataset_paths(dataset):
-                if not os.path.exists(path):
-                    raise DataError(
-                        f'{loader}: {kind} {path} does not exist. Set the environment variable '
-                        'SWINV2_DATA to the folder that holds your data sets, or change '
-                        f'{loader}.dataset in the config'
-                    )
-
-
-def annotation_files(cfg: Config) -> Iterator[str]:
-    """List the annotation files of all data loaders and evaluators."""
-    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
-            yield from (path for kind, path in _dataset_paths(dataset) if kind == 'annotation file')
-
-
-def innermost_datasets(dataset: Any) -> Iterator[dict]:
-    """Look through wrappers (repeat, concatenate, ...) at the data sets inside."""
-    if not dataset:
-        return
-    inner = dataset.get('datasets') or dataset.get('dataset')
-    if inner is None:
-        yield dataset
-    for entry in inner if isinstance(inner, (list, tuple)) else [inner]:
-        yield from innermost_datasets(entry)
-
-
-def _dataset_paths(dataset: dict) -> Iterator[tuple[str, str]]:
-    root = dataset.get('data_root') or ''
-    if '://' in root:
-        return
-    if root:
-        yield 'data root', root
-    if dataset.get('ann_file'):
-        yield 'annotation file', os.path.join(root, dataset['ann_file'])
-    prefixes = dataset.get('data_prefix') or {}
-    for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
-        if isinstance(prefix, str) and '://' not in prefix:
-            yield 'folder', os.path.join(root, prefix)

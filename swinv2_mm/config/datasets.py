@@ -1,0 +1,64 @@
+"""Find the data sets inside a config, and the files that they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+from swinv2_mm.errors import DataError
+
+
+def check_data(cfg: Config, loaders: Iterable[str]) -> None:
+    """Check that the files which the named data loaders read exist.
+
+    Args:
+        cfg: A whole config.
+        loaders: Such as ``train_dataloader``; those that the config lacks are passed over.
+
+    Raises:
+        DataError: If a data root, an annotation file or an image folder is missing.
+    """
+    for loader in loaders:
+        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
+            for kind, path in _dataset_paths(dataset):
+                if not os.path.exists(path):
+                    raise DataError(
+                        f'{loader}: {kind} {path} does not exist. Set the environment variable '
+                        'SWINV2_DATA to the folder that holds your data sets, or change '
+                        f'{loader}.dataset in the config'
+                    )
+
+
+def annotation_files(cfg: Config) -> Iterator[str]:
+    """List the annotation files of all data loaders and evaluators."""
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
+            yield from (path for kind, path in _dataset_paths(dataset) if kind == 'annotation file')
+
+
+def innermost_datasets(dataset: Any) -> Iterator[dict]:
+    """Look through wrappers (repeat, concatenate, ...) at the data sets inside."""
+    if not dataset:
+        return
+    inner = dataset.get('datasets') or dataset.get('dataset')
+    if inner is None:
+        yield dataset
+    for entry in inner if isinstance(inner, (list, tuple)) else [inner]:
+        yield from innermost_datasets(entry)
+
+
+def _dataset_paths(dataset: dict) -> Iterator[tuple[str, str]]:
+    root = dataset.get('data_root') or ''
+    if '://' in root:
+        return
+    if root:
+        yield 'data root', root
+    if dataset.get('ann_file'):
+        yield 'annotation file', os.path.join(root, dataset['ann_file'])
+    prefixes = dataset.get('data_prefix') or {}
+    for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
+        if isinstance(prefix, str) and '://' not in prefix:
+            yield 'folder', os.path.join(root, prefix)
