@@ -16,9 +16,9 @@ from swinv2_mm.core.position_bias import POSITION_BIASES
 
 TOOLS = sorted(
     str(path.relative_to(ROOT))
-    for folder in ('tools', 'projects')
+    for folder in ('tools', 'projects', 'benchmarks')
     for path in (ROOT / folder).rglob('*.py')
-    if path.parent.name in ('tools', 'analysis') and 'parse_args' in path.read_text()
+    if 'def parse_args' in path.read_text()
 )
 SECONDS = 5  # half a second on an idle machine; with torch imported first it would be many
 CONFIG = 'configs/classification/swinv2-nano-w8_digits.py'

@@ -38,6 +38,7 @@ def parse_args() -> argparse.Namespace:
 if __name__ == '__main__':
     parse_args()  # answers --help, completion and mistakes before the slow imports
 
+import sys
 from functools import partial
 
 import torch
@@ -45,12 +46,14 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import Tensor
 
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # where benchmarks/ lies
+
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
+from benchmarks.timing import Candidate, Outcome, Spread, time_interleaved
 from swinv2_mm.analysis.fake_model import build_fake, fake_images
 from swinv2_mm.analysis.fixed_cost import FixedCost
 from swinv2_mm.analysis.operations import count_macs
-from swinv2_mm.benchmark.contest import Contestant, Outcome, Spread, hold_contest
 from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
@@ -61,8 +64,8 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def contestant(path: str, *, images: Tensor, training: bool) -> Contestant:
-    """Build the network of a config, with random weights, and its step."""
+def candidate(path: str, *, images: Tensor, training: bool) -> Candidate:
+    """Build the model of a config, with random weights, and its step."""
     cfg = load_config(path)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
@@ -80,7 +83,7 @@ def contestant(path: str, *, images: Tensor, training: bool) -> Contestant:
         if training:
             sum(output.float().mean() for output in outputs).backward()
 
-    return Contestant(step, forward, network)
+    return Candidate(step, forward, network)
 
 
 def fixed_figures(path: str, *, size_px: tuple[int, int]) -> tuple[int, int]:
@@ -107,10 +110,10 @@ def main() -> None:
     outcomes: dict[bool, list[Outcome]] = {}
     for training in (False, True):
         builders = {
-            name: partial(contestant, path, images=images, training=training)
+            name: partial(candidate, path, images=images, training=training)
             for name, path in names.items()
         }
-        outcomes[training] = hold_contest(builders, device=device, rounds=args.rounds)
+        outcomes[training] = time_interleaved(builders, device=device, rounds=args.rounds)
     rows = [_COLUMNS, ('---',) * len(_COLUMNS)]
     for testing, training in zip(outcomes[False], outcomes[True], strict=True):
         params, macs = figures[testing.name]

@@ -1,4 +1,4 @@
-"""The physical limit: the matrix products of a model, and nothing else, on the same device."""
+"""Measure the lower bound: the matrix products of a model alone, on the same device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contestants of a case: backbones and whole networks, as something that can be timed."""
+"""Build the candidates of a case: backbones and whole models with a step to time."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from .backbones import PEERS, Ours, Variant, build_ours, build_peer
 from .cases import Case
-from .contest import Contestant
 from .products import ProductsAlone, matrix_products
-from .whole_networks import TASK_PEERS, training_step
+from .timing import Candidate
+from .whole_models import TASK_PEERS, training_step
 
 LIMIT = 'products alone'
 DTYPES = {'float32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -39,9 +39,9 @@ class Setting:
 
 def builders_of(
     case: Case, *, setting: Setting, variants: Sequence[Variant], peers: Sequence[str]
-) -> Mapping[str, Callable[[], Contestant]]:
-    """Return what builds each contestant, ours first, the limit last."""
-    builders: dict[str, Callable[[], Contestant]] = {}
+) -> Mapping[str, Callable[[], Candidate]]:
+    """Return what builds each candidate, ours first, the limit last."""
+    builders: dict[str, Callable[[], Candidate]] = {}
     if case.task is not None:
         for variant in variants:
             builders[f'ours {variant}'] = partial(_task, case, setting, variant)
@@ -72,7 +72,7 @@ def _autocast(setting: Setting) -> torch.autocast:
     )
 
 
-def _backbone(case: Case, setting: Setting, build: Callable[[], nn.Module]) -> Contestant:
+def _backbone(case: Case, setting: Setting, build: Callable[[], nn.Module]) -> Candidate:
     is_training = setting.mode == 'training'
     model = build().to(setting.device).train(is_training)
     run = torch.compile(model, dynamic=False) if setting.is_compiled else model
@@ -96,16 +96,16 @@ def _backbone(case: Case, setting: Setting, build: Callable[[], nn.Module]) -> C
         return out.detach()
 
     first = forward if is_training else step
-    return Contestant(step, first, model, is_compiled=setting.is_compiled)
+    return Candidate(step, first, model, is_compiled=setting.is_compiled)
 
 
-def _limit(case: Case, setting: Setting) -> Contestant:
+def _limit(case: Case, setting: Setting) -> Candidate:
     counts = matrix_products(case, training=setting.mode == 'training')
     run = ProductsAlone(counts, device=setting.device, dtype=DTYPES[setting.dtype])
-    return Contestant(run, run, model=None)
+    return Candidate(run, run, model=None)
 
 
-def _task(case: Case, setting: Setting, backbone: Variant | str) -> Contestant:
+def _task(case: Case, setting: Setting, backbone: Variant | str) -> Candidate:
     model, step, forward = training_step(case, backbone=backbone, device=setting.device)
     if setting.is_compiled:
         model.backbone.compile(dynamic=False)
@@ -114,7 +114,7 @@ def _task(case: Case, setting: Setting, backbone: Variant | str) -> Contestant:
         with _autocast(setting):
             return act()
 
-    return Contestant(
+    return Candidate(
         partial(with_types, step),
         partial(with_types, forward),
         model,

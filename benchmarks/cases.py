@@ -1,4 +1,4 @@
-"""What is measured: sizes of model, image and window by name, and whole networks."""
+"""Benchmark cases: sizes of model, image and window by name, and whole models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCHES = {
 }
 # Without G, which needs 80 GB; ask for it by name.
 DEFAULT_CASES = tuple(name for name in BATCHES if name != 'g-1536-w32')
-# The recipe of each whole network, under configs/.
+# The recipe of each whole model, under configs/.
 TASKS = {
     'cascade-mask-rcnn': 'detection/cascade-mask-rcnn_swinv2-t-w16_fpn_1x_coco.py',
     'upernet': 'segmentation/upernet_swinv2-t-w16_8xb2-160k_ade20k-512.py',

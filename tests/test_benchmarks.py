@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.benchmark.backbones import PEERS, CannotRun, Variant, build_peer
-from swinv2_mm.benchmark.cases import BATCHES, TASKS, parse_case
-from swinv2_mm.benchmark.contest import Contestant, Outcome, hold_contest, ratios
-from swinv2_mm.benchmark.memory_use import bounded_process, measure_memory
-from swinv2_mm.benchmark.products import Product, ProductsAlone, _Products, matrix_products
-from swinv2_mm.benchmark.report import growth_exponents
-from swinv2_mm.benchmark.steps import LIMIT, Setting, builders_of
+from benchmarks.backbones import PEERS, CannotRun, Variant, build_peer
+from benchmarks.cases import BATCHES, TASKS, parse_case
+from benchmarks.memory_use import bounded_process, measure_memory
+from benchmarks.products import Product, ProductsAlone, _Products, matrix_products
+from benchmarks.report import growth_exponents
+from benchmarks.steps import LIMIT, Setting, builders_of
+from benchmarks.timing import Candidate, Outcome, ratios, time_interleaved
 from swinv2_mm.errors import UserError
 
 CPU = torch.device('cpu')
@@ -86,7 +86,7 @@ def test_products_are_those_of_the_paper(training):
 
 def test_products_alone_are_all_run(monkeypatch):
     # In the other way they are not seen as matrix products.
-    monkeypatch.setattr('swinv2_mm.benchmark.products._ONEDNN', None)
+    monkeypatch.setattr('benchmarks.products._ONEDNN', None)
     counts = {Product(3, 4, 5, False): 2, Product(64, 32, 64, True): 20_000}
     run = ProductsAlone(counts, device=CPU, dtype=torch.float32)
     with _Products() as seen:
@@ -102,27 +102,27 @@ def numbered(log, name, result=None, fails_at=None):
             raise MemoryError
         return result
 
-    return lambda: Contestant(step, step, model=None)
+    return lambda: Candidate(step, step, model=None)
 
 
-class TestContest:
+class TestTiming:
     def test_in_turn(self, monkeypatch):
-        monkeypatch.setattr('swinv2_mm.benchmark.contest._MIN_SAMPLE_S', 0.0)
+        monkeypatch.setattr('benchmarks.timing._MIN_SAMPLE_S', 0.0)
         log = []
         builders = {name: numbered(log, name) for name in 'abc'}
-        outcomes = hold_contest(builders, device=CPU, rounds=3)
+        outcomes = time_interleaved(builders, device=CPU, rounds=3)
         assert ''.join(log).endswith('abcabcabc')
         assert [len(outcome.seconds) for outcome in outcomes] == [3, 3, 3]
 
     def test_one_drops_out(self, monkeypatch):
-        monkeypatch.setattr('swinv2_mm.benchmark.contest._MIN_SAMPLE_S', 0.0)
+        monkeypatch.setattr('benchmarks.timing._MIN_SAMPLE_S', 0.0)
         log = []
 
         def broken():
             raise CannotRun('no such window')
 
         builders = {'a': numbered(log, 'a'), 'b': numbered(log, 'b', fails_at=4), 'c': broken}
-        a, b, c = hold_contest(builders, device=CPU, rounds=4)
+        a, b, c = time_interleaved(builders, device=CPU, rounds=4)
         assert a.reason is None and len(a.seconds) == 4
         assert b.reason == 'out of memory' and not b.seconds and log.count('b') == 4
         assert c.reason == 'no such window'
@@ -136,7 +136,7 @@ class TestContest:
     def test_difference(self):
         results = {'a': [1.0, -4.0], 'b': [1.0, -3.0], 'c': [1.0]}
         builders = {n: numbered([], n, torch.tensor(r)) for n, r in results.items()}
-        outcomes = hold_contest(builders, device=CPU, rounds=0)
+        outcomes = time_interleaved(builders, device=CPU, rounds=0)
         assert [outcome.difference for outcome in outcomes] == [0, 0.25, None]
 
 
@@ -167,10 +167,10 @@ def test_a_cpu_refuses_what_it_does_not_have():
     def too_much():
         # Never written to, so that nothing is really taken.
         torch.empty(int(available * 0.95), dtype=torch.uint8)
-        return Contestant(lambda: None, lambda: None, model=None)
+        return Candidate(lambda: None, lambda: None, model=None)
 
     with bounded_process(CPU):
-        (outcome,) = hold_contest({'a': too_much}, device=CPU, rounds=0)
+        (outcome,) = time_interleaved({'a': too_much}, device=CPU, rounds=0)
     assert outcome.reason == 'out of memory'
 
 
@@ -178,7 +178,7 @@ def test_all_compute_the_same():
     setting = Setting('training', 'float32', False, CPU)
     variants = [Variant('eager'), Variant('sequential', with_cp=True)]
     builders = builders_of(small_case(), setting=setting, variants=variants, peers=tuple(PEERS))
-    outcomes = hold_contest(builders, device=CPU, rounds=1)
+    outcomes = time_interleaved(builders, device=CPU, rounds=1)
     assert [o.name for o in outcomes] == ['ours eager', 'ours sequential+cp', *PEERS, LIMIT]
     for outcome in outcomes:
         assert outcome.reason is None and len(outcome.seconds) == 1
@@ -193,15 +193,15 @@ def test_all_compute_the_same():
 def test_half_precision():
     setting = Setting('training', 'bf16', False, CPU)
     builders = builders_of(small_case(), setting=setting, variants=AUTO, peers=('timm',))
-    outcomes = hold_contest(builders, device=CPU, rounds=0)
+    outcomes = time_interleaved(builders, device=CPU, rounds=0)
     assert all(o.reason is None for o in outcomes) and 1e-4 < outcomes[1].difference < 0.2
 
 
-def test_whole_networks_are_the_same():
+def test_whole_models_compute_the_same():
     case = parse_case('upernet', on_gpu=False, batch=2, depths=(1, 2, 1, 1), size_px=(64, 64))
     setting = Setting('training', 'float32', False, CPU)
     builders = builders_of(case, setting=setting, variants=AUTO, peers=tuple(PEERS))
-    outcomes = hold_contest(builders, device=CPU, rounds=0)
+    outcomes = time_interleaved(builders, device=CPU, rounds=0)
     assert [o.name for o in outcomes] == ['ours auto', 'mmpretrain']
     assert all(o.reason is None for o in outcomes), outcomes
     assert outcomes[1].difference < 1e-4
@@ -239,7 +239,7 @@ class TestTool:
     def test_writes_everything(self, tool, tmp_path):
         out = tmp_path / 'folder' / 'out.json'
         status, errors = tool(
-            'analysis/benchmark', '--cases', 't-32-w4', '--depths', 1, 1, 1, 1, '--peers', 'timm',
+            '../benchmarks/run', '--cases', 't-32-w4', '--depths', 1, 1, 1, 1, '--peers', 'timm',
             '--mode', 'forward', '--rounds', 2, '--device', 'cpu', '--json', out,
         )  # fmt: skip
         assert status == 0, errors
@@ -263,10 +263,10 @@ class TestTool:
     )
     def test_mistakes(self, arguments, words, tool):
         cases = [] if '--cases' in arguments else ['--cases', 't-32-w4']
-        status, errors = tool('analysis/benchmark', *cases, '--mode', 'forward', *arguments)
+        status, errors = tool('../benchmarks/run', *cases, '--mode', 'forward', *arguments)
         assert status == 1 and words in errors and 'Traceback' not in errors
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
     def test_no_gpu(self, tool):
-        status, errors = tool('analysis/benchmark', '--device', 'cuda')
+        status, errors = tool('../benchmarks/run', '--device', 'cuda')
         assert status == 1 and 'torch sees no GPU' in errors

@@ -20,7 +20,7 @@ from .backbones import CannotRun, Variant, give_weights, mmpretrain_settings
 from .cases import TASKS, Case
 
 TASK_PEERS = ('mmpretrain',)
-_CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+_CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 _NUM_OBJECTS = 8
 _HEAD_STD = 0.01
 # So small that the weights, and with them the work, stay the same from step to step.
@@ -30,14 +30,14 @@ _LEARNING_RATE = 1e-9
 def training_step(
     case: Case, *, backbone: Variant | str, device: torch.device
 ) -> tuple[nn.Module, Callable[[], Tensor], Callable[[], Tensor]]:
-    """Build a whole network and its step on made-up images: forward, losses, backward, AdamW.
+    """Build a whole model and its step on random images: forward, losses, backward, AdamW.
 
     Args:
         case: With a task.
         backbone: Ours, or ``mmpretrain``.
 
     Returns:
-        The network, the whole step, and its forward part with the losses.
+        The model, the whole step, and its forward part with the losses.
 
     Raises:
         CannotRun: If a library is not installed.

@@ -1,8 +1,8 @@
 # PYTHON_ARGCOMPLETE_OK
-"""Time SwinV2 beside the other implementations, in one process, with the same weights, in turn.
+"""Benchmark SwinV2 and its peer implementations: one process, same weights, interleaved runs.
 
 A case is ARCH-SIZE-wWINDOW, such as b-384-w24 or t-800x1344-w16 (first letter of the arch, pixels,
-tokens), or a whole network: cascade-mask-rcnn, upernet. The limit is the time of the matrix
+tokens), or a whole model: cascade-mask-rcnn, upernet. The limit is the time of the matrix
 products alone.
 """
 
@@ -19,9 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser = new_parser(
         __doc__,
         examples="""
-        python tools/analysis/benchmark.py --cases t-256-w8 --peers timm --json figures.json
-        python tools/analysis/benchmark.py --cases b-384-w24 --attention sdpa sequential --compile
-        python tools/analysis/benchmark.py --cases upernet --peers none --mode training --dtype bf16
+        python benchmarks/run.py --cases t-256-w8 --peers timm --json figures.json
+        python benchmarks/run.py --cases b-384-w24 --attention sdpa sequential --compile
+        python benchmarks/run.py --cases upernet --peers none --mode training --dtype bf16
         """,
     )
     add = parser.add_argument_group('what to compare').add_argument
@@ -78,15 +78,18 @@ from mmengine.logging import MMLogger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+# Run as a script, this file finds its package beside the project's own.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.benchmark.backbones import Variant
-from swinv2_mm.benchmark.cases import DEFAULT_CASES, TASKS, Case, parse_case
-from swinv2_mm.benchmark.contest import hold_contest
-from swinv2_mm.benchmark.machine import describe_machine, installed_versions
-from swinv2_mm.benchmark.memory_use import bounded_process
-from swinv2_mm.benchmark.report import growth_exponents, result_of, table_of
-from swinv2_mm.benchmark.steps import Setting, all_peers, builders_of
+from benchmarks.backbones import Variant
+from benchmarks.cases import DEFAULT_CASES, TASKS, Case, parse_case
+from benchmarks.machine import describe_machine, installed_versions
+from benchmarks.memory_use import bounded_process
+from benchmarks.report import growth_exponents, result_of, table_of
+from benchmarks.steps import Setting, all_peers, builders_of
+from benchmarks.timing import time_interleaved
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
@@ -136,7 +139,9 @@ def run(
             def advance(name: str, progress=progress, task=task, case=case) -> None:  # noqa: ANN001
                 progress.update(task, advance=1, description=f'{case.name} {name}')
 
-            outcomes = hold_contest(builders, device=device, rounds=args.rounds, advance=advance)
+            outcomes = time_interleaved(
+                builders, device=device, rounds=args.rounds, advance=advance
+            )
         results.append(result_of(outcomes, case=case, setting=setting))
         console.print(table_of(results[-1]))
         if args.json is not None:

@@ -1,4 +1,4 @@
-"""The outcomes of a contest as a table for people and as plain data for a file."""
+"""The outcomes of a comparison as a table for people and as plain data for a file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from .cases import Case
-from .contest import Outcome, Spread, ratios
 from .memory_use import MemoryUse
 from .steps import LIMIT, Setting
+from .timing import Outcome, Spread, ratios
 
 _MIB = 2**20
 
@@ -21,7 +21,7 @@ _MIB = 2**20
 def result_of(outcomes: Sequence[Outcome], *, case: Case, setting: Setting) -> dict:
     """Put all figures of a case into plain data.
 
-    Times are in seconds of a step, memory in bytes; a ratio is the time of a contestant over that
+    Times are in seconds of a step, memory in bytes; a ratio is the time of a candidate over that
     of the first.
     """
     base = outcomes[0]

@@ -1,4 +1,4 @@
-"""The memory that one step of a model takes, measured."""
+"""Measure the memory that one step of a model takes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STATUS = Path('/proc/self/status')
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """Bytes of one step; ``None`` where the device does not tell.
+    """Bytes of one step; ``None`` where the device does not report it.
 
     Attributes:
         peak: On CUDA, the most that was allocated at a time, weights and kept constants included.

@@ -1,4 +1,4 @@
-"""Several ways to compute the same, run in turn, so that a drift of the machine hits all alike."""
+"""Interleaved timing of several candidates, so that a drift of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _LONG_S = 2.0
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """One way.
+class Candidate:
+    """One way to compute the result.
 
     Attributes:
         step: What is timed: a forward pass or a training step; may return a result to compare.
@@ -40,14 +40,14 @@ class Contestant:
 
 @dataclass
 class Outcome:
-    """What became of one contestant.
+    """The measurements of one candidate.
 
     Attributes:
-        name: Of the contestant.
+        name: Of the candidate.
         reason: Why it dropped out, if it did.
         seconds: Time of a step, in each round.
         memory: Of a step.
-        difference: Largest difference to the first contestant's result, relative to its largest
+        difference: Largest difference to the first candidate's result, relative to its largest
             value; ``None`` without a result of the same shape.
     """
 
@@ -75,30 +75,30 @@ class Spread:
 
 
 def ratios(outcome: Outcome, *, base: Outcome) -> Spread | None:
-    """Return how many times as long a contestant takes as ``base``, round by round."""
+    """Return how many times as long a candidate takes as ``base``, round by round."""
     if not outcome.seconds or not base.seconds:
         return None
     return Spread.of([a / b for a, b in zip(outcome.seconds, base.seconds, strict=True)])
 
 
-def hold_contest(
-    builders: Mapping[str, Callable[[], Contestant]],
+def time_interleaved(
+    builders: Mapping[str, Callable[[], Candidate]],
     *,
     device: torch.device,
     rounds: int,
     advance: Callable[[str], None] = lambda name: None,
 ) -> list[Outcome]:
-    """Build, warm up and measure contestants; one that cannot go on does not stop the others.
+    """Build, warm up and measure candidates; one that fails does not stop the others.
 
     Args:
         builders: By name; the first is what the others' results are compared with.
         device: Where they run.
         rounds: Samples of each. 0 measures memory only.
-        advance: Called with a name after each part of the work: once per contestant, then once
-            per contestant and round.
+        advance: Called with a name after each part of the work: once per candidate, then once
+            per candidate and round.
     """
     outcomes = {name: Outcome(name) for name in builders}
-    running: dict[str, tuple[Contestant, int]] = {}
+    running: dict[str, tuple[Candidate, int]] = {}
     reference: Tensor | None = None
     gc.collect()
     for name, build in builders.items():
@@ -107,47 +107,47 @@ def hold_contest(
         def enter(outcome: Outcome = outcome, build: Callable = build) -> None:
             nonlocal reference
             before = _allocated(device)
-            contestant = build()
+            candidate = build()
             # The first step compiles, tunes and fills caches.
             start = time.perf_counter()
-            result = contestant.step()
+            result = candidate.step()
             _wait(device)
             first_seconds = time.perf_counter() - start
             if result is not None and reference is None:
                 reference = result.detach().float().cpu()
             outcome.difference = _difference(result, reference)
             del result
-            if contestant.model is not None:
+            if candidate.model is not None:
                 outcome.memory = measure_memory(
-                    contestant.step,
-                    forward=contestant.forward,
-                    model=contestant.model,
+                    candidate.step,
+                    forward=candidate.forward,
+                    model=candidate.model,
                     device=device,
                     held=_allocated(device) - before,
-                    with_tensors=not contestant.is_compiled,
+                    with_tensors=not candidate.is_compiled,
                 )
             repeats = 1
             if rounds and first_seconds < _LONG_S:
-                seconds = _sample(contestant.step, repeats=1, device=device)
+                seconds = _sample(candidate.step, repeats=1, device=device)
                 repeats = max(1, math.ceil(_MIN_SAMPLE_S / max(seconds, 1e-6)))
-            running[outcome.name] = contestant, repeats
+            running[outcome.name] = candidate, repeats
 
         _guarded(outcome, enter, device=device)
         advance(name)
     for _ in range(rounds):
         for name, outcome in outcomes.items():
             if name in running:
-                contestant, repeats = running[name]
+                candidate, repeats = running[name]
 
                 def add_sample(
-                    outcome: Outcome = outcome, step: Callable = contestant.step, n: int = repeats
+                    outcome: Outcome = outcome, step: Callable = candidate.step, n: int = repeats
                 ) -> None:
                     outcome.seconds.append(_sample(step, repeats=n, device=device))
 
                 _guarded(outcome, add_sample, device=device)
                 if outcome.reason:
                     outcome.seconds.clear()
-                    del running[name], contestant
+                    del running[name], candidate
             advance(name)
     return list(outcomes.values())
 

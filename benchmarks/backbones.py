@@ -1,4 +1,4 @@
-"""Our backbone and the other implementations, built for one case with the same weights."""
+"""SwinV2 and its peer implementations, built for one case with the same weights."""
 
 from __future__ import annotations
 

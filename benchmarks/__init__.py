@@ -1,0 +1,1 @@
+"""Time and memory of SwinV2 and of the peer implementations, measured side by side."""

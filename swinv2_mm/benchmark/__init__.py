@@ -1,1 +1,0 @@
-"""Speed and memory of SwinV2 beside the other implementations of it."""
