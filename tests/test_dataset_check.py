@@ -17,11 +17,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
-from swinv2_mm.datasets.inspection.catalogue import CATALOGUE
-from swinv2_mm.datasets.inspection.image_files import in_threads
-from swinv2_mm.datasets.inspection.masks import MaskFault, run_lengths
-from swinv2_mm.datasets.inspection.report import as_text
-from swinv2_mm.datasets.inspection.survey import survey
+from swinv2_mm.data_check.catalogue import CATALOGUE
+from swinv2_mm.data_check.image_files import in_threads
+from swinv2_mm.data_check.masks import MaskFault, run_lengths
+from swinv2_mm.data_check.report import as_text
+from swinv2_mm.data_check.survey import survey
 
 CONFIGS = ROOT / 'configs'
 LEAVES = {

@@ -26,11 +26,11 @@ from shrinking import as_text, shrink
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
 from swinv2_mm.config.file import load_config
-from swinv2_mm.datasets.bad_data import policy_of
-from swinv2_mm.datasets.guarded import HINT
+from swinv2_mm.data_check.bad_data import policy_of
+from swinv2_mm.data_check.guard import guard_data
+from swinv2_mm.data_check.guarded import HINT
 from swinv2_mm.datasets.images import read_image
 from swinv2_mm.engine.checkpoint_hook import SafeCheckpointHook
-from swinv2_mm.engine.data_guard import guard_data
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.test_images import build_preparation, prepare_config
 

@@ -20,11 +20,11 @@ from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
-from swinv2_mm.datasets.guarded import GuardedDataset
-from swinv2_mm.datasets.image_lists import screen_list
+from swinv2_mm.data_check.guarded import GuardedDataset
+from swinv2_mm.data_check.image_lists import screen_list
+from swinv2_mm.data_check.loading import LoadCheckedAnnotations
+from swinv2_mm.data_check.screening import screen_coco
 from swinv2_mm.datasets.images import FORMATS, read_image
-from swinv2_mm.datasets.loading import LoadCheckedAnnotations
-from swinv2_mm.datasets.screening import screen_coco
 from swinv2_mm.errors import DataError
 
 WIDTH, HEIGHT = 24, 20

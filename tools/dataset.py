@@ -52,9 +52,9 @@ from PIL import Image
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.datasets import check_data
 from swinv2_mm.config.file import load_config
-from swinv2_mm.datasets.inspection.contact_sheet import draw_contact_sheet
-from swinv2_mm.datasets.inspection.report import as_text, write_json
-from swinv2_mm.datasets.inspection.survey import LOADERS, survey
+from swinv2_mm.data_check.contact_sheet import draw_contact_sheet
+from swinv2_mm.data_check.report import as_text, write_json
+from swinv2_mm.data_check.survey import LOADERS, survey
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

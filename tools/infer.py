@@ -98,7 +98,7 @@ from tqdm import tqdm
 
 from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.config.windows import parse_window_size
-from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, policy_of
+from swinv2_mm.data_check.bad_data import SKIPPED_FILE, SkippedList, policy_of
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference import SwinV2Inferencer

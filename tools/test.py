@@ -94,7 +94,7 @@ from swinv2_mm.config.datasets import check_data
 from swinv2_mm.config.file import load_config
 from swinv2_mm.config.options import apply_options
 from swinv2_mm.config.windows import parse_window_size
-from swinv2_mm.engine.data_guard import guard_data
+from swinv2_mm.data_check.guard import guard_data
 from swinv2_mm.engine.launch import (
     build_runner,
     naming_broken_annotations,

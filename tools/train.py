@@ -64,7 +64,7 @@ from mmengine.config import Config
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.datasets import check_data
 from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.data_guard import guard_data
+from swinv2_mm.data_check.guard import guard_data
 from swinv2_mm.engine.launch import build_runner, naming_broken_annotations, run_tool
 from swinv2_mm.errors import UserError
 

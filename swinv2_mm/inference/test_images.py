@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
+from swinv2_mm.data_check.loading import LoadCheckedImage
 from swinv2_mm.datasets.files import shown
-from swinv2_mm.datasets.loading import LoadCheckedImage
 from swinv2_mm.errors import DataError, UserError
 
 ImageInput = str | os.PathLike | np.ndarray

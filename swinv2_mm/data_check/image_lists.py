@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from swinv2_mm.datasets.files import read_bytes, shown
 from swinv2_mm.errors import DataError
 
 from .faults import Fault, Screened
-from .files import read_bytes, shown
 
 
 def screen_list(path: str, *, num_classes: int | None) -> Screened:

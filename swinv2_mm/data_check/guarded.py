@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SkippedList
-from .files import shown
-from .inspection.image_files import in_threads
+from .image_files import in_threads
 from .loading import LoadCheckedAnnotations
 
 HINT = (

@@ -6,12 +6,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
+from swinv2_mm.datasets.files import shown
+from swinv2_mm.datasets.images import read_image
 from swinv2_mm.errors import DataError
 
-from .files import shown
-from .images import read_image
-from .inspection.catalogue import CATALOGUE
-from .inspection.image_files import FileFault, read_label_map
+from .catalogue import CATALOGUE
+from .image_files import FileFault, read_label_map
 
 # Of what no class is learnt.
 _IGNORED = 255

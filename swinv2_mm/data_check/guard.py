@@ -12,15 +12,16 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from swinv2_mm.config.datasets import innermost_datasets
-from swinv2_mm.datasets.bad_data import SKIPPED_FILE, SkippedList, SkippedSummaryHook, policy_of
-from swinv2_mm.datasets.faults import Fault, Screened
 from swinv2_mm.datasets.files import shown
-from swinv2_mm.datasets.guarded import HINT, GuardedDataset
-from swinv2_mm.datasets.image_lists import screen_list
-from swinv2_mm.datasets.inspection.catalogue import CATALOGUE
-from swinv2_mm.datasets.inspection.sources import Source, loads_masks, source_of
-from swinv2_mm.datasets.screening import screen_coco
 from swinv2_mm.errors import DataError, UserError
+
+from .bad_data import SKIPPED_FILE, SkippedList, SkippedSummaryHook, policy_of
+from .catalogue import CATALOGUE
+from .faults import Fault, Screened
+from .guarded import HINT, GuardedDataset
+from .image_lists import screen_list
+from .screening import screen_coco
+from .sources import Source, loads_masks, source_of
 
 _COCO_KINDS = ('instances', 'panoptic')
 

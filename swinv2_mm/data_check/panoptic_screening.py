@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from .coco_file import is_id
 from .faults import Screened
-from .inspection.coco_file import is_id
 
 # Beyond any coordinate and any area.
 _LARGEST_NUMBER = 1e15

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .files import shown
-from .inspection.catalogue import CATALOGUE
+from swinv2_mm.datasets.files import shown
+
+from .catalogue import CATALOGUE
 
 # Those after which an entry can be learnt from are left to `tools/dataset.py check`.
 _HARMLESS = {'annotation-repeated', 'annotation-id-zero', 'mask-box-disagree'}
@@ -41,7 +42,7 @@ class Screened:
     with_masks: bool = True
 
     def report(self, kind: str, file: object = '', *, id: object = '', detail: str = '') -> None:
-        """Take a fault as the modules of ``inspection`` report it; ``file`` is known."""
+        """Take a fault as the readers report it; ``file`` is known."""
         is_harmless = CATALOGUE[kind].severity != 'error' or kind in _HARMLESS
         if not is_harmless and (self.with_masks or not kind.startswith('mask-')):
             self.faults.append(Fault(kind, str(id), detail))

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from swinv2_mm.datasets.files import read_json, shown
 from swinv2_mm.errors import DataError
 
+from .coco_file import is_id, read_images
 from .faults import Screened
-from .files import read_json, shown
-from .inspection.coco_file import is_id, read_images
-from .inspection.instances import InstanceChecker
-from .inspection.listing import Entry
-from .inspection.masks import MAX_OVERHANG_RATE, MaskFault, encode
-from .inspection.sources import Source
+from .instances import InstanceChecker
+from .listing import Entry
+from .masks import MAX_OVERHANG_RATE, MaskFault, encode
 from .panoptic_screening import is_number, is_sound_panoptic
+from .sources import Source
 
 # Of one image: what mmdet compares with 200,000 anchors in 8 GB, and bitmaps of that size.
 MAX_INSTANCES = 10_000
