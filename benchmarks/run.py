@@ -90,6 +90,7 @@ from benchmarks.memory_use import bounded_process
 from benchmarks.report import growth_exponents, result_of, table_of
 from benchmarks.steps import Setting, all_peers, builders_of
 from benchmarks.timing import time_interleaved
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
@@ -160,8 +161,7 @@ def write_report(path: Path, results: list[dict], *, device: torch.device) -> No
         'versions': installed_versions(),
         'results': results,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=1) + '\n')
+    atomic_write(path, json.dumps(report, indent=1) + '\n')
 
 
 def main() -> None:

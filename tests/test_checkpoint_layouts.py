@@ -30,6 +30,7 @@ from swinv2_mm.checkpoint.trained_windows import window_of_coords
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import relative_coords
 from swinv2_mm.core.windows import window_grid
+from swinv2_mm.errors import UserError
 
 NARROW = {'embed_dim': 8, 'depths': (2, 1, 3, 2), 'num_heads': (1, 2, 2, 4)}
 WINDOWS = [
@@ -795,7 +796,7 @@ def test_saving_is_all_or_nothing(tmp_path, monkeypatch, good):
         raise OSError('disk full')
 
     monkeypatch.setattr(torch, 'save', fail)
-    with pytest.raises(OSError, match='disk full'):
+    with pytest.raises(UserError, match='disk full'):
         save_pretrained(build(seed=1), good)
     assert good.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == [good.name]

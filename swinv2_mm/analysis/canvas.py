@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from swinv2_mm.atomic_write import atomic_path
 from swinv2_mm.errors import UserError
 
 # Okabe and Ito's colours for all kinds of sight; the dashes tell lines apart in grey as well.
@@ -81,7 +82,6 @@ def save(figure: Figure, path: Path) -> None:
         UserError: If the file cannot be written.
     """
     metadata = {'Date': None} if path.suffix.lower() == '.svg' else None
-    try:
-        figure.savefig(path, dpi=150, metadata=metadata)
-    except OSError as error:
-        raise UserError(f'--out {path}: {error.strerror or error}') from error
+    kind = path.suffix.lower().removeprefix('.')
+    with atomic_path(path) as part:
+        figure.savefig(part, dpi=150, metadata=metadata, format=kind)

@@ -12,6 +12,8 @@ from urllib.request import Request, urlopen
 
 import torch
 
+from swinv2_mm.atomic_write import discard, publish
+
 from .errors import CheckpointError
 
 _TIMEOUT_S = 30
@@ -64,7 +66,7 @@ def fetch(url: str) -> Path:
             raise CheckpointError(
                 f'the download of {url} broke off after {received} of {promised} bytes: try again'
             )
-        part.replace(path)
+        publish(part, path)
     except RuntimeError:
         raise CheckpointError(
             f'what {url} sent does not have the SHA-256 that its name promises'
@@ -77,5 +79,5 @@ def fetch(url: str) -> Path:
             f'cannot download {url}: {reason}. Without a connection, put the file at {path}'
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        discard(part)
     return path

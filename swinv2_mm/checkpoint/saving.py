@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from swinv2_mm.atomic_write import atomic_path, atomic_write
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import relative_coords
 
@@ -49,7 +48,7 @@ def save_pretrained(
 ) -> dict[str, str]:
     """Write the backbone of a model so that ``load_pretrained``, or a peer, can read it.
 
-    A classifier's linear head goes with it. The file appears complete or not at all. Only
+    A classifier's linear head goes with it. The write is atomic. Only
     ``own`` holds everything; most of the others are those of classification models, which have
     no norms on the first outputs.
 
@@ -64,6 +63,7 @@ def save_pretrained(
         What the layout has no place for, each with the reason.
 
     Raises:
+        UserError: If the file cannot be written.
         ValueError: If the layout or the suffix is unknown, if the layout cannot express the
             model, or if ``model`` does not hold exactly one backbone.
     """
@@ -79,63 +79,20 @@ def save_pretrained(
         config = hugging_face_config(
             backbone, num_classes=None if head is None else head[1].out_features
         )
-        path.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(config, indent=2) + '\n'
-        write_whole(path / 'config.json', lambda part: part.write_text(text))
+        atomic_write(path / 'config.json', json.dumps(config, indent=2) + '\n')
         path /= 'model.safetensors'
     if path.suffix == '.safetensors':
         # Others read the format; the windows find their way back to us.
         notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.reference_windows)}
-        write_whole(path, lambda part: save_file(weights, part, metadata=notes))
+        with atomic_path(path) as part:
+            save_file(weights, part, metadata=notes)
     elif path.suffix in ('.pth', '.pt', '.bin'):
-        write_whole(path, lambda part: _save_pickle(weights, part))
+        # Python's errors name the file and the reason; those of torch's own writer do not.
+        with atomic_path(path) as part, part.open('wb') as file:
+            torch.save(weights, file)
     else:
         raise ValueError(f'{path} must end in .safetensors, .pth, .pt or .bin')
     return left_out
-
-
-def _save_pickle(weights: dict[str, Tensor], path: Path) -> None:
-    # Python's errors name the file and the reason; those of torch's own writer do not.
-    with path.open('wb') as file:
-        torch.save(weights, file)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` fill a temporary file, and move it to ``path`` when it is complete."""
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        write(part)
-        publish(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def publish(part: Path, path: Path) -> None:
-    """Give a finished file, or folder, its name, so that it is whole whenever it is seen."""
-    for place in [*(part.iterdir() if part.is_dir() else ()), part]:
-        _sync(place)
-    if path.is_dir():
-        # Nothing replaces a folder in one step.
-        old = path.with_name(f'.{path.name}.old')
-        path.replace(old)
-        part.replace(path)
-        shutil.rmtree(old)
-    else:
-        part.replace(path)
-    _sync(path.parent)
-
-
-def discard(part: Path) -> None:
-    """Remove an unfinished file or folder, if it is there."""
-    shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-
-
-def _sync(place: Path) -> None:
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -> dict[str, Tensor]:

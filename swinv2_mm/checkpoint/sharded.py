@@ -15,8 +15,9 @@ from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import filesystem, metadata
 from torch.distributed.checkpoint.api import CheckpointException
 
+from swinv2_mm.atomic_write import atomic_path
+
 from .errors import CheckpointError
-from .saving import write_whole
 
 _INDEX = '.metadata'
 # What the index, a pickle, may refer to beside dtypes and layouts: nothing that does anything.
@@ -151,5 +152,6 @@ def consolidate(folder: Path, out: Path) -> int:
         name.removeprefix(_WEIGHTS): value
         for name, value in load_sharded(folder, starts=[_WEIGHTS]).items()
     }
-    write_whole(out, lambda part: save_file(tensors, part, metadata={'format': 'pt'}))
+    with atomic_path(out) as part:
+        save_file(tensors, part, metadata={'format': 'pt'})
     return len(tensors)

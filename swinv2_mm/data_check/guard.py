@@ -11,6 +11,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
@@ -165,11 +166,7 @@ class _Guard:
         path = self._folder / f'{self._loader}-{name}{".txt" if is_text else ".json"}'
         if is_main_process():
             text = '\n'.join(found.content) if is_text else json.dumps(found.content)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding='utf-8')
-            except OSError as error:
-                raise UserError(f'cannot write to {path}: {error.strerror}') from error
+            atomic_write(path, text)
         barrier()
         return path
 

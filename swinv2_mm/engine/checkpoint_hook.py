@@ -15,7 +15,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from swinv2_mm.checkpoint.saving import discard, write_whole
+from swinv2_mm.atomic_write import atomic_write, discard
 
 from .epoch_loop import ResumableEpochLoop
 from .sharding import cut
@@ -128,8 +128,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.saved_at = meta['iter']
         if is_main_process():
             # For other tools; our own runner looks for the newest file that can be read.
-            last = Path(runner.work_dir, 'last_checkpoint')
-            write_whole(last, lambda part: part.write_text(self.last_ckpt))
+            atomic_write(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
         self._remove(expired)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:

@@ -19,7 +19,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from swinv2_mm.checkpoint.saving import write_whole
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.errors import UserError
 
 from .seeding import seed_everything
@@ -132,9 +132,8 @@ class NonFiniteHook(Hook):
         }
         path = Path(runner.work_dir, 'non_finite', f'iter_{self._batch[0] + 1}.json')
         if is_main_process():
-            path.parent.mkdir(exist_ok=True)
             text = json.dumps(content, indent=1, allow_nan=False, default=str)
-            write_whole(path, lambda part: part.write_text(text))
+            atomic_write(path, text)
         return path
 
     def _told(self, iteration: int, data: Any, loss: Tensor) -> dict:

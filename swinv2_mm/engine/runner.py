@@ -16,11 +16,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
+from swinv2_mm.atomic_write import discard, publish
 from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.report import shortened
-from swinv2_mm.checkpoint.saving import discard, publish
 from swinv2_mm.errors import UserError
 
 from .console import environment_summary, tidy

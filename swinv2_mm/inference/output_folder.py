@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.errors import UserError
 
 from .prediction import Prediction
@@ -67,7 +68,7 @@ class OutputFolder:
                 raise UserError(f'{self.root} was made with another {names}: not to be resumed')
             self._keep_complete_lines(path)
         else:
-            (self.root / RUN).write_text(json.dumps(run, indent=2) + '\n')
+            atomic_write(self.root / RUN, json.dumps(run, indent=2) + '\n')
         self._records = path.open('a', encoding='utf-8')
 
     def _keep_complete_lines(self, path: Path) -> None:

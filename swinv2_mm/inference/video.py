@@ -10,6 +10,7 @@ from types import TracebackType
 import cv2
 import numpy as np
 
+from swinv2_mm.atomic_write import discard, publish
 from swinv2_mm.errors import DataError, UserError
 
 # FFmpeg's own messages would come between ours; and a file must not make it open others.
@@ -112,6 +113,6 @@ class VideoWriter:
         self._writer.release()
         # What could be read of a truncated video is worth keeping.
         if error is None or isinstance(error, DataError):
-            self._partial.replace(self._path)
+            publish(self._partial, self._path)
         else:
-            self._partial.unlink(missing_ok=True)
+            discard(self._partial)

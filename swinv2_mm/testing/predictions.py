@@ -22,6 +22,8 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
+from swinv2_mm.atomic_write import atomic_path
+
 FORMAT = 'swinv2_mm predictions 1'
 _MAPS = {'pred_sem_seg': 'label_map', 'pred_panoptic_seg': 'panoptic_map'}
 
@@ -48,14 +50,14 @@ class PredictionFile(BaseMetric):
 
     def compute_metrics(self, results: list[dict]) -> dict:
         """Write the file; there is nothing to measure."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_name(self._path.name + '.part')
-        with zipfile.ZipFile(partial, 'w', zipfile.ZIP_DEFLATED) as archive:
+        with (
+            atomic_path(self._path) as part,
+            zipfile.ZipFile(part, 'w', zipfile.ZIP_DEFLATED) as archive,
+        ):
             # Not numpy.savez: it wants all label maps in memory, uncompressed.
             for name, array in _arrays(results, (self.dataset_meta or {}).get('classes', ())):
                 with archive.open(f'{name}.npy', 'w', force_zip64=True) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
-        partial.replace(self._path)
         return {}
 
 

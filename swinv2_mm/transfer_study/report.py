@@ -12,6 +12,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from swinv2_mm.atomic_write import atomic_write
+
 from .plan import Cell, Pair, Study
 
 Scores = Mapping[Cell, float]
@@ -142,8 +144,8 @@ def write_numbers(study: Study, scores: Scores, *, folder: Path) -> None:
         'means': means,
         'scores': [dict(zip(fields, line, strict=True)) for line in lines],
     }
-    (folder / 'results.json').write_text(json.dumps(content, indent=2) + '\n')
-    (folder / 'table.md').write_text(markdown(study, scores))
+    atomic_write(folder / 'results.json', json.dumps(content, indent=2) + '\n')
+    atomic_write(folder / 'table.md', markdown(study, scores))
 
 
 def draw(study: Study, scores: Scores, *, path: Path) -> None:

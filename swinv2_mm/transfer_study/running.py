@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.engine.launch import build_runner
 from swinv2_mm.errors import UserError
 
@@ -60,7 +61,7 @@ def run_cell(
     how = {'study': study, 'base': base, 'num_workers': num_workers}
     share = study.training_share(cell)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / _SETTINGS, study.settings(cell))
+    atomic_write(folder / _SETTINGS, json.dumps(study.settings(cell), indent=2) + '\n')
     if cell.kind != 'test':
         start = None if cell.kind == 'train' else weights
         weights = folder / _WEIGHTS
@@ -82,7 +83,7 @@ def run_cell(
             cfg, folder / 'test', Runner.test, lambda part: advance(share + part * (1 - share))
         )
         result['top1_percent'] = float(metrics[_TOP1])
-    _write_json(folder / _RESULT, result)
+    atomic_write(folder / _RESULT, json.dumps(result, indent=2) + '\n')
     return result
 
 
@@ -158,10 +159,3 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     except OSError:
         return None
     return folder / name if name and (folder / name).is_file() else None
-
-
-def _write_json(path: Path, content: dict) -> None:
-    """Write a file that is there whole or not at all."""
-    partial = path.with_suffix('.partial')
-    partial.write_text(json.dumps(content, indent=2) + '\n')
-    partial.replace(path)

@@ -61,6 +61,7 @@ from dataclasses import asdict
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.complexity import Complexity, classifier_cfg, measure
 from swinv2_mm.analysis.input_size import input_size_px
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
@@ -136,9 +137,8 @@ def main() -> None:
     report = measure(**arguments, amp=args.amp, with_memory=not args.no_memory)
     print_report(report, amp=args.amp, verbose=args.verbose)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         result = {'config': args.config, 'arch': args.arch, 'amp': args.amp, **asdict(report)}
-        args.out.write_text(json.dumps(result, indent=2) + '\n')
+        atomic_write(args.out, json.dumps(result, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -58,6 +58,7 @@ from rich.table import Table
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.input_size import input_size_px
 from swinv2_mm.analysis.memory_plan import estimate_plan, parse_budget, plans
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
@@ -106,8 +107,7 @@ def main() -> None:
                 break
     console.print(table)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({'config': args.config, 'plans': rows}, indent=1) + '\n')
+        atomic_write(args.out, json.dumps({'config': args.config, 'plans': rows}, indent=1) + '\n')
     if found is None:
         raise UserError(
             f'nothing makes it fit into {_USABLE:.0%} of {budget / _GIB:.1f} GiB: take smaller '

@@ -33,6 +33,7 @@ if __name__ == '__main__':
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.metafile import read_metafile, refreshed, to_text
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
@@ -51,7 +52,7 @@ def main() -> None:
             continue
         stale.append(str(path))
         if not args.check:
-            path.write_text(text)
+            atomic_write(path, text)
     if args.check and stale:
         raise UserError(f'out of date: {", ".join(stale)}; run tools/analysis/metafile.py')
     print(f'changed: {", ".join(stale) or "nothing"}')

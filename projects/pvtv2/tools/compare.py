@@ -54,6 +54,7 @@ from benchmarks.timing import Candidate, Outcome, Spread, time_interleaved
 from swinv2_mm.analysis.fake_model import build_fake, fake_images
 from swinv2_mm.analysis.fixed_cost import FixedCost
 from swinv2_mm.analysis.operations import count_macs
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
@@ -126,8 +127,7 @@ def main() -> None:
     table = '\n'.join(f'| {" | ".join(row)} |' for row in rows)
     print(table)
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(table + '\n')
+        atomic_write(args.out, table + '\n')
 
 
 def _speed(outcome: Outcome, batch: int) -> str:
