@@ -30,7 +30,7 @@ PLACEHOLDERS = {
 # Added to the commands of a tool, after the options they have.
 ADDED = {
     'tools/quickstart.py': '--images 8 --iterations 2',
-    'tools/analysis/window_transfer.py': '--epochs 1 --fine-tune-epochs 1 --pairs 32/4 64/8',
+    'window_transfer/tools/compare.py': '--epochs 1 --fine-tune-epochs 1 --pairs 32/4 64/8',
 }
 REPLACED = {
     'num_val_crops_per_class=100': 'num_train_crops_per_class=8, num_val_crops_per_class=2',

@@ -85,7 +85,7 @@ def test_defaults_are_shown(tool, option, help_of):
 
 
 def test_choices_are_those_of_the_code(help_of):
-    text = help_of('tools/analysis/window_transfer.py')[0]
+    text = help_of('projects/window_transfer/tools/compare.py')[0]
     (offered,) = re.findall(r'--biases \{(.*?)\}', text[text.index('the study:') :])
     assert set(offered.split(',')) == set(POSITION_BIASES)
 

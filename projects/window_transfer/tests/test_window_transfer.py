@@ -1,4 +1,4 @@
-"""The transfer study: its plan, its results, skipping, resuming, errors."""
+"""The window-transfer study: its plan, its results, skipping, resuming, errors."""
 
 import csv
 import json
@@ -10,18 +10,18 @@ from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop
 from PIL import Image
 
-from swinv2_mm.transfer_study.plan import Cell, Pair
-from swinv2_mm.transfer_study.report import sampling_error, spread
+from projects.window_transfer.plan import Cell, Pair
+from projects.window_transfer.report import sampling_error, spread
 
-TOOL = 'analysis/window_transfer'
+TOOL = '../projects/window_transfer/tools/compare'
 ARCH = 'dict(embed_dim=16,depths=(1,1,1,1),num_heads=(1,2,4,8))'
 NUM_TRAIN, NUM_VAL = 6, 4
 
 
 @pytest.fixture(scope='module')
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     """Two classes: dark and bright noise."""
-    root = tmp_path_factory.mktemp('pictures')
+    root = tmp_path_factory.mktemp('images')
     rng = np.random.default_rng(0)
     for split, number in (('train', NUM_TRAIN), ('val', NUM_VAL)):
         for name, least in (('bright', 128), ('dark', 0)):
@@ -33,9 +33,9 @@ def pictures(tmp_path_factory):
     return root
 
 
-def arguments(pictures, work_dir, **changes):
+def arguments(images, work_dir, **changes):
     flags = {
-        'data_root': pictures, 'work_dir': work_dir, 'pairs': '32/4 48/6', 'arch': ARCH,
+        'data_root': images, 'work_dir': work_dir, 'pairs': '32/4 48/6', 'arch': ARCH,
         'epochs': 1, 'batch_size': 3, 'num_workers': 0, **changes,
     }  # fmt: skip
     line = []
@@ -58,8 +58,8 @@ def only_line(errors):
     return line
 
 
-def test_whole_study_and_rerun(tool, pictures, tmp_path, monkeypatch):
-    line = arguments(pictures, tmp_path)
+def test_whole_study_and_rerun(tool, images, tmp_path, monkeypatch):
+    line = arguments(images, tmp_path)
     status, errors = tool(TOOL, *line)
     assert status == 0, errors
 
@@ -103,9 +103,9 @@ def test_whole_study_and_rerun(tool, pictures, tmp_path, monkeypatch):
     assert 'begun with --lr 0.001, not 0.01' in only_line(errors)
 
 
-def test_interrupted_study_goes_on(tool, pictures, tmp_path, monkeypatch):
+def test_interrupted_study_goes_on(tool, images, tmp_path, monkeypatch):
     changes = {'epochs': 3, 'biases': 'log_cpb', 'fine_tune_epochs': 2}
-    status, errors = tool(TOOL, *arguments(pictures, tmp_path / 'whole', **changes))
+    status, errors = tool(TOOL, *arguments(images, tmp_path / 'whole', **changes))
     assert status == 0, errors
 
     run_epoch = EpochBasedTrainLoop.run_epoch
@@ -123,7 +123,7 @@ def test_interrupted_study_goes_on(tool, pictures, tmp_path, monkeypatch):
 
         monkeypatch.setattr(EpochBasedTrainLoop, 'run_epoch', run)
 
-    line = arguments(pictures, tmp_path / 'broken', **changes)
+    line = arguments(images, tmp_path / 'broken', **changes)
     stop_in(3, 1)
     assert tool(TOOL, *line)[0] == 130
     assert not (tmp_path / 'broken/results.csv').exists()
@@ -146,9 +146,9 @@ def test_interrupted_study_goes_on(tool, pictures, tmp_path, monkeypatch):
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_seeds_and_options(tool, pictures, tmp_path):
+def test_seeds_and_options(tool, images, tmp_path):
     line = arguments(
-        pictures, tmp_path, biases='log_cpb', fine_tune_epochs=0, seeds='0 1', pairs='32/4 40/5',
+        images, tmp_path, biases='log_cpb', fine_tune_epochs=0, seeds='0 1', pairs='32/4 40/5',
         cfg_options='optim_wrapper.optimizer.weight_decay=0.25',
     )  # fmt: skip
     status, errors = tool(TOOL, *line, '--no-flip', '--min-crop', '1', '--test-crop', '1')
@@ -187,20 +187,20 @@ def test_seeds_and_options(tool, pictures, tmp_path):
     ],
     ids=lambda value: ' '.join(map(str, value.values())) if isinstance(value, dict) else '',
 )
-def test_bad_command_line(changes, words, tool, pictures, tmp_path):
-    status, errors = tool(TOOL, *arguments(pictures, tmp_path, **changes))
+def test_bad_command_line(changes, words, tool, images, tmp_path):
+    status, errors = tool(TOOL, *arguments(images, tmp_path, **changes))
     assert status == 1
     assert all(word in only_line(errors) for word in words), errors
 
 
-def test_bad_data(tool, pictures, tmp_path):
+def test_bad_data(tool, images, tmp_path):
     root = tmp_path / 'data'
     for name in ('train/a', 'train/b', 'val/a', 'val/c'):
         (root / name).mkdir(parents=True)
     status, errors = tool(TOOL, *arguments(root, tmp_path / 'run'))
-    assert status == 1 and 'a holds no picture' in only_line(errors)
+    assert status == 1 and 'a holds no image' in only_line(errors)
     for name in ('train/a', 'train/b', 'val/a', 'val/c'):
-        (root / name / '0.png').write_bytes(b'no picture')
+        (root / name / '0.png').write_bytes(b'no image')
     status, errors = tool(TOOL, *arguments(root, tmp_path / 'run'))
     assert status == 1 and 'b is a class of one split only' in only_line(errors)
     (root / 'val/c').rename(root / 'val/b')

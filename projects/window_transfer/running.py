@@ -1,4 +1,4 @@
-"""Running one cell of a transfer study with MMEngine's Runner."""
+"""Run one cell of a study with MMEngine's Runner."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def run_cell(
     num_workers: int,
     advance: Callable[[float], None],
 ) -> dict:
-    """Do the work of a cell, going on from its newest checkpoint, and write its result.
+    """Run a cell, resuming from its newest checkpoint, and write its result.
 
     Args:
         cell: What to do. A training must be finished before its weights are tested or tuned.
         study: All settings.
         base: From ``base_config``.
         work_dir: Of the study.
-        num_workers: Processes that load pictures.
+        num_workers: Processes that load images.
         advance: Called now and then with the part that is done, from 0 to 1.
 
     Returns:
         What is written: ``top1_percent``, unless the cell only trains.
 
     Raises:
-        UserError: If the config or a picture does not fit.
+        UserError: If the config or an image does not fit.
     """
     folder = work_dir / cell.folder
     first = Cell('train', cell.bias, cell.seed, study.pairs[0])
@@ -118,13 +118,13 @@ class _Progress(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Report, counted from the start of the training."""
+        """Report the progress, counted from the start of the training."""
         self.advance((runner.iter + 1) / runner.max_iters)
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
-        """Report."""
+        """Report the progress."""
         self.advance((batch_idx + 1) / len(runner.test_dataloader))
 
 

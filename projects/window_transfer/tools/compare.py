@@ -14,8 +14,8 @@ def parse_args() -> argparse.Namespace:
     parser = new_parser(
         __doc__,
         examples="""
-        python tools/analysis/window_transfer.py --data-root FLOWERS --work-dir work_dirs/transfer
-        python tools/analysis/window_transfer.py --data-root FLOWERS --pairs 64/4 96/6 --seeds 0 1
+        python projects/window_transfer/tools/compare.py --data-root FLOWERS
+        python projects/window_transfer/tools/compare.py --data-root FLOWERS --pairs 64/4 96/6
         """,
     )
     parser.add_argument(
@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=['96/6', '128/8', '192/12'],
         metavar='PX/WINDOW',
-        help='side of the pictures in px / of the windows in tokens; trained at the first',
+        help='side of the images in px / of the windows in tokens; trained at the first',
     )
     biases = ['table', 'linear_cpb', 'log_cpb']
     add('--biases', nargs='+', choices=biases, default=biases, help='position biases to compare')
@@ -75,13 +75,13 @@ def parse_args() -> argparse.Namespace:
         help='peak learning rate of fine-tuning',
     )
     add('--batch-size', type=int, default=16, metavar='N', help='in training')
-    add = parser.add_argument_group('pictures').add_argument
+    add = parser.add_argument_group('images').add_argument
     add(
         '--min-crop',
         type=float,
         default=0.35,
         metavar='X',
-        help='least share of a picture in a training crop',
+        help='least share of an image in a training crop',
     )
     add(
         '--test-crop',
@@ -90,14 +90,15 @@ def parse_args() -> argparse.Namespace:
         metavar='X',
         help='side of the tested centre, relative',
     )
-    add('--no-flip', action='store_true', help='do not mirror training pictures')
-    add('--num-workers', type=int, default=1, metavar='N', help='processes that load pictures')
+    add('--no-flip', action='store_true', help='do not mirror training images')
+    add('--num-workers', type=int, default=1, metavar='N', help='processes that load images')
     return parse(parser)
 
 
 if __name__ == '__main__':
     parse_args()  # answers --help, completion and mistakes before the slow imports
 
+import sys
 import time
 import warnings
 
@@ -105,17 +106,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+sys.path.append(str(Path(__file__).resolve().parents[3]))  # where projects/ lies
+
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
+from projects.window_transfer.configs import base_config
+from projects.window_transfer.images import find_images
+from projects.window_transfer.plan import Pair, Study
+from projects.window_transfer.report import draw, notes, table_rows, write_numbers
+from projects.window_transfer.running import finished_result, run_cell
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
-from swinv2_mm.transfer_study.configs import base_config
-from swinv2_mm.transfer_study.images import find_images
-from swinv2_mm.transfer_study.plan import Pair, Study
-from swinv2_mm.transfer_study.report import draw, notes, table_rows, write_numbers
-from swinv2_mm.transfer_study.running import finished_result, run_cell
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs/classification/swinv2-nano-w8_flowers.py'
+CONFIG = Path(__file__).resolve().parents[3] / 'configs/classification/swinv2-nano-w8_flowers.py'
 
 
 def read_study(args: argparse.Namespace) -> Study:
@@ -186,7 +189,7 @@ def run_study(study: Study, *, work_dir: Path, num_workers: int, console: Consol
 def main() -> None:
     """Run the study."""
     args = parse_args()
-    # mmcv says so of the default of its own ColorJitter, in every worker of every epoch.
+    # mmcv warns of the default of its own ColorJitter, in every worker of every epoch.
     warnings.filterwarnings('ignore', message="Only use 'alpha' for pillow backend")
     study = read_study(args)
     try:

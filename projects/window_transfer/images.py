@@ -1,4 +1,4 @@
-"""A data set with one folder per class, counted."""
+"""Find and count the images of a data set with one folder per class."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 @dataclass(frozen=True)
 class ImageFolders:
-    """Pictures in ``train/CLASS`` and ``val/CLASS`` under one folder.
+    """Images in ``train/CLASS`` and ``val/CLASS`` under one folder.
 
     Attributes:
         root: That folder.
         classes: Names of the classes.
-        num_train: Pictures to train on.
-        num_val: Pictures to test on.
-        largest_class: Pictures to test on that belong to the most frequent class.
+        num_train: Images to train on.
+        num_val: Images to test on.
+        largest_class: Images to test on that belong to the most frequent class.
     """
 
     root: Path
@@ -36,7 +36,7 @@ class ImageFolders:
 
 
 def find_images(root: Path) -> ImageFolders:
-    """Count the pictures of a data set.
+    """Count the images of a data set.
 
     Raises:
         DataError: If a folder is missing or empty, or the two splits differ in classes.
@@ -46,7 +46,7 @@ def find_images(root: Path) -> ImageFolders:
         folder = root / split
         if not folder.is_dir():
             raise DataError(
-                f'--data-root {root}: there is no folder {folder}; pictures are expected in '
+                f'--data-root {root}: there is no folder {folder}; images are expected in '
                 'train/CLASS and val/CLASS'
             )
         counts[split] = {
@@ -56,7 +56,7 @@ def find_images(root: Path) -> ImageFolders:
         }
         empty = [name for name, count in counts[split].items() if not count]
         if empty or len(counts[split]) < 2:
-            what = f'{empty[0]} holds no picture' if empty else 'fewer than two classes'
+            what = f'{empty[0]} holds no image' if empty else 'fewer than two classes'
             raise DataError(f'--data-root {root}: {what} in {folder}')
     different = sorted(counts['train'].keys() ^ counts['val'].keys())
     if different:

@@ -1,4 +1,4 @@
-"""What a transfer study consists of: settings, (resolution, window) pairs and cells."""
+"""Define a study: settings, (resolution, window) pairs and cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASSES_OF_A_STEP = 3
 
 @dataclass(frozen=True)
 class Pair:
-    """Side of the pictures in pixels, and of the windows in tokens."""
+    """Side of the images in pixels, and of the windows in tokens."""
 
     resolution_px: int
     window: int
@@ -35,14 +35,14 @@ class Pair:
         match = re.fullmatch(r'(\d+)/(\d+)', text)
         if not match or not int(match[2]):
             raise UserError(
-                f"--pairs takes pixels/tokens of a picture's and a window's side, such as 128/8, "
+                f"--pairs takes pixels/tokens of an image's and a window's side, such as 128/8, "
                 f"got '{text}'"
             )
         pair = cls(int(match[1]), int(match[2]))
         side = pair.resolution_px // _PATCH_SIZE_PX
         if pair.window > side:
             raise UserError(
-                f'--pairs {text}: a picture of {pair.resolution_px} px has {side} tokens a side in '
+                f'--pairs {text}: an image of {pair.resolution_px} px has {side} tokens a side in '
                 f'the first stage, the window cannot be larger'
             )
         return pair
@@ -108,9 +108,9 @@ class Study:
         lr: Peak learning rate of the training.
         fine_tune_lr: Peak learning rate of the fine-tuning.
         batch_size: In training.
-        min_crop_rate: Least share of a picture that a training crop shows, in (0, 1].
-        test_crop_rate: Side of the central crop that is tested, relative to the picture's.
-        with_flip: Whether training pictures are mirrored at random.
+        min_crop_rate: Least share of an image that a training crop shows, in (0, 1].
+        test_crop_rate: Side of the central crop that is tested, relative to the image's.
+        with_flip: Whether training images are mirrored at random.
         cfg_options: Further changes of the config.
     """
 

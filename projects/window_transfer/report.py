@@ -1,4 +1,4 @@
-"""The numbers of a transfer study as a table, CSV, JSON and a plot."""
+"""Write the scores of a study as a table, CSV, JSON and a plot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def spread(values: list[float]) -> float | None:
 
 
 def sampling_error(percent: float, *, num_images: int) -> float:
-    """Return one standard error of an accuracy, in points, that comes from few test pictures."""
+    """Return one standard error of an accuracy, in points, that comes from few test images."""
     rate = percent / 100
     return 100 * math.sqrt(rate * (1 - rate) / num_images)
 
@@ -74,10 +74,10 @@ def table_rows(study: Study, scores: Scores) -> list[list[str]]:
 
 
 def notes(study: Study, scores: Scores) -> list[str]:
-    """Say in words what the table's numbers are and how sure they are."""
+    """Describe the scores of the table and their standard error."""
     images = study.images
     lines = [
-        f'Top-1 accuracy in % on {images.num_val} pictures of {len(images.classes)} classes '
+        f'Top-1 accuracy in % on {images.num_val} images of {len(images.classes)} classes '
         f'(always the most frequent class: {images.chance_percent:.1f}), trained once at '
         f'{study.pairs[0]} for {_epochs(study.epochs)}; elsewhere without'
         + (f' / with {_epochs(study.fine_tune_epochs)} of' if study.fine_tune_epochs else '')
@@ -87,7 +87,7 @@ def notes(study: Study, scores: Scores) -> list[str]:
         middle = statistics.median(scores.values())
         error = sampling_error(middle, num_images=images.num_val)
         lines.append(
-            f'One standard error from the number of test pictures alone is {error:.1f} points '
+            f'One standard error from the number of test images alone is {error:.1f} points '
             f'at {middle:.0f} %.'
         )
     if len(study.seeds) > 1:
@@ -104,7 +104,7 @@ def markdown(study: Study, scores: Scores) -> str:
 
 
 def write_numbers(study: Study, scores: Scores, *, folder: Path) -> None:
-    """Write ``results.csv`` (a line per score), ``results.json`` (with means) and ``table.md``."""
+    """Write ``results.csv`` (one row a score), ``results.json`` (with means) and ``table.md``."""
     fields = ('bias', 'seed', 'resolution_px', 'window', 'fine_tuned', 'top1_percent')
     lines = [
         (c.bias, c.seed, c.pair.resolution_px, c.pair.window, int(c.kind == 'tune'), score)

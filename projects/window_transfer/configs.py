@@ -1,4 +1,4 @@
-"""The configs of a transfer study: one file, varied for each cell."""
+"""Derive the config of each cell of the study from one config file."""
 
 from __future__ import annotations
 
