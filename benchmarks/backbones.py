@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from swinv2_mm.checkpoint.layouts import HUGGINGFACE, MMPRETRAIN, TIMM, TORCHVISION, Layout
 from swinv2_mm.checkpoint.saving import to_layout
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention_backends import BACKENDS
+from swinv2_mm.core.attention import BACKENDS
 from swinv2_mm.errors import UserError
 
 from .cases import Case

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from swinv2_mm.core.architectures import ARCHITECTURES, Architecture
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import UserError
 
 _ARCHES = {name[0]: name for name in ARCHITECTURES}

@@ -10,12 +10,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from swinv2_mm.core import attention_backends, attention_flex, attention_grouped
-from swinv2_mm.core.attention_backends import BACKENDS, resolve_backend, sequential
-from swinv2_mm.core.attention_eager import eager
-from swinv2_mm.core.attention_triton import triton_gap
+from swinv2_mm.core.attention import backends, flex, grouped
+from swinv2_mm.core.attention.backends import BACKENDS, resolve_backend, sequential
+from swinv2_mm.core.attention.eager import eager
+from swinv2_mm.core.attention.triton import triton_gap
 from swinv2_mm.core.tensor_cache import CONSTANTS
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.window_partition import window_grid
 
 ROOT = Path(__file__).parents[1]
 GRIDS = [
@@ -58,7 +58,7 @@ def saved_bytes(backend, grid, inputs) -> int:
 
 @pytest.fixture
 def fresh_log(caplog):
-    attention_backends._log_once.cache_clear()
+    backends._log_once.cache_clear()
     caplog.set_level(logging.WARNING)
     return caplog
 
@@ -93,9 +93,9 @@ def test_triton_names_its_limits(size, head_dim, reason):
 @pytest.mark.parametrize('grid', GRIDS, ids=lambda grid: f'{grid.window}')
 def test_flex_forward(grid, monkeypatch, fresh_log):
     calls = []
-    original = attention_flex.flex_attention
+    original = flex.flex_attention
     monkeypatch.setattr(
-        attention_flex,
+        flex,
         'flex_attention',
         lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs),
     )
@@ -114,7 +114,7 @@ def test_flex_forward(grid, monkeypatch, fresh_log):
 @pytest.mark.parametrize('max_logits', [1, 2**11, 2**24])
 @pytest.mark.parametrize('grid', GRIDS, ids=lambda grid: f'{grid.window}')
 def test_sequential_in_groups_of_any_size(grid, max_logits, monkeypatch):
-    monkeypatch.setattr(attention_grouped, '_MAX_LOGITS_CPU', max_logits)
+    monkeypatch.setattr(grouped, '_MAX_LOGITS_CPU', max_logits)
     inputs = operands(grid)
     expected = gradients(eager, grid, inputs)
     for a, b in zip(gradients(sequential, grid, inputs), expected, strict=True):
@@ -137,7 +137,7 @@ def test_keeps_the_map_and_no_logits(name):
 
 def test_no_more_logits_than_one_group_exist(monkeypatch):
     """In either pass, of everything that is made."""
-    monkeypatch.setattr(attention_grouped, '_MAX_LOGITS_CPU', 1)
+    monkeypatch.setattr(grouped, '_MAX_LOGITS_CPU', 1)
     grid = window_grid((32, 32), window=(16, 16), shifted=True, tiling='fixed')
     inputs = operands(grid, head_dim=1)
     sizes = []
@@ -177,9 +177,9 @@ def test_imports_without_triton():
 import sys
 sys.modules['triton'] = None
 import torch
-from swinv2_mm.core import attention_backends, attention_triton
-attention_triton._is_installed = lambda: False
-gap = attention_triton.triton_gap(torch.zeros(1), window=(8, 8), head_dim=32)
+from swinv2_mm.core.attention.triton import launch
+launch._is_installed = lambda: False
+gap = launch.triton_gap(torch.zeros(1), window=(8, 8), head_dim=32)
 assert gap == 'Triton is not installed', gap
 """
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)

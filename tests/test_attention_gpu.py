@@ -14,10 +14,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from swinv2_mm.core import attention_backends
-from swinv2_mm.core.attention_backends import BACKENDS
-from swinv2_mm.core.attention_eager import eager
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.attention import BACKENDS, backends
+from swinv2_mm.core.attention.eager import eager
+from swinv2_mm.core.window_partition import window_grid
 
 pytestmark = [
     pytest.mark.gpu,
@@ -66,7 +65,7 @@ TOLERANCES = {
 @pytest.fixture(autouse=True)
 def no_fallback(caplog):
     """A backend that falls back would be tested against the wrong thing."""
-    attention_backends._log_once.cache_clear()
+    backends._log_once.cache_clear()
     caplog.set_level(logging.WARNING)
     yield
     assert not [message for message in caplog.messages if 'falls back' in message]

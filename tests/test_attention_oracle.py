@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core.attention import BACKENDS, WindowAttention, resolve_backend
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.window_partition import window_grid
 
 DIM, NUM_HEADS = 12, 3
 

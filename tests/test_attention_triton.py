@@ -20,10 +20,10 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from swinv2_mm.core.attention_backends import BACKENDS
-from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE, eager
-from swinv2_mm.core.attention_triton import fused, triton_gap, window_attention
-from swinv2_mm.core.windows import SEAM_PENALTY, window_grid
+from swinv2_mm.core.attention import BACKENDS
+from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE, eager
+from swinv2_mm.core.attention.triton import fused, triton_gap, window_attention
+from swinv2_mm.core.window_partition import SEAM_PENALTY, window_grid
 
 ROOT = Path(__file__).parents[1]
 IS_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
@@ -73,20 +73,19 @@ def test_compiles_for_nvidia(side, capability):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from swinv2_mm.core import attention_triton, attention_triton_backward_keys
-    from swinv2_mm.core import attention_triton_backward as backward
-    from swinv2_mm.core.attention_triton_forward import forward_kernel
+    from swinv2_mm.core.attention.triton import backward, backward_keys, launch
+    from swinv2_mm.core.attention.triton.forward import forward_kernel
 
     kernels = [forward_kernel, backward.single_backward_kernel]
     if side > 8:
         kernels = [
             forward_kernel,
             backward.query_backward_kernel,
-            attention_triton_backward_keys.key_backward_kernel,
-            attention_triton_backward_keys.bias_backward_kernel,
+            backward_keys.key_backward_kernel,
+            backward_keys.bias_backward_kernel,
         ]
     qkv = torch.empty(1, 64, 64, 3 * 96, dtype=torch.bfloat16)
-    constants = attention_triton._plan(qkv, 3, [side, side, side // 2, side // 2]).constants
+    constants = launch._plan(qkv, 3, [side, side, side // 2, side // 2]).constants
     constants |= {'WIDE': False, 'FIXED_POINT': True, 'NEEDS_BIAS': True}
     options = {name: constants.pop(name) for name in ('num_warps', 'num_stages')}
     maps = ('qkv', 'out', 'd_out', 'd_qkv')
@@ -314,7 +313,7 @@ def test_operator_is_registered_as_torch_expects():
 
 @inside
 def test_constants_of_the_kernels():
-    from swinv2_mm.core import attention_triton_forward as kernels
+    from swinv2_mm.core.attention.triton import forward as kernels
 
     assert kernels.SEAM.value == SEAM_PENALTY
     assert kernels.MAX_LOG.value == MAX_LOGIT_SCALE

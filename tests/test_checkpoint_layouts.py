@@ -29,7 +29,7 @@ from swinv2_mm.checkpoint.saving import to_layout
 from swinv2_mm.checkpoint.trained_windows import window_of_coords
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import relative_coords
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.window_partition import window_grid
 from swinv2_mm.errors import UserError
 
 NARROW = {'embed_dim': 8, 'depths': (2, 1, 3, 2), 'num_heads': (1, 2, 2, 4)}

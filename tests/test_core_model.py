@@ -14,7 +14,7 @@ from torch import nn
 from swinv2_mm.core import ARCHITECTURES, Architecture, SwinTransformerV2
 from swinv2_mm.core.attention import BACKENDS
 from swinv2_mm.core.blocks import DropPath, PatchEmbed, PatchMerging, SwinBlock
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.window_partition import window_grid
 
 NARROW = {'embed_dim': 8, 'depths': (2, 2, 2, 1), 'num_heads': (1, 2, 2, 4)}
 WIDE = {'embed_dim': 64, 'depths': (2, 1, 1, 1), 'num_heads': (2, 4, 4, 8)}

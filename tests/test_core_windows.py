@@ -12,17 +12,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swinv2_mm.core import (
-    SwinTransformerV2,
-    attention,
-    attention_grouped,
-    position_bias,
-    windows,
-)
-from swinv2_mm.core.attention import BACKENDS, WindowAttention
+from swinv2_mm.core import SwinTransformerV2, position_bias, window_partition
+from swinv2_mm.core.attention import BACKENDS, WindowAttention, grouped, window_attention
 from swinv2_mm.core.position_bias import cpb_table, pairwise_bias, relative_coords
 from swinv2_mm.core.tensor_cache import TensorCache
-from swinv2_mm.core.windows import (
+from swinv2_mm.core.window_partition import (
     attention_mask,
     from_windows,
     to_windows,
@@ -272,7 +266,7 @@ def test_the_content_of_padding_does_not_matter(monkeypatch):
         calls.append(sides)
         return pad(x, sides, value=7.0)
 
-    monkeypatch.setattr(windows.F, 'pad', pad_with_rubbish)
+    monkeypatch.setattr(window_partition.F, 'pad', pad_with_rubbish)
     dirty = run()
     assert calls == [(0, 0, 0, 2, 0, 7)]
     for a, b in zip(clean, dirty, strict=True):
@@ -384,10 +378,10 @@ def test_pairwise_bias_looks_up_query_minus_key():
 def constants(monkeypatch) -> TensorCache:
     """An empty store in place of the process-wide ones."""
     store = TensorCache(max_bytes=2**28)
-    for module in (windows, position_bias):
+    for module in (window_partition, position_bias):
         assert module.CONSTANTS is not store
         monkeypatch.setattr(module, 'CONSTANTS', store)
-    monkeypatch.setattr(windows, 'TOKENS', store)
+    monkeypatch.setattr(window_partition, 'TOKENS', store)
     return store
 
 
@@ -434,9 +428,10 @@ def test_constants_exist_once_for_all_blocks(constants, monkeypatch):
         return wrapper
 
     for kind, name in (('mask', 'attention_mask'), ('tokens', 'window_tokens')):
-        original = getattr(attention_grouped, name)
-        monkeypatch.setattr(attention_grouped, name, record(kind, original))
-    monkeypatch.setattr(attention, 'relative_coords', record('coords', attention.relative_coords))
+        original = getattr(grouped, name)
+        monkeypatch.setattr(grouped, name, record(kind, original))
+    original = window_attention.relative_coords
+    monkeypatch.setattr(window_attention, 'relative_coords', record('coords', original))
     # Maps of 17x14 and 9x7 tokens: padding and seams in both stages.
     x = torch.randn(1, 3, 66, 55)
     for _ in range(2):
@@ -525,7 +520,7 @@ def runs(monkeypatch) -> list:
         runs.append(len(coords))
         return cpb_table(coords, mlp=mlp)
 
-    monkeypatch.setattr(attention, 'cpb_table', counted)
+    monkeypatch.setattr(window_attention, 'cpb_table', counted)
     return runs
 
 

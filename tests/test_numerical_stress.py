@@ -22,9 +22,9 @@ from conftest import ROOT
 from oracle import randomise
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention_backends import BACKENDS
-from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE, eager
-from swinv2_mm.core.windows import attention_mask, window_grid
+from swinv2_mm.core.attention import BACKENDS
+from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE, eager
+from swinv2_mm.core.window_partition import attention_mask, window_grid
 
 IS_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 NUM_DEFAULT, NUM_SLOW, NUM_TRITON = 60, 1000, 120

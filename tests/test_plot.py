@@ -21,9 +21,9 @@ from swinv2_mm.analysis.signal import SignalRecorder
 from swinv2_mm.checkpoint import save_pretrained
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.attention import WindowAttention
-from swinv2_mm.core.attention_eager import eager
+from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.position_bias import pairwise_bias
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.window_partition import window_grid
 
 ARCH = {'embed_dim': 16, 'depths': (2, 1, 1, 1), 'num_heads': (1, 2, 2, 4)}
 TOOL = 'analysis/plot'

@@ -99,7 +99,7 @@ from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.checkpoint.report import LoadReport, format_window
 from swinv2_mm.checkpoint.sharded import consolidate
 from swinv2_mm.core import ARCHITECTURES
-from swinv2_mm.core.backbone import WindowSize
+from swinv2_mm.core.swin_transformer_v2 import WindowSize
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.attention import WindowAttention
-from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE
-from swinv2_mm.core.windows import SEAM_PENALTY, Size, WindowGrid
+from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE
+from swinv2_mm.core.window_partition import SEAM_PENALTY, Size, WindowGrid
 
 from .canvas import new_figure
 from .layers import Layer, block_at, name_of

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swinv2_mm.checkpoint.report import format_window
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.windows import Size, WindowGrid
+from swinv2_mm.core.window_partition import Size, WindowGrid
 
 from .canvas import new_figure
 from .layers import Layer, block_at, name_of

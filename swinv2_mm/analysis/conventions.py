@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.linear import Linear
-from swinv2_mm.core.windows import Size, window_grid
+from swinv2_mm.core.window_partition import Size, window_grid
 
 from .fake_model import KnownValues
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.backbone import WindowSize
+from swinv2_mm.core.swin_transformer_v2 import WindowSize
 
 from .errors import CheckpointError
 from .fitting import OUTPUT_NORM, architecture_of, position_bias_of

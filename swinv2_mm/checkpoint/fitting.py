@@ -11,7 +11,7 @@ from torch import Tensor
 
 from swinv2_mm.core import ARCHITECTURES, Architecture, SwinTransformerV2
 from swinv2_mm.core.position_bias import PositionBias
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
 from .report import shortened

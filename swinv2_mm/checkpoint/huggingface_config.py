@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 
 
 def hugging_face_config(backbone: SwinTransformerV2, *, num_classes: int | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
 from .fitting import check_architecture, check_parameters, split_output_norms

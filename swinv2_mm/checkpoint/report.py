@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from swinv2_mm.core.position_bias import PositionBias, relative_coords
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
 from .layouts import WINDOWS_BUFFER

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
 

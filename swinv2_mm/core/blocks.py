@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import Backend, WindowAttention
 from .linear import Linear, LinearGelu
 from .position_bias import PositionBias
-from .windows import Size, Tiling, WindowGrid, window_grid
+from .window_partition import Size, Tiling, WindowGrid, window_grid
 
 _MLP_RATIO = 4
 _INIT_STD = 0.02

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .tensor_cache import CONSTANTS
-from .windows import Size
+from .window_partition import Size
 
 PositionBias = Literal['log_cpb', 'linear_cpb', 'table']
 POSITION_BIASES = ('log_cpb', 'linear_cpb', 'table')

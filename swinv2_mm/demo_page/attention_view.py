@@ -11,7 +11,7 @@ from swinv2_mm.analysis.attention_map import attention_maps, draw_attention
 from swinv2_mm.analysis.canvas import style
 from swinv2_mm.analysis.layers import last_blocks
 from swinv2_mm.checkpoint.loading import find_backbone
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import SwinV2Inferencer
 from swinv2_mm.inference.test_images import LoadedInput

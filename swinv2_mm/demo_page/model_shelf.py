@@ -13,7 +13,7 @@ import numpy as np
 
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import Prediction, SwinV2Inferencer
 from swinv2_mm.inference.prediction import TASKS

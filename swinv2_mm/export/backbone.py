@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.blocks import PatchEmbed, PatchMerging, Stage
-from swinv2_mm.core.windows import window_grid
+from swinv2_mm.core.window_partition import window_grid
 from swinv2_mm.errors import UserError
 
 from .windows import TracedGrid, attend, bias_pairs, trace_axis, trace_mask

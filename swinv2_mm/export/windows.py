@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2_mm.core.attention_eager import MAX_LOGIT_SCALE
-from swinv2_mm.core.windows import SEAM_PENALTY, Size
+from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE
+from swinv2_mm.core.window_partition import SEAM_PENALTY, Size
 
 # Where a token along one axis of the shifted, padded map comes from.
 _INSIDE, _WRAPPED, _PADDED = 0, 1, 2
@@ -73,7 +73,7 @@ def trace_axis(length: int | torch.SymInt, *, side: int, shift: int) -> TracedAx
 
 
 def trace_mask(rows: Tensor, *, columns: Tensor) -> Tensor:
-    """Return what is added to the logits of each window; see ``core.windows.attention_mask``.
+    """Return what is added to the logits of each window; see ``attention_mask`` of core.
 
     Shapes:
         (nH, Mh), (nW, Mw) -> (nH, nW, 1, N, N), query by key

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from swinv2_mm.core.attention import Backend, WindowAttention, resolve_backend
 from swinv2_mm.core.blocks import SwinBlock, draw_layers
-from swinv2_mm.core.windows import Size, WindowGrid, window_grid
+from swinv2_mm.core.window_partition import Size, WindowGrid, window_grid
 
 # Logits held at once: 256 MB in float32, about five times that with the bias and the gradients.
 # All 48 heads of SwinV2-L on the 48 x 48 tokens of a 1536 px image would be four times as many.

@@ -1,6 +1,6 @@
 """Window attention on the maps of a video: windows with three sides.
 
-Shape letters beside those of ``swinv2_mm.core.windows``:
+Shape letters beside those of ``swinv2_mm.core.window_partition``:
     T tokens in time, Mt window side in time, nT windows in time, N = Mt * Mh * Mw.
 """
 
@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2_mm.core.attention_backends import Backend
-from swinv2_mm.core.attention_eager import bounded_scale
+from swinv2_mm.core.attention import Backend
+from swinv2_mm.core.attention.eager import bounded_scale
 from swinv2_mm.core.position_bias import pairwise_bias
 from swinv2_mm.core.tensor_cache import CONSTANTS
-from swinv2_mm.core.windows import WindowGrid, attention_mask
+from swinv2_mm.core.window_partition import WindowGrid, attention_mask
 
 # Queries, keys, values (n, heads, N, d) and what is added to the logits (heads, N, N).
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

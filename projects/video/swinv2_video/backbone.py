@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from swinv2_mm.core.architectures import resolve_architecture
-from swinv2_mm.core.windows import Size
+from swinv2_mm.core.window_partition import Size
 from swinv2_mm.models import SwinV2
 
 from .attention import resolve_video_backend

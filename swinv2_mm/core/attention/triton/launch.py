@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .attention_eager import MAX_LOGIT_SCALE
-from .windows import WindowGrid
+from ...window_partition import WindowGrid
+from ..eager import MAX_LOGIT_SCALE
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
 _MAX_SIDE, _MAX_HEAD_DIM, _MIN_TILE = 64, 128, 16
@@ -119,7 +119,7 @@ def window_attention(
         qkv (B, H, W, 3C), logit_scale (heads,), bias (heads, (2Mh - 1) * (2Mw - 1))
         -> (B, H, W, C), log-sum-exp of each query (B * nH * nW, heads, N)
     """
-    from .attention_triton_forward import forward_kernel
+    from .forward import forward_kernel
 
     launch = _plan(qkv, logit_scale.numel(), geometry)
     constants = launch.constants
@@ -166,8 +166,8 @@ def window_attention_backward(
         needs_bias: Without it the gradient of the table stays zero.
         deterministic: Sum that of the table in fixed point: bit-wise equal from run to run.
     """
-    from .attention_triton_backward import query_backward_kernel, single_backward_kernel
-    from .attention_triton_backward_keys import bias_backward_kernel, key_backward_kernel
+    from .backward import query_backward_kernel, single_backward_kernel
+    from .backward_keys import bias_backward_kernel, key_backward_kernel
 
     launch = _plan(qkv, logit_scale.numel(), geometry)
     constants, tile = launch.constants, launch.constants['BM']

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .attention_eager import bounded_scale
-from .position_bias import pairwise_bias
-from .windows import SEAM_PENALTY, WindowGrid
+from ..position_bias import pairwise_bias
+from ..window_partition import SEAM_PENALTY, WindowGrid
+from .eager import bounded_scale
 
 
 @torch.library.custom_op('swinv2_mm::written', mutates_args=())

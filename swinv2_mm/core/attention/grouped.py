@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .attention_eager import bounded_scale
-from .position_bias import pairwise_bias
-from .windows import WindowGrid, attention_mask, window_tokens
+from ..position_bias import pairwise_bias
+from ..window_partition import WindowGrid, attention_mask, window_tokens
+from .eager import bounded_scale
 
 # Logits of a group, if one window does not have more: 4 MB of float32 for the cache of a CPU,
 # 64 MB to keep other devices busy.

@@ -12,7 +12,7 @@ from .architectures import Architecture, resolve_architecture
 from .attention import resolve_backend
 from .blocks import PatchEmbed, Stage, draw_layers
 from .position_bias import POSITION_BIASES, PositionBias
-from .windows import Size, Tiling
+from .window_partition import Size, Tiling
 
 WindowSize = int | Sequence[int | Sequence[int]]
 T = TypeVar('T')

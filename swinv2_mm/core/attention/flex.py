@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
-from .attention_eager import bounded_scale
-from .tensor_cache import CONSTANTS
-from .windows import SEAM_PENALTY, WindowGrid, from_windows, to_windows
+from ..tensor_cache import CONSTANTS
+from ..window_partition import SEAM_PENALTY, WindowGrid, from_windows, to_windows
+from .eager import bounded_scale
 
 # torch's kernels take heads of these sizes.
 _HEAD_DIMS = (16, 32, 64, 128)

@@ -1,6 +1,6 @@
 """Fused window attention in Triton: the backward kernels.
 
-Imported only when a kernel is launched: needs Triton. Layouts as in ``attention_triton_forward``.
+Imported only when a kernel is launched: needs Triton. Layouts as in ``forward``.
 
 With q^ = q / |q|, k^ = k / |k|, s the scale, P the attention weights, dP = dO V^T, and dS the
 gradient of the logits, P * (dP - delta) with delta = rowsum(P * dP):
@@ -31,7 +31,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .attention_triton_forward import (
+from .forward import (
     MAX_LOG,
     inverse_norm,
     load_rows,

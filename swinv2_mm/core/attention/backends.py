@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from . import attention_eager
-from .attention_flex import flex_gap, looked_up
-from .attention_grouped import grouped
-from .attention_traced import traced
-from .attention_triton import fused, triton_gap
-from .windows import WindowGrid
+from ..window_partition import WindowGrid
+from . import eager as definition
+from .flex import flex_gap, looked_up
+from .grouped import grouped
+from .traced import traced
+from .triton import fused, triton_gap
 
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
 
@@ -36,10 +36,10 @@ def _needs_grad(*operands: Tensor) -> bool:
 
 
 def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """The readable definition, see ``attention_eager.eager``."""
+    """The readable definition, see ``eager.eager``."""
     if torch.compiler.is_compiling():
         return traced(qkv, grid, logit_scale, bias)
-    return attention_eager.eager(qkv, grid, logit_scale, bias)
+    return definition.eager(qkv, grid, logit_scale, bias)
 
 
 def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     # Fake tensors stand for those of a larger device.
     if qkv.device.type == 'cpu' and type(qkv) is Tensor:
         return grouped(qkv, grid, logit_scale, bias)
-    return attention_eager.at_once(qkv, grid, logit_scale, bias)
+    return definition.at_once(qkv, grid, logit_scale, bias)
 
 
 def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Fused window attention in Triton: backward kernels of keys, values and bias table.
 
-Imported only when a kernel is launched: needs Triton. See ``attention_triton_backward``, whose
+Imported only when a kernel is launched: needs Triton. See ``backward``, whose
 query kernel runs before these and leaves ``delta``.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .attention_triton_backward import add_to_table, through_norm, tile_weights
-from .attention_triton_forward import (
+from .backward import add_to_table, through_norm, tile_weights
+from .forward import (
     MAX_LOG,
     inverse_norm,
     load_rows,

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .position_bias import pairwise_bias
-from .windows import WindowGrid, attention_mask, from_windows, to_windows
+from ..position_bias import pairwise_bias
+from ..window_partition import WindowGrid, attention_mask, from_windows, to_windows
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 

@@ -10,12 +10,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .attention_backends import BACKENDS, Backend, resolve_backend
-from .linear import Linear, linear
-from .position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
-from .windows import Size, WindowGrid
-
-__all__ = ['BACKENDS', 'WindowAttention', 'resolve_backend']
+from ..linear import Linear, linear
+from ..position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
+from ..window_partition import Size, WindowGrid
+from .backends import Backend
 
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
