@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -11,7 +12,7 @@ import swinv2_mm.models  # noqa: F401
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import pairwise_bias
 from swinv2_mm.errors import UserError
-from swinv2_mm.export import files
+from swinv2_mm.export import files, quantization
 from swinv2_mm.export.backbone import TracedBackbone
 from swinv2_mm.export.network import load_model
 from swinv2_mm.export.pooling import MatrixPool
@@ -101,6 +102,7 @@ def saved(cfg, folder):
     from mmengine.registry import MODELS, init_default_scope
 
     init_default_scope(cfg.default_scope)
+    torch.manual_seed(0)
     model = randomised(revert_sync_batchnorm(MODELS.build(cfg.model)))
     torch.save({'state_dict': model.state_dict()}, weights)
     return config, weights
@@ -125,8 +127,8 @@ def test_open_torch_export_file(tool, classifier, tmp_path):
 @needs_onnx
 def test_onnx_and_its_8_bit_copy(tool, classifier, tmp_path):
     out = tmp_path / 'tiny.onnx'
-    status, _ = tool('export', *classifier, out, '--int8', '--num-images', '3')
-    assert status == 0
+    status, errors = tool('export', *classifier, out, '--int8', '--num-images', '3')
+    assert status == 0, errors
     assert 'on 3 images at 64 x 64 px' in tool.printed
     assert 'on 20 validation images' in tool.printed
     small = tmp_path / 'tiny.int8.onnx'
@@ -134,7 +136,76 @@ def test_onnx_and_its_8_bit_copy(tool, classifier, tmp_path):
     images = torch.rand(2, 3, 64, 64) * 255
     exact, rough = (files.opened(path, file_format='onnx')(images)[0] for path in (out, small))
     assert 0 < difference(exact, rough) < 0.2
+    assert 'same class for 100 % of 3 images' in tool.printed
     assert sorted(path.name for path in tmp_path.glob('*.onnx*')) == [small.name, out.name]
+
+
+def saturating_product(activations, weights):
+    """A matrix product as AVX2 computes it: ``vpmaddubsw`` saturates the sum of each pair."""
+    pairs = activations.astype(np.int32)[..., None] * weights.astype(np.int32)
+    pairs = pairs[..., 0::2, :] + pairs[..., 1::2, :]
+    return pairs.clip(-(2**15), 2**15 - 1).sum(-2)
+
+
+@needs_onnx
+def test_8_bit_products_are_exact_on_processors_whose_pair_sums_saturate(
+    tool, classifier, tmp_path
+):
+    import onnx
+    import onnxruntime
+
+    out, images = tmp_path / 'tiny.onnx', np.random.default_rng(0).random((2, 3, 64, 64)) * 255
+    assert tool('export', *classifier, out, '--num-images', '1')[0] == 0
+    errors = {}
+    for reduce_range in (False, True):
+        path = tmp_path / f'{reduce_range}.onnx'
+        quantization.quantize(out, path, reduce_range=reduce_range)
+        weights = quantization.integer_weights(path)
+        model = onnx.load(path)
+        layers = [node for node in model.graph.node if node.op_type == 'MatMulInteger']
+        layers = [node for node in layers if len(weights[node.input[1]]) % 2 == 0]
+        assert len(layers) > 10
+        model.graph.output.extend(onnx.ValueInfoProto(name=node.input[0]) for node in layers)
+        session = onnxruntime.InferenceSession(model.SerializeToString())
+        values = session.run(
+            [node.input[0] for node in layers], {'images': images.astype(np.float32)}
+        )
+        errors[reduce_range] = []
+        for node, activations in zip(layers, values, strict=True):
+            assert activations.dtype == np.uint8
+            exact = activations.astype(np.int32) @ weights[node.input[1]].astype(np.int32)
+            found = saturating_product(activations, weights[node.input[1]])
+            errors[reduce_range].append(np.abs(found - exact).max() / np.abs(exact).max())
+        if reduce_range:
+            quantization.check_weights(path)
+        else:
+            with pytest.raises(UserError, match='reduce_range'):
+                quantization.check_weights(path)
+    assert max(errors[False]) > 0.1
+    assert max(errors[True]) == 0
+
+
+@needs_onnx
+def test_an_8_bit_file_that_saturates_is_refused(tool, classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(quantization.quantize, '__kwdefaults__', {'reduce_range': False})
+    status, errors = tool(
+        'export', *classifier, tmp_path / 'tiny.onnx', '--int8', '--num-images', '1'
+    )
+    assert status == 1
+    assert 'saturate' in errors
+    assert errors.count('\n') == 1
+    assert not list(tmp_path.glob('*.onnx'))
+
+
+def test_8_bit_logits_that_are_noise_are_refused():
+    exact = torch.eye(8) * 5
+    assert '100 % of 8' in quantization.check_logits(exact, exact + 0.5)
+    for rough in (exact + torch.eye(8).roll(1, 0) * 3, exact - exact.roll(1, 0) * 0.5):
+        with pytest.raises(UserError, match='difference'):
+            quantization.check_logits(exact, rough)
+    near = torch.tensor([[1.0, 1.01]]).expand(8, 2)
+    with pytest.raises(UserError, match='same class for 0 %'):
+        quantization.check_logits(near, near.flip(1))
 
 
 @needs_onnx

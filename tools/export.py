@@ -98,7 +98,8 @@ from swinv2_mm.export.network import (
     whole_part,
 )
 from swinv2_mm.export.pictures import read_pictures, samples
-from swinv2_mm.export.verification import TOLERANCE, largest_difference, quantise, top1_rates
+from swinv2_mm.export.quantization import check_logits, check_weights, quantize
+from swinv2_mm.export.verification import TOLERANCE, largest_difference, logits, top1_rates
 
 _BYTES_PER_MB = 1e6
 
@@ -169,16 +170,19 @@ def export(
     print(found)
 
 
-def export_int8(args: argparse.Namespace, cfg: Config, *, folder: Path) -> None:
-    """Write the 8-bit copy of a classifier and measure both."""
+def export_int8(
+    args: argparse.Namespace, cfg: Config, *, pictures: list[Tensor], folder: Path
+) -> None:
+    """Write and verify the 8-bit copy of a classifier, and measure the accuracy of both."""
     path = folder / args.out.name
     small = path.with_suffix('.int8.onnx')
-    quantise(path, small)
+    quantize(path, small)
+    check_weights(small)
+    runs = [opened(file, file_format='onnx') for file in (path, small)]
+    print(check_logits(*(logits(run, pictures, shape_px=tuple(args.shape)) for run in runs)))
     shape_px = None if args.dynamic else tuple(args.shape)
     (before, after), number = top1_rates(
-        [opened(file, file_format='onnx') for file in (path, small)],
-        samples(cfg, loader='val_dataloader'),
-        shape_px=shape_px,
+        runs, samples(cfg, loader='val_dataloader'), shape_px=shape_px
     )
     print(f'{args.out.with_suffix(".int8.onnx")}: {_size(small)} instead of {_size(path)}')
     print(
@@ -209,7 +213,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.out.parent, prefix='.export-') as folder:
         export(args, model, part=part, pictures=pictures, folder=Path(folder))
         if args.int8:
-            export_int8(args, cfg, folder=Path(folder))
+            export_int8(args, cfg, pictures=pictures, folder=Path(folder))
         for file in Path(folder).iterdir():
             file.replace(args.out.parent / file.name)
 

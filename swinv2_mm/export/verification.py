@@ -1,9 +1,8 @@
-"""Whether a file computes what the model does, and what whole numbers cost a classifier."""
+"""Comparison of an exported file with the model, and top-1 accuracy of files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,16 +47,10 @@ def largest_difference(
     return worst.item()
 
 
-def quantise(source: Path, target: Path) -> None:
-    """Write a copy whose matrices are 8-bit whole numbers, scaled when it runs."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    model = onnx.load(source)
-    # What torch notes of intermediate shapes dates from before weights were transposed, and stops
-    # the shape inference that comes first.
-    del model.graph.value_info[:]
-    quantize_dynamic(model, target, weight_type=QuantType.QInt8, per_channel=True)
+def logits(run: Run, pictures: Iterable[Tensor], *, shape_px: tuple[int, int]) -> Tensor:
+    """Return the logits of a classifier's file for images of one size: (images, classes)."""
+    images = (as_input(resized(picture, shape_px=shape_px)) for picture in pictures)
+    return torch.cat([run(image)[0] for image in images])
 
 
 def top1_rates(
