@@ -16,9 +16,9 @@ from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from PIL import Image
 from shrinking import as_text, shrink
 
+from swinv2_mm.datasets.palette import class_colours
 from swinv2_mm.report.classification import ClassificationTask
 from swinv2_mm.report.detection import DetectionTask
-from swinv2_mm.report.findings import colours
 from swinv2_mm.report.page import chosen, confusion_table, render
 from swinv2_mm.report.segmentation import SegmentationTask
 from swinv2_mm.report.work_dir import checkpoint_in, environment_in, speed_of
@@ -195,7 +195,7 @@ def page_of(folder):
         records=[*records, {HOSTILE: 0.5, 'step': 4}, {HOSTILE: 0.7, 'step': 8}],
         findings=findings,
         classes=classes,
-        class_colours=colours(3),
+        class_colours=class_colours(3),
         number_per_group=2,
     )
 

@@ -71,9 +71,9 @@ from swinv2_mm.analysis.curves import Record, read_records
 from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.config.datasets import check_data
 from swinv2_mm.config.file import load_config
+from swinv2_mm.datasets.palette import class_colours
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
-from swinv2_mm.report.findings import colours
 from swinv2_mm.report.page import render
 from swinv2_mm.report.predicting import evaluate
 from swinv2_mm.report.work_dir import (
@@ -130,7 +130,7 @@ def main() -> None:
         records=records,
         findings=findings,
         classes=classes,
-        class_colours=colours(len(classes), palette=palette),
+        class_colours=class_colours(len(classes), palette=palette),
         number_per_group=args.num_examples,
     )
     try:

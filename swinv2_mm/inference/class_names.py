@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch import nn
 
-# Successive hues differ by the golden ratio: no two near in number are near in colour.
-_HUE_STEP = 0.618034
+from swinv2_mm.datasets.palette import Colour, class_colour, class_colours
 
 
 @dataclass(frozen=True)
@@ -24,14 +21,23 @@ class Classes:
     """
 
     names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
+    palette: tuple[Colour, ...]
+
+    def name(self, label: int) -> str:
+        """Return the name of a class, also of one that is not known."""
+        return self.names[label] if label < len(self.names) else f'class {label}'
+
+    def colour(self, label: int) -> Colour:
+        """Return the colour of a class, also of one that is not known."""
+        return self.palette[label] if label < len(self.palette) else class_colour(label)
 
 
 def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Classes:
     """Look for names in the checkpoint, in the data sets of the config and in their classes.
 
     The checkpoint comes first: it was written by the training. Classes without a name are called
-    by their number, classes without a colour get one.
+    by their number. Palettes of data sets hold for label maps, which are known by their colours;
+    for thin boxes many of those colours are too dark.
     """
     count = _num_classes(model)
     found = [meta for meta in (checkpoint_meta, *_metas(cfg)) if meta.get('classes')]
@@ -39,11 +45,10 @@ def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Cla
     names = [str(name) for name in meta.get('classes', ())]
     if count and len(names) > count:  # of other data: a class of COCO is not one of ADE20K
         names = []
-    palette = _as_colours(meta.get('palette'))
     count = max(count, len(names))
     names += [f'class {number}' for number in range(len(names), count)]
-    palette += [_colour(number) for number in range(len(palette), count)]
-    return Classes(tuple(names), tuple(palette[:count]))
+    palette = meta.get('palette') if cfg.default_scope == 'mmseg' else None
+    return Classes(tuple(names), tuple(class_colours(count, palette=palette)))
 
 
 def _num_classes(model: nn.Module) -> int:
@@ -64,15 +69,3 @@ def _metas(cfg: Config) -> list[dict]:
                 metas.append(dict(getattr(registry.get(dataset['type']), 'METAINFO', None) or {}))
     # Some data sets say there the name of a file or of a list, not the names.
     return [m for m in metas if not isinstance(m.get('classes'), str)]
-
-
-def _as_colours(palette: object) -> list[tuple[int, int, int]]:
-    if not isinstance(palette, Sequence) or isinstance(palette, str):
-        return []  # mmdet may say 'random'
-    return [tuple(int(channel) for channel in colour) for colour in palette]
-
-
-def _colour(number: int) -> tuple[int, int, int]:
-    value = 0.95 - 0.15 * (number % 3)
-    red, green, blue = colorsys.hsv_to_rgb(number * _HUE_STEP % 1, 0.75, value)
-    return round(255 * red), round(255 * green), round(255 * blue)

@@ -21,7 +21,7 @@ from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
 
 from .class_names import find_classes
-from .drawing import Painter
+from .drawing import draw_prediction
 from .prediction import TASKS, Prediction
 from .test_images import ImageInput, LoadedInput, build_preparation, prepare_config
 from .trained_model import load_trained_model, set_window_size
@@ -84,7 +84,6 @@ class SwinV2Inferencer:
 
             self.model = wrap_for_views(self.model, self.cfg)
         self._prepare = build_preparation(self.cfg)
-        self._painter = Painter(self.cfg)
 
     def __call__(
         self,
@@ -124,13 +123,8 @@ class SwinV2Inferencer:
             yield from self._predict(batch, on_error)
 
     def draw(self, prediction: Prediction, *, score_threshold: float = 0.3) -> Any:
-        """Draw a prediction on its image.
-
-        Shapes:
-            -> (H, W, 3), BGR
-        """
-        self._painter.score_threshold = score_threshold
-        return self._painter.draw(prediction)
+        """Draw a prediction on its image; see ``draw_prediction``."""
+        return draw_prediction(prediction, score_threshold=score_threshold)
 
     def prepare(self, image: ImageInput, number: int = 0) -> LoadedInput:
         """Read an image and make of it what the model takes, by the test pipeline.

@@ -68,7 +68,7 @@ class Prediction:
     def _shares(self) -> dict[str, float]:
         counts = np.bincount(self.label_map.ravel(), minlength=len(self.classes.names))
         order = [label for label in np.argsort(-counts, kind='stable').tolist() if counts[label]]
-        return {self._name(label): round(counts[label] / counts.sum(), 5) for label in order}
+        return {self.classes.name(label): round(counts[label] / counts.sum(), 5) for label in order}
 
     def _detections(self) -> Iterator[dict]:
         found = self.sample.pred_instances
@@ -77,7 +77,7 @@ class Prediction:
         rows = zip(found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
         for i, ((left, top, right, bottom), score, label) in enumerate(rows):
             detection = {
-                'class': self._name(label),
+                'class': self.classes.name(label),
                 'label': label,
                 'score': round(score, 5),
                 'bbox': [round(v, 2) for v in (left, top, right - left, bottom - top)],
@@ -85,10 +85,6 @@ class Prediction:
             if masks is not None:
                 detection['segmentation'] = masks[i]
             yield detection
-
-    def _name(self, label: int) -> str:
-        names = self.classes.names
-        return names[label] if label < len(names) else f'class {label}'
 
 
 def _run_lengths(masks: np.ndarray) -> list[dict]:

@@ -12,7 +12,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .findings import Colour, Example, Findings, Shape, Side
+from swinv2_mm.datasets.palette import Colour
+
+from .findings import Example, Findings, Shape, Side
 
 # Predictions below this score are neither drawn nor matched; AP counts all of them.
 LEAST_SCORE = 0.3

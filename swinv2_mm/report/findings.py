@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-
-Colour = tuple[int, int, int]
 
 
 @dataclass
@@ -89,12 +86,3 @@ class Findings:
     examples: Sequence[Example]
     has_boxes: bool = False
     has_masks: bool = False
-
-
-def colours(number: int, *, palette: Sequence[Colour] | None = None) -> list[Colour]:
-    """Return a colour per class: of the data set's own palette, or spread over the circle."""
-    if palette is not None and len(palette) >= number:
-        return [tuple(int(c) for c in colour) for colour in palette[:number]]
-    # Steps of the golden ratio keep neighbours apart, however many classes there are.
-    hues = [(0.58 + 0.618034 * i) % 1 for i in range(number)]
-    return [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.75, 0.9)) for hue in hues]

@@ -18,8 +18,9 @@ from PIL import Image, ImageOps
 
 from swinv2_mm.analysis.canvas import line_style, new_figure, style, tidy
 from swinv2_mm.analysis.curves import Record, default_keys, draw_curves, series
+from swinv2_mm.datasets.palette import Colour
 
-from .findings import Colour, Example, Findings, Side
+from .findings import Example, Findings, Side
 
 _LONGER_SIDE_PX = 480
 _MOST_CONFUSED = 25

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .findings import Colour, Example, Findings, Side, colours
+from swinv2_mm.datasets.palette import Colour, class_colours
+
+from .findings import Example, Findings, Side
 
 _IGNORED = 255
 _ALPHA = 150
@@ -33,7 +35,7 @@ class SegmentationTask:
         # One more, of pixels that count as no class.
         lut = np.zeros((256, 4), np.uint8)
         number = min(len(classes), _IGNORED)
-        lut[:number, :3] = colours(number, palette=palette)
+        lut[:number, :3] = class_colours(number, palette=palette)
         lut[:number, 3] = _ALPHA
         self._lut = lut
         self._confusion = np.zeros((len(classes), len(classes)), np.int64)
