@@ -24,7 +24,7 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(scope='session')
 def digits_root(tmp_path_factory):
     """A data root that holds a small version of the demo's data set."""
-    from swinv2_mm.datasets.digits_on_photos import make_digits_on_photos
+    from projects.digits.dataset import make_digits_on_photos
 
     root = tmp_path_factory.mktemp('data')
     make_digits_on_photos(

@@ -54,7 +54,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from swinv2_mm.datasets.digits_on_photos import make_digits_on_photos
+sys.path.append(str(ROOT))  # where projects/ lies
+
+from projects.digits.dataset import make_digits_on_photos
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

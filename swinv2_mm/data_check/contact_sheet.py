@@ -8,7 +8,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 
-from swinv2_mm.datasets.digits_on_photos import PALETTE
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.datasets.images import read_image
 from swinv2_mm.errors import DataError
@@ -29,6 +28,19 @@ _OPACITY = 0.45
 # Grey level from which black ink reads better than white.
 _BRIGHT = 110
 _VOID_COLOUR = (0, 0, 0)
+# Paul Tol's "muted" scheme, RGB: ten colours that stay apart under the common colour blindnesses.
+_PALETTE = (
+    (204, 102, 119),
+    (51, 34, 136),
+    (221, 204, 119),
+    (17, 119, 51),
+    (136, 204, 238),
+    (136, 34, 85),
+    (68, 170, 153),
+    (153, 153, 51),
+    (170, 68, 153),
+    (221, 221, 221),
+)
 
 
 def draw_contact_sheet(survey: Survey, path: Path) -> int:
@@ -112,7 +124,7 @@ def _draw_masks(image: Image.Image, marks: tuple[Mark, ...], annotated: tuple) -
             continue
         mask = Image.fromarray(coco_mask.decode(rle) * 255).resize(image.size)
         cover = _OPACITY * (np.asarray(mask)[..., None] > 127)
-        pixels = pixels * (1 - cover) + cover * np.array(PALETTE[mark.label % len(PALETTE)])
+        pixels = pixels * (1 - cover) + cover * np.array(_PALETTE[mark.label % len(_PALETTE)])
     image.paste(Image.fromarray(pixels.astype(np.uint8)))
 
 
@@ -126,7 +138,7 @@ def _draw_boxes(
         x, y, w, h = mark.box
         left, top = x * across, y * down
         right, bottom = (x + max(w, 0)) * across, (y + max(h, 0)) * down
-        colour = PALETTE[mark.label % len(PALETTE)]
+        colour = _PALETTE[mark.label % len(_PALETTE)]
         # Dark around light: seen on any photograph.
         draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline='black', width=4)
         draw.rectangle((left, top, right, bottom), outline=colour, width=2)
@@ -149,7 +161,7 @@ def _draw_label_map(image: Image.Image, sample: Sample, listing: Listing) -> Non
     except FileFault:
         return
     if is_panoptic or listing.label_table is None:
-        labels = np.where(values > 0, values % len(PALETTE), -1)
+        labels = np.where(values > 0, values % len(_PALETTE), -1)
         names: list[int] = []
     else:
         table = listing.label_table
@@ -158,15 +170,15 @@ def _draw_label_map(image: Image.Image, sample: Sample, listing: Listing) -> Non
         )
         present, pixels = np.unique(labels[labels >= 0], return_counts=True)
         names = present[np.argsort(-pixels)].tolist()
-    colours = np.array([*PALETTE, _VOID_COLOUR], np.uint8)
-    picture = Image.fromarray(colours[np.where(labels >= 0, labels % len(PALETTE), -1)])
+    colours = np.array([*_PALETTE, _VOID_COLOUR], np.uint8)
+    picture = Image.fromarray(colours[np.where(labels >= 0, labels % len(_PALETTE), -1)])
     picture = picture.resize(image.size, Image.Resampling.NEAREST)
     image.paste(Image.blend(image, picture, _OPACITY))
     draw, top = ImageDraw.Draw(image), 0.0
     for label in names:
         if top > image.height - _FONT_PX:
             break
-        colour = PALETTE[label % len(PALETTE)]
+        colour = _PALETTE[label % len(_PALETTE)]
         top = _write(draw, (0, top), listing.classes[label], colour)
 
 
@@ -203,7 +215,7 @@ def _largest_first(marks: tuple[Mark, ...]) -> list[Mark]:
 
 def _colour_of(name: str, listing: Listing) -> tuple[int, int, int]:
     number = listing.classes.index(name) if name in listing.classes else 0
-    return PALETTE[number % len(PALETTE)]
+    return _PALETTE[number % len(_PALETTE)]
 
 
 def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:

@@ -50,7 +50,6 @@ MODULES: dict[str, tuple[str, ...] | None] = {
     'swinv2_mm.engine': None,
     'swinv2_mm.ops': None,
     'swinv2_mm.testing.predictions': ('read_predictions',),
-    'swinv2_mm.datasets.digits_on_photos': ('make_digits_on_photos',),
 }
 HEADER = """# API
 

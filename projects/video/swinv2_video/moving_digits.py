@@ -20,7 +20,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from tqdm import tqdm
 
-from swinv2_mm.datasets.photographs import load_regions, random_crop
+from projects.digits.photographs import load_regions, random_crop
 
 # Right, then clockwise: pixels to the right and downwards from one frame to the next.
 DIRECTIONS = ((3, 0), (2, 2), (0, 3), (-2, 2), (-3, 0), (-2, -2), (0, -3), (2, -2))

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from projects.digits.photographs import available_sources, source_path
 from projects.video.swinv2_video.moving_digits import write_video
-from swinv2_mm.datasets.photographs import available_sources, source_path
 
 GRID = 8  # frame i has a white square in cell i of 8 x 8
 

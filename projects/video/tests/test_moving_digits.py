@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from projects.digits.photographs import load_regions, random_crop
 from projects.video.swinv2_video.moving_digits import (
     CLASSES,
     DIRECTIONS,
@@ -10,7 +11,6 @@ from projects.video.swinv2_video.moving_digits import (
     moving_digit,
 )
 from projects.video.swinv2_video.video_file import VideoFile
-from swinv2_mm.datasets.photographs import load_regions, random_crop
 
 
 def test_a_frame_of_a_moving_digit_does_not_tell_the_direction():

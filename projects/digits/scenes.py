@@ -1,4 +1,4 @@
-"""Handwritten digits drawn onto photographs, with the mask of each stroke."""
+"""Draw handwritten digits onto photographs, with the mask of each."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from sklearn.datasets import load_digits
 
-from swinv2_mm.datasets.photographs import Split
+from .photographs import Split
 
 NUM_CLASSES = 10
 SOURCE_SIDE = 8

@@ -1,4 +1,4 @@
-"""Binary mask to COCO polygons, holes included."""
+"""Convert a binary mask to COCO polygons, holes included."""
 
 import numpy as np
 from skimage.measure import find_contours, points_in_poly

@@ -1,4 +1,4 @@
-"""Photographs that scikit-image and scikit-learn ship inside their wheels.
+"""Load the photographs that scikit-image and scikit-learn ship inside their wheels.
 
 The files are read by path: ``skimage.data`` fetches some of its pictures over the network, and a
 demo must not. Pictures without stated terms (``motorcycle_left``) and pictures that are mostly

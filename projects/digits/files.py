@@ -1,4 +1,4 @@
-"""Writing one split of the digits on photographs in the three layouts."""
+"""Write one split of the data set in its three layouts."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from swinv2_mm.datasets.digit_scenes import (
+from .mask_polygons import mask_to_polygons
+from .photographs import Split, load_regions, random_crop
+from .scenes import (
     MAX_OBJECTS,
     Deck,
     DigitPool,
@@ -15,8 +17,6 @@ from swinv2_mm.datasets.digit_scenes import (
     add_digit,
     make_glyph,
 )
-from swinv2_mm.datasets.mask_polygons import mask_to_polygons
-from swinv2_mm.datasets.photographs import Split, load_regions, random_crop
 
 JPEG_QUALITY = 92
 # Height of a digit relative to the picture, 36 to 64 px of 128. Narrow on purpose: from 0.6-0.9 to

@@ -1,4 +1,4 @@
-"""A small data set for three tasks, made on the fly from pixels that installed packages carry.
+"""Generate a small data set for three tasks from images that installed packages carry.
 
 Handwritten digits of scikit-learn lie as objects on photographs of scikit-image and scikit-learn.
 The same pictures serve detection with masks (COCO) and segmentation (label maps); pictures of one
@@ -15,25 +15,10 @@ from pathlib import Path
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 
-# Paul Tol's "muted" scheme, ten colours that stay apart under the common colour blindnesses;
-# RGB, in the order of CLASSES. Label maps put a background before them.
-PALETTE = (
-    (204, 102, 119),
-    (51, 34, 136),
-    (221, 204, 119),
-    (17, 119, 51),
-    (136, 204, 238),
-    (136, 34, 85),
-    (68, 170, 153),
-    (153, 153, 51),
-    (170, 68, 153),
-    (221, 221, 221),
-)
-
-# Raise it with every change of what is written, or finished sets of old code would be reused.
+# Raise it with every change of the output, or finished data sets of older code would be reused.
 FORMAT_VERSION = 1
 MARKER = 'complete.json'
-TITLE = 'Digits on photographs (made by swinv2_mm.datasets.digits_on_photos)'
+TITLE = 'Digits on photographs (made by projects/digits of swinv2_mm)'
 
 # Below this the strokes of the smallest digits are thinner than a pixel.
 MIN_SIZE_PX = 32
@@ -161,8 +146,8 @@ def _generate(root: Path, *, parameters: Parameters, progress: bool) -> None:
     try:
         from tqdm import tqdm
 
-        from swinv2_mm.datasets.digit_files import write_crops, write_scenes
-        from swinv2_mm.datasets.photographs import available_sources
+        from .files import write_crops, write_scenes
+        from .photographs import available_sources
     except ImportError as error:
         raise ImportError(
             f'the demo data set needs {error.name}: pip install swinv2_mm[demo]', name=error.name

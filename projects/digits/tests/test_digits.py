@@ -1,4 +1,4 @@
-"""The data set of digits on photographs: what is written, and when it is written again."""
+"""The demo's data set: its content, and when it is generated again."""
 
 import contextlib
 import io
@@ -18,15 +18,14 @@ COCO = pytest.importorskip('pycocotools.coco').COCO
 
 from pycocotools.cocoeval import COCOeval  # noqa: E402
 
-from swinv2_mm.datasets import digit_files, digit_scenes, photographs  # noqa: E402
-from swinv2_mm.datasets.digits_on_photos import (  # noqa: E402
+from projects.digits import files, photographs, scenes  # noqa: E402
+from projects.digits.dataset import (  # noqa: E402
     CLASSES,
     LEFTOVER_AGE_S,
     MARKER,
-    PALETTE,
     make_digits_on_photos,
 )
-from swinv2_mm.datasets.mask_polygons import mask_to_polygons  # noqa: E402
+from projects.digits.mask_polygons import mask_to_polygons  # noqa: E402
 
 SPLITS = ('train', 'val')
 SMALL = {
@@ -68,11 +67,6 @@ def rasterise(polygons, *, size):
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
     return make_digits_on_photos(tmp_path_factory.mktemp('data') / 'digits', **SMALL)
-
-
-def test_names_and_colours_are_ten_and_distinct():
-    assert len(CLASSES) == len(set(CLASSES)) == len(PALETTE) == len(set(PALETTE)) == 10
-    assert (0, 0, 0) not in PALETTE  # the background's
 
 
 def test_layout_and_sizes(root):
@@ -190,10 +184,10 @@ def test_backgrounds_are_not_flat(root):
 
 def test_splits_share_no_digit_sample(monkeypatch, tmp_path):
     drawn = {split: set() for split in SPLITS}
-    samples = digit_scenes.load_digits().images / 16
+    samples = scenes.load_digits().images / 16
     index_of = {sample.tobytes(): i for i, sample in enumerate(samples)}
 
-    class Spy(digit_scenes.DigitPool):
+    class Spy(scenes.DigitPool):
         def __init__(self, split, *, rng):
             super().__init__(split, rng=rng)
             self.split = split
@@ -203,7 +197,7 @@ def test_splits_share_no_digit_sample(monkeypatch, tmp_path):
             drawn[self.split].add(index_of[sample.tobytes()])
             return sample
 
-    monkeypatch.setattr(digit_files, 'DigitPool', Spy)
+    monkeypatch.setattr(files, 'DigitPool', Spy)
     make_digits_on_photos(tmp_path / 'digits', **{**TINY, 'num_train_crops_per_class': 20})
     assert len(drawn['train']) >= 200  # none twice before all were used
     assert len(drawn['val']) >= 10
@@ -274,7 +268,7 @@ def test_interrupted_generation_leaves_nothing_half_written(monkeypatch, tmp_pat
 
     root = tmp_path / 'digits'
     with monkeypatch.context() as patch:
-        patch.setattr(digit_files, 'write_crops', interrupted)
+        patch.setattr(files, 'write_crops', interrupted)
         with pytest.raises(error):
             make_digits_on_photos(root, **TINY)
         assert list(tmp_path.iterdir()) == []
@@ -283,7 +277,7 @@ def test_interrupted_generation_leaves_nothing_half_written(monkeypatch, tmp_pat
 
     whole = files_of(root)
     with monkeypatch.context() as patch:
-        patch.setattr(digit_files, 'write_crops', interrupted)
+        patch.setattr(files, 'write_crops', interrupted)
         with pytest.raises(error):
             make_digits_on_photos(root, **TINY, seed=1)
     assert files_of(root) == whole  # the old set stays until the new one is whole
@@ -320,10 +314,8 @@ def test_values_too_small_are_refused(tmp_path, wrong):
 
 @pytest.mark.parametrize('package', ['sklearn', 'skimage'])
 def test_missing_package_names_the_extra(monkeypatch, tmp_path, package):
-    for name in [n for n in sys.modules if n.startswith('swinv2_mm.datasets.digit_')]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ('photographs', 'mask_polygons'):
-        monkeypatch.delitem(sys.modules, f'swinv2_mm.datasets.{name}')
+    for name in ('files', 'scenes', 'photographs', 'mask_polygons'):
+        monkeypatch.delitem(sys.modules, f'projects.digits.{name}')
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r'pip install swinv2_mm\[demo\]'):
         make_digits_on_photos(tmp_path / 'digits', **TINY)

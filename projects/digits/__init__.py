@@ -1,0 +1,1 @@
+"""The demo's data set: handwritten digits on photographs, for three tasks."""
