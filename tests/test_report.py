@@ -21,7 +21,7 @@ from swinv2_mm.report.classification import ClassificationTask
 from swinv2_mm.report.detection import DetectionTask
 from swinv2_mm.report.page import chosen, confusion_table, render
 from swinv2_mm.report.segmentation import SegmentationTask
-from swinv2_mm.report.work_dir import checkpoint_in, environment_in, speed_of
+from swinv2_mm.report.work_dir import environment_in, speed_of
 
 CHROMIUM = shutil.which('chromium')
 HOSTILE = '<script>alert(1)</script>"\'&$x_{$</svg>'
@@ -368,10 +368,6 @@ def test_bad_command_line(tool, use_data, tmp_path):
 
 
 def test_work_dir(tmp_path):
-    for name in ('iter_1.pth', 'iter_2.pth'):
-        (tmp_path / name).touch()
-    (tmp_path / 'last_checkpoint').write_text('/moved/away/iter_1.pth')
-    assert checkpoint_in(tmp_path).name == 'iter_1.pth'
     folder = tmp_path / '20260101_000000'
     folder.mkdir()
     (folder / '20260101_000000.log').write_text(

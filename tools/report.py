@@ -73,16 +73,11 @@ from swinv2_mm.config.datasets import check_data
 from swinv2_mm.config.file import load_config
 from swinv2_mm.datasets.palette import class_colours
 from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.engine.work_dir import checkpoint_in, config_in
 from swinv2_mm.errors import UserError
 from swinv2_mm.report.page import render
 from swinv2_mm.report.predicting import evaluate
-from swinv2_mm.report.work_dir import (
-    checkpoint_in,
-    config_in,
-    environment_in,
-    settings_of,
-    speed_of,
-)
+from swinv2_mm.report.work_dir import environment_in, settings_of, speed_of
 
 
 def logged(work_dir: Path) -> list[Record]:

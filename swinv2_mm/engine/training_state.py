@@ -14,6 +14,8 @@ from swinv2_mm.checkpoint.reading import local_path, read_file
 from swinv2_mm.checkpoint.sharded import REST, is_sharded
 from swinv2_mm.errors import UserError
 
+from .work_dir import checkpoints_in
+
 
 def _statistic(owner: type, name: str) -> Callable:
     """Stand in for ``getattr`` while reading: a history refers to its statistics by it."""
@@ -71,8 +73,7 @@ def newest_readable(folders: Iterable[str | Path], *, logger: Logger) -> Path | 
 
     What is passed over is logged with the reason.
     """
-    files = {path for folder in folders for path in Path(folder).glob('*.pth')}
-    files = [path for path in files if not path.name.startswith('.')]
+    files = {path for folder in folders for path in checkpoints_in(Path(folder))}
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             check_resumable(read_checkpoint(str(path)), filename=path.name)

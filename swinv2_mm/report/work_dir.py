@@ -10,46 +10,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from swinv2_mm.analysis.curves import Record, is_training
-from swinv2_mm.errors import UserError
 
 _MOST_ENVIRONMENT = 200
 _TIME_STAMP = re.compile(r'\d{8}_\d{6}')
-
-
-def config_in(work_dir: Path) -> Path:
-    """Find the config that a training left in its work dir.
-
-    Raises:
-        UserError: If there is none, or more than one.
-    """
-    if not work_dir.is_dir():
-        raise UserError(f'work dir {work_dir} does not exist')
-    found = sorted(work_dir.glob('*.py'))
-    if len(found) != 1:
-        many = f'{len(found)} configs ({", ".join(path.name for path in found)})'
-        raise UserError(
-            f'{work_dir} holds {many if found else "no config"}: '
-            f'{"say which with --config" if found else "is it the work dir of a training?"}'
-        )
-    return found[0]
-
-
-def checkpoint_in(work_dir: Path) -> Path:
-    """Find the last checkpoint of a training, also when the folder was moved.
-
-    Raises:
-        UserError: If there is none.
-    """
-    pointer = work_dir / 'last_checkpoint'
-    if pointer.is_file():
-        named = Path(pointer.read_text(errors='replace').strip())
-        for path in (work_dir / named.name, named):
-            if path.is_file():
-                return path
-    found = sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise UserError(f'{work_dir} holds no checkpoint; say which with --checkpoint')
-    return found[-1]
 
 
 def environment_in(work_dir: Path) -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""Config and checkpoints in the work dirs that trainings leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from swinv2_mm.errors import UserError
+
+# MMEngine's: holds the path of the newest checkpoint on the machine that trained.
+POINTER = 'last_checkpoint'
+_BEST = 'best_'
+
+
+def config_in(work_dir: Path) -> Path:
+    """Find the config that a training left in its work dir.
+
+    Raises:
+        UserError: If there is none, or more than one.
+    """
+    if not work_dir.is_dir():
+        raise UserError(f'work dir {work_dir} does not exist')
+    found = sorted(work_dir.glob('*.py'))
+    if len(found) != 1:
+        many = f'{len(found)} configs ({", ".join(path.name for path in found)})'
+        raise UserError(
+            f'{work_dir} holds {many if found else "no config"}: '
+            f'{"say which with --config" if found else "is it the work dir of a training?"}'
+        )
+    return found[0]
+
+
+def checkpoints_in(work_dir: Path) -> list[Path]:
+    """List the checkpoints in a work dir, the newest first, without those being written."""
+    found = [path for path in work_dir.glob('*.pth') if not path.name.startswith('.')]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def checkpoint_in(work_dir: Path, *, which: Literal['newest', 'best'] = 'newest') -> Path:
+    """Find a checkpoint of a training, also when the folder was moved.
+
+    Args:
+        work_dir: Of the training.
+        which: ``newest`` is the one that ``last_checkpoint`` names; ``best`` the one with the best
+            score, and the newest if the training kept none.
+
+    Raises:
+        UserError: If there is none.
+    """
+    found = checkpoints_in(work_dir)
+    best = [path for path in found if path.name.startswith(_BEST)]
+    if which == 'best' and best:
+        return best[0]
+    pointer = work_dir / POINTER
+    if pointer.is_file():
+        named = Path(pointer.read_text(errors='replace').strip())
+        for path in (work_dir / named.name, named):
+            if path.is_file():
+                return path
+    if not found:
+        raise UserError(f'{work_dir} holds no checkpoint; say which with --checkpoint')
+    return next((path for path in found if path not in best), found[0])
+
+
+def work_dirs_below(folder: Path) -> list[Path]:
+    """List the work dirs of all trainings in a folder that have saved a checkpoint."""
+    return sorted(pointer.parent for pointer in folder.rglob(POINTER))
