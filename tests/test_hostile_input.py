@@ -29,7 +29,7 @@ from swinv2_mm.config.file import load_config
 from swinv2_mm.data_check.bad_data import policy_of
 from swinv2_mm.data_check.guard import guard_data
 from swinv2_mm.data_check.guarded import HINT
-from swinv2_mm.datasets.images import read_image
+from swinv2_mm.datasets.images import ImageLimits, read_image
 from swinv2_mm.engine.checkpoint_hook import SafeCheckpointHook
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.test_images import build_preparation, prepare_config
@@ -389,6 +389,24 @@ def test_unusual_images_are_read_as_the_field_does(tmp_path):
         hostile_files.encoded(frames[0], 'PNG', save_all=True, append_images=frames[1:])
     )
     assert (found == (0, 0, 255)).all()
+
+
+@pytest.mark.parametrize(
+    ('size', 'limits', 'key'),
+    [
+        ((70000, 1), ImageLimits(side_px=20_000), 'side'),
+        ((1, 70000), ImageLimits(aspect_ratio=100), 'long'),
+        ((3000, 3000), ImageLimits(num_pixels=8_999_999), 'pixels in all'),
+        ((10, 10), ImageLimits(num_bytes=30), 'bytes'),
+    ],
+)
+def test_limits_are_checked_before_decoding(size, limits, key, tmp_path, monkeypatch):
+    path = tmp_path / 'image.png'
+    Image.new('1', size).save(path)
+    read_image(str(path))
+    monkeypatch.setattr('PIL.ImageFile.ImageFile.load', lambda self: pytest.fail('was decoded'))
+    with pytest.raises(DataError, match=key):
+        read_image(str(path), limits=limits)
 
 
 def test_data_below_the_current_folder(root, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -10,7 +11,7 @@ from PIL.Image import Transpose
 
 from swinv2_mm.errors import DataError
 
-from .files import read_bytes, shown
+from .files import MAX_IMAGE_BYTES, read_bytes, shown
 
 # Not all that Pillow knows: PostScript, for one, is a program, and Pillow has it run.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'TIFF', 'PPM', 'JPEG2000', 'TGA')
@@ -29,24 +30,67 @@ _TURNS = {
 _LARGEST_DEEP = 2**16 - 1
 
 
-def read_image(path: str) -> np.ndarray:
+@dataclass(frozen=True)
+class ImageLimits:
+    """The most that an image may have; ``None``: no limit.
+
+    Attributes:
+        num_bytes: Of the file.
+        num_pixels: All in all.
+        side_px: On either side.
+        aspect_ratio: Of the longer to the shorter side: test pipelines resize the shorter one.
+    """
+
+    num_bytes: int | None = MAX_IMAGE_BYTES
+    num_pixels: int | None = None
+    side_px: int | None = None
+    aspect_ratio: float | None = None
+
+    def check(self, size: tuple[int, int], *, name: str) -> None:
+        """Refuse an image of a size (width, height).
+
+        Raises:
+            DataError: If it exceeds a limit.
+        """
+        width, height = size
+        measures = (
+            (width * height, self.num_pixels, 'pixels in all'),
+            (max(size), self.side_px, 'pixels on a side'),
+            (max(size) / max(min(size), 1), self.aspect_ratio, 'times as long as wide'),
+        )
+        for value, limit, what in measures:
+            if limit is not None and value > limit:
+                raise DataError(
+                    f'image {name} has {width:,} x {height:,} pixels; the limit is {limit:,} {what}'
+                )
+
+
+def read_image(path: str, *, limits: ImageLimits | None = None) -> np.ndarray:
     """Read an image.
 
     Of an animation the first frame is taken; transparency is ignored; of 16 bits a channel the
     upper 8 are kept; an EXIF tag turns the image, one that cannot be read does not.
 
+    Args:
+        path: Of the file.
+        limits: Are checked before the pixels are decoded.
+
     Shapes:
         -> (H, W, 3), BGR, uint8
 
     Raises:
-        DataError: If it is no whole image, or has more pixels than Pillow takes for an attack
-            (178,956,970).
+        DataError: If it is no whole image, exceeds a limit, or has more pixels than Pillow takes
+            for an attack (178,956,970).
     """
-    content = read_bytes(path)
+    limits = limits or ImageLimits()
+    content = read_bytes(path, limit=limits.num_bytes)
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            limits.check(image.size, name=shown(path))
             image.load()
             return np.ascontiguousarray(np.asarray(_upright_rgb(image))[:, :, ::-1])
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         reason = 'it is in no known image format'
         raise DataError(f'image {shown(path)} cannot be read: {reason}') from error
