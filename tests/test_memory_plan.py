@@ -132,7 +132,12 @@ def test_every_plan_is_a_config_that_takes_less():
     flops = [e.training_flops for e in estimates]
     assert flops[0] == flops[1]
     assert estimates[-1].gradients < estimates[0].gradients
-    assert not any('Amp' in o for p in plans(cfg, batch=4, with_bf16=False) for o in p.options)
+    assert not any(
+        'precision' in o for p in plans(cfg, batch=4, with_bf16=False) for o in p.options
+    )
+    halved = load_config(str(CLASSIFIER), ['precision=bf16', 'accumulate=3'])
+    assert 'bf16' not in [plan.words for plan in plans(halved, batch=4)]
+    assert any('accumulate=6' in plan.options for plan in plans(halved, batch=2))
 
 
 def test_recomputing_is_work():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mmengine.config import Config
 
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.config.options import apply_options
 from swinv2_mm.core.architectures import resolve_architecture
 from swinv2_mm.errors import UserError
@@ -19,6 +20,8 @@ from .memory import MemoryEstimate, estimate_memory
 
 # Sellers of GPUs say GB and mean 2^30 bytes.
 _UNITS = {'': 2**30, 'G': 2**30, 'M': 2**20}
+# By their own name, where a config has no entry ``precision``.
+_HALF_PRECISION = ('AmpOptimWrapper', 'Bfloat16OptimWrapper')
 _BUDGET = re.compile(r'(\d+(?:\.\d+)?)\s*([GM]?)(?:i?B)?', re.IGNORECASE)
 
 
@@ -77,7 +80,7 @@ def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
 
     yield plan('as it is')
     if with_bf16 and not is_mixed_precision(cfg):
-        options |= {'optim_wrapper.type': 'AmpOptimWrapper', '+optim_wrapper.dtype': 'bfloat16'}
+        options['precision'] = 'bf16'
         yield plan('bf16')
     attention = backbone.get('attention', 'auto')
     others = [attention] * num_stages if isinstance(attention, str) else list(attention)
@@ -90,11 +93,13 @@ def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
         for i in range(num_stages):
             options['model.backbone.with_cp'] = [stage <= i for stage in range(num_stages)]
             yield plan(f'stage {i} recomputed')
-    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    counts = read_entry(cfg, 'accumulate')
+    if counts == 1:
+        counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
     while batch > 1 and batch % 2 == 0:
         batch, counts = batch // 2, counts * 2
         options['train_dataloader.batch_size'] = batch
-        options['optim_wrapper.accumulative_counts'] = counts
+        options['accumulate'] = counts
         yield plan(f'batches of {batch}, {counts} per step')
     for i in range(max(backbone.get('frozen_stages', -1) + 1, 0), num_stages - 1):
         options['model.backbone.frozen_stages'] = i
@@ -103,7 +108,8 @@ def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
 
 def is_mixed_precision(cfg: Config) -> bool:
     """Whether a config trains in mixed precision."""
-    return (cfg.get('optim_wrapper') or {}).get('type') == 'AmpOptimWrapper'
+    wrapper = (cfg.get('optim_wrapper') or {}).get('type')
+    return read_entry(cfg, 'precision') is not None or wrapper in _HALF_PRECISION
 
 
 def estimate_plan(cfg: Config, plan: Plan, *, size_px: tuple[int, int]) -> MemoryEstimate:

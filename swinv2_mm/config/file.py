@@ -10,9 +10,12 @@ from mmengine.config import Config
 
 from swinv2_mm.errors import UserError
 
+from .accepted_keys import closest, top_level_keys
 from .options import apply_options
 
 _ROOT = str(Path(__file__).resolve().parents[2])
+# So alike is a misspelt entry; variables of a config are less like the entries.
+_MISSPELT = 0.87
 
 
 def load_config(path: str, options: Sequence[str] = ()) -> Config:
@@ -38,5 +41,17 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     except Exception as error:
         # The file is Python: whatever it raises is a mistake in it.
         raise UserError(f'config {path} is not valid: {type(error).__name__}: {error}') from error
+    _check_names(cfg, path)
     apply_options(cfg, options)
     return cfg
+
+
+def _check_names(cfg: Config, path: str) -> None:
+    """Refuse a name that nothing reads and that is all but an entry's."""
+    known = top_level_keys()
+    for name in cfg:
+        if name not in known and (meant := closest(name, known, cutoff=_MISSPELT)):
+            raise UserError(
+                f"config {path}: nothing reads '{name}'; did you mean '{meant}'? A variable of "
+                'your own needs another name'
+            )

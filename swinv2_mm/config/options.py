@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import ast
-import difflib
-import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mmengine import registry
-from mmengine.config import Config, DictAction
-from mmengine.registry import DefaultScope, Registry
-from mmengine.runner import Runner
+from mmengine.config import Config
 
 from swinv2_mm.errors import UserError
 
-# Entries of ours that a config need not have (docs/scaling.md).
-_OWN = {'parallel', 'accumulate', 'precision'}
-# Dictionaries whose keys are names that the user makes up.
-_FREE_FORM = ('default_hooks', 'custom_keys', 'vis_backends', 'metainfo')
+from .accepted_keys import accepted_keys, closest
+
+_WORDS = {'true': True, 'false': False}
 
 
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
@@ -34,30 +28,95 @@ def apply_options(cfg: Config, options: Sequence[str]) -> None:
             raise UserError(f"--cfg-options takes key=value, got '{option}'")
         if not key.startswith('+'):
             _check_key(cfg, key)
-        changes[key.lstrip('+')] = _parse_value(value)
+        changes[key.lstrip('+')] = parse_value(value)
     try:
         cfg.merge_from_dict(changes)
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'--cfg-options: {error}') from error
 
 
-def _parse_value(text: str) -> Any:
-    """Read the value of an option: a Python literal, ``dict(...)``, or MMEngine's short forms."""
+def parse_value(text: str) -> Any:
+    """Read the value of an option.
+
+    It may be a Python literal; ``dict(...)``, lists and tuples, one inside the other; words
+    without quotes; and, for a list of words, what commas separate.
+
+    Raises:
+        UserError: If it is none of these.
+    """
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        pass
+        return _evaluated(text.strip())
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"--cfg-options: cannot read the value '{text}'") from error
+
+
+def _evaluated(text: str) -> Any:
     try:
         node = ast.parse(text, mode='eval').body
+        # To Python, what follows a # is a comment.
+        is_whole = '#' not in text or ast.get_source_segment(text, node) == text
     except SyntaxError:
-        node = None
+        is_whole = False
+    if is_whole and not isinstance(node, (ast.BinOp, ast.Attribute)):
+        try:
+            return _value_of(node, text)
+        except ValueError:
+            if isinstance(node, ast.Call):
+                raise
+    pieces = list(_split(text))
+    if text[:1] in '([' and text[-1:] == {'(': ')', '[': ']'}.get(text[:1]):
+        pieces = list(_split(text[1:-1]))
+        return (tuple if text[0] == '(' else list)(map(_evaluated, pieces))
+    if len(pieces) > 1:
+        return [_evaluated(piece) for piece in pieces]
+    if text.startswith(('dict(', '{')):
+        raise ValueError(text)
+    return text
+
+
+def _value_of(node: ast.expr, text: str) -> Any:
+    """Return what an expression of literals, words, ``dict(...)`` and lists stands for."""
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        pass
+    if isinstance(node, ast.Name):
+        if node.id.lower() in _WORDS:
+            return _WORDS[node.id.lower()]
+        try:
+            return float(node.id)  # nan, inf
+        except ValueError:
+            return node.id
+    if isinstance(node, (ast.List, ast.Tuple)):
+        values = [_value_of(element, text) for element in node.elts]
+        is_tuple = isinstance(node, ast.Tuple) and ast.get_source_segment(text, node)[0] == '('
+        return tuple(values) if is_tuple else values
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        pairs = zip(node.keys, node.values, strict=True)
+        return {ast.literal_eval(key): _value_of(value, text) for key, value in pairs}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
         if not node.args and all(keyword.arg for keyword in node.keywords):
-            return {k.arg: _parse_value(ast.unparse(k.value)) for k in node.keywords}
-    try:
-        return DictAction._parse_iterable(text)
-    except (AssertionError, RecursionError) as error:
-        raise UserError(f"--cfg-options: cannot read the value '{text}'") from error
+            return {keyword.arg: _value_of(keyword.value, text) for keyword in node.keywords}
+    # A name with dots, or with dashes, inside something larger.
+    if isinstance(node, (ast.Attribute, ast.BinOp)):
+        return ast.get_source_segment(text, node)
+    raise ValueError(ast.dump(node))
+
+
+def _split(text: str) -> Iterator[str]:
+    """Split at the commas outside of brackets."""
+    depth = start = 0
+    for at, character in enumerate(text):
+        depth += (character in '([{') - (character in ')]}')
+        if depth < 0:
+            raise ValueError(text)
+        if character == ',' and depth == 0:
+            yield text[start:at].strip()
+            start = at + 1
+    if depth:
+        raise ValueError(text)
+    if last := text[start:].strip():
+        yield last
 
 
 def _check_key(cfg: Config, key: str) -> None:
@@ -72,43 +131,11 @@ def _check_key(cfg: Config, key: str) -> None:
         elif (isinstance(node, dict) and part in node) or (node is cfg and part in cfg):
             node = node[part]
         else:
-            allowed = _accepted_keys(cfg, node, parts[:depth])
+            allowed = accepted_keys(cfg, node, parts[:depth])
             if allowed is not None and part not in allowed:
-                close = difflib.get_close_matches(part, allowed, n=1)
-                hint = f"; did you mean '{'.'.join([*parts[:depth], close[0]])}'?" if close else ''
+                meant = closest(part, allowed)
+                hint = f"; did you mean '{'.'.join([*parts[:depth], meant])}'?" if meant else ''
                 raise UserError(
                     f"--cfg-options: the config has no '{key}'{hint} (write '+{key}=...' to add it)"
                 )
             return
-
-
-def _accepted_keys(cfg: Config, node: Any, path: list[str]) -> set[str] | None:
-    """Keys that may be set at ``node``; ``None`` if any may."""
-    if not path:
-        return set(inspect.signature(Runner.__init__).parameters) - {'self'} | set(cfg) | _OWN
-    if path[-1] in _FREE_FORM:
-        return None
-    if not isinstance(node, dict):
-        return set()
-    taken = _constructor_arguments(cfg, node.get('type'))
-    return set(node) | taken if taken is not None else set(node)
-
-
-def _constructor_arguments(cfg: Config, name: Any) -> set[str] | None:
-    """Arguments of the registered class ``name`` and its bases; ``None`` if there is no such."""
-    if not isinstance(name, str):
-        return None
-    if not DefaultScope.check_instance_created('options'):
-        DefaultScope.get_instance('options', scope_name=cfg.get('default_scope', 'mmengine'))
-    for root in vars(registry).values():
-        if isinstance(root, Registry):
-            with root.switch_scope_and_registry(cfg.get('default_scope')) as scoped:
-                found = scoped.get(name)
-            if inspect.isclass(found):
-                return {
-                    argument
-                    for base in found.__mro__
-                    if '__init__' in vars(base)
-                    for argument in inspect.signature(base.__init__).parameters
-                } | {'type'}
-    return None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 
 Policy = Literal['raise', 'skip']
-_PARTS = ('train', 'val', 'test', 'infer')
 # The list, in the work dir, or in the folder of predictions.
 SKIPPED_FILE = 'skipped.jsonl'
 
@@ -29,16 +29,7 @@ def policy_of(cfg: Config, part: str) -> Policy:
     Raises:
         UserError: If it is no policy.
     """
-    value = cfg.get('bad_data', 'raise')
-    if isinstance(value, dict):
-        if unknown := set(value) - set(_PARTS):
-            raise UserError(f'bad_data has {sorted(unknown)}; its parts are {", ".join(_PARTS)}')
-        value = value.get(part, 'raise')
-    if value not in get_args(Policy):
-        raise UserError(
-            f"bad_data is {value!r}; it can be 'raise' or 'skip', or one of them a part"
-        )
-    return value
+    return read_entry(cfg, 'bad_data')[part]
 
 
 class SkippedList:

@@ -7,6 +7,7 @@ import os
 
 from mmengine.config import Config
 
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 
 
@@ -38,10 +39,8 @@ def add_log_backends(cfg: Config) -> None:
     Raises:
         UserError: If a name is unknown or its package does not import.
     """
-    names, backends = cfg.get('log_to') or [], _backends(cfg.get('work_dir') or '.')
-    for name in [names] if isinstance(names, str) else names:
-        if name not in backends:
-            raise UserError(f"log_to: unknown '{name}' (known: {', '.join(backends)})")
+    backends = _backends(cfg.get('work_dir') or '.')
+    for name in read_entry(cfg, 'log_to'):
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -5,27 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 from datetime import timedelta
-from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.utils import is_list_of
 
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 
-# What each kind takes beside its name, with what it may be; the first is the default. A number of
-# processes may be any.
-_NUMBER = (None, 'N')
-_KINDS: dict[str, dict[str, tuple]] = {
-    'ddp': {},
-    'zero1': {},
-    'fsdp': {
-        'init': ('whole', 'sharded'),
-        'checkpoint': ('whole', 'sharded'),
-        'shards': _NUMBER,
-    },
-    'deepspeed': {},
-}
 _PRECISIONS = {
     'bf16': {'type': 'Bfloat16OptimWrapper'},
     'fp16': {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic'},
@@ -46,27 +33,18 @@ def process_timeout(cfg: Config) -> timedelta:
 def apply_parallel(cfg: Config) -> None:
     """Carry ``parallel``, ``accumulate`` and ``precision`` into the entries that MMEngine reads.
 
-    - ``parallel``: ``ddp`` (the default), ``zero1``, ``fsdp``, ``deepspeed``, or a dict with
-      ``type`` and what that kind takes. Becomes a dict, or ``None`` without a launcher.
-    - ``accumulate``: iterations per update of the weights.
-    - ``precision``: ``bf16``, or ``fp16`` with a scaled loss (GPU).
+    ``config.entries`` says what each may be; ``parallel`` becomes a dict.
 
     Raises:
-        UserError: If one is unknown, or does not go with the rest of the config.
+        UserError: If one is not valid, or does not go with the rest of the config.
     """
-    given = cfg.get('parallel') or 'ddp'
-    cfg.parallel = options = _parsed(given if isinstance(given, dict) else {'type': given})
+    cfg.parallel = options = read_entry(cfg, 'parallel')
     wrapper = cfg.get('optim_wrapper')
     if wrapper is None:
         return
-    if precision := cfg.get('precision'):
-        if precision not in _PRECISIONS:
-            raise UserError(f"precision: unknown '{precision}' (known: {', '.join(_PRECISIONS)})")
+    if precision := read_entry(cfg, 'precision'):
         wrapper.update(_PRECISIONS[precision])
-    accumulate = cfg.get('accumulate', 1)
-    if type(accumulate) is not int or accumulate < 1:
-        raise UserError(f'accumulate must be a whole number of iterations, got {accumulate!r}')
-    if accumulate > 1:
+    if (accumulate := read_entry(cfg, 'accumulate')) > 1:
         wrapper.accumulative_counts = accumulate
     if wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
         raise UserError(f'AmpOptimWrapper (--amp, precision=fp16) needs a GPU; {_FOR_CPU}')
@@ -86,21 +64,6 @@ def apply_parallel(cfg: Config) -> None:
         cfg.env_cfg.dist_cfg.backend = 'cpu:gloo,cuda:nccl'
     if options['type'] != 'ddp' and is_list_of(cfg.get('custom_hooks'), dict):
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='OptimizerStateHook')]
-
-
-def _parsed(options: dict) -> dict[str, Any]:
-    kind = options.get('type')
-    if kind not in _KINDS:
-        raise UserError(f"parallel: unknown '{kind}' (known: {', '.join(_KINDS)})")
-    choices = _KINDS[kind]
-    for name, value in options.items():
-        allowed = choices.get(name, ())
-        is_number = allowed is _NUMBER and type(value) is int and value > 0
-        if name != 'type' and value not in allowed and not is_number:
-            known = ', '.join(f'{n}={"|".join(filter(None, v))}' for n, v in choices.items())
-            known = known or 'nothing else'
-            raise UserError(f'parallel: {kind} takes {known}; got {name}={value!r}')
-    return {**{name: values[0] for name, values in choices.items()}, **options}
 
 
 def _shard_optimizer(wrapper: dict) -> None:

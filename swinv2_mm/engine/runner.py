@@ -27,7 +27,7 @@ from .console import environment_summary, tidy
 from .parallel_runner import ParallelRunner
 from .seeding import seed_samples
 from .training_state import check_resumable, newest_readable, read_checkpoint
-from .workers import shield_workers
+from .workers import shield_workers, without_idle_settings
 
 
 @RUNNERS.register_module()
@@ -121,9 +121,11 @@ class CheckedRunner(ParallelRunner):
                     sampler.seed = self.seed
 
     @staticmethod
-    def build_dataloader(*args: Any, **kwargs: Any) -> DataLoader:
+    def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
         """Build MMEngine's loader, with samples that are drawn alike in whatever process."""
-        loader = Runner.build_dataloader(*args, **kwargs)
+        if isinstance(dataloader, dict):
+            dataloader = without_idle_settings(dataloader)
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         seed_samples(loader)
         shield_workers(loader)
         return loader

@@ -15,8 +15,16 @@ from torch.utils.data import DataLoader
 # What tells a training to save and go; its loaders have to work on until then.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
-
 _PR_SET_PDEATHSIG = 1
+# What torch's DataLoader refuses when it has no workers: there is nothing that they could do.
+_FOR_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
+
+
+def without_idle_settings(loader: dict) -> dict:
+    """Return the config of a loader without what is for its workers if it has none."""
+    if loader.get('num_workers', 0):
+        return loader
+    return {key: value for key, value in loader.items() if key not in _FOR_WORKERS}
 
 
 def shield_workers(loader: DataLoader) -> None:

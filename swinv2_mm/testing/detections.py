@@ -14,11 +14,12 @@ from pycocotools import mask as rle
 from torch import Tensor
 from torch.nn import Module
 
+from swinv2_mm.config.entries import FLIPS
 from swinv2_mm.errors import UserError
 
 from . import two_stage
 from .suppression import suppress
-from .views import MIRRORED_DIMS, LoadedImage, View
+from .views import LoadedImage, View
 
 _DEFAULT_LIMIT = 100  # detections per image, where a model sets none
 
@@ -31,11 +32,11 @@ def mirror_back(sample: DetDataSample, mirroring: str) -> None:
         found = sample.pred_instances
         found.bboxes = bbox_flip(get_box_tensor(found.bboxes), sample.ori_shape, mirroring)
         if 'masks' in found:
-            found.masks = found.masks.flip(MIRRORED_DIMS[mirroring])
+            found.masks = found.masks.flip(FLIPS[mirroring])
     for name in ('pred_panoptic_seg', 'pred_sem_seg'):
         if name in sample:
             segments = sample.get(name)
-            segments.sem_seg = segments.sem_seg.flip(MIRRORED_DIMS[mirroring])
+            segments.sem_seg = segments.sem_seg.flip(FLIPS[mirroring])
 
 
 def merge(

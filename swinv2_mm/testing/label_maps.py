@@ -9,7 +9,9 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 from torch.nn import Module
 
-from .views import MIRRORED_DIMS, LoadedImage, View
+from swinv2_mm.config.entries import FLIPS
+
+from .views import LoadedImage, View
 
 
 def mirror_back(sample: SegDataSample, mirroring: str) -> None:
@@ -18,7 +20,7 @@ def mirror_back(sample: SegDataSample, mirroring: str) -> None:
         return
     for name in ('seg_logits', 'pred_sem_seg'):
         pixels = sample.get(name)
-        pixels.data = pixels.data.flip(MIRRORED_DIMS[mirroring])
+        pixels.data = pixels.data.flip(FLIPS[mirroring])
 
 
 def merge(

@@ -22,8 +22,10 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn import Module
 
+from swinv2_mm.config.entries import FLIPS
+
 from .suppression import suppress
-from .views import MIRRORED_DIMS, LoadedImage, View
+from .views import LoadedImage, View
 
 Features = tuple[Tensor, ...]
 
@@ -152,4 +154,4 @@ def _mask_probabilities(
     logits = _MASK_LOGITS[type(model.roi_head).predict_mask](model.roi_head, x, bbox2roi(boxes))
     mean = torch.stack([stage.float().sigmoid() for stage in logits]).mean(dim=0)
     # The crop of a mirrored box is mirrored.
-    return mean.flip(MIRRORED_DIMS[view.mirroring])
+    return mean.flip(FLIPS[view.mirroring])

@@ -21,10 +21,8 @@ from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import TRANSFORMS
 
 from swinv2_mm.config.datasets import innermost_datasets
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
-
-# What is mirrored, as dimensions of a map (..., H, W).
-MIRRORED_DIMS = {'none': (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1)}
 
 # Transforms that decide the size of the network's input, and the argument that says it.
 _SIZING = {
@@ -33,7 +31,6 @@ _SIZING = {
     'ResizeEdge': 'scale',
     'CenterCrop': 'crop_size',
 }
-_LARGEST_FACTOR = 16  # beyond, somebody means pixels
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ class View:
     """One way of looking at an image.
 
     Attributes:
-        mirroring: A key of ``MIRRORED_DIMS``.
+        mirroring: A key of ``FLIPS``.
         transforms: The second part of the pipeline.
     """
 
@@ -104,7 +101,7 @@ def split_test_pipeline(cfg: Config) -> list[dict]:
     Raises:
         UserError: If the entries of ``tta`` do not fit each other or the test pipeline.
     """
-    scales, flips = _read_entries(cfg.tta)
+    tta = read_entry(cfg, 'tta')
     datasets = [d for d in innermost_datasets(cfg.test_dataloader.dataset) if 'pipeline' in d]
     if not datasets or any(d.pipeline != datasets[0].pipeline for d in datasets):
         raise UserError('--tta: test_dataloader needs data sets with one and the same pipeline')
@@ -117,39 +114,8 @@ def split_test_pipeline(cfg: Config) -> list[dict]:
     cfg.test_dataloader.collate_fn = dict(type='pseudo_collate')
     return [
         dict(mirroring=flip, transforms=_mirrored(_resized(rest, scale), flip))
-        for scale, flip in product(scales, flips)
+        for scale, flip in product(tta['scales'], tta['flips'])
     ]
-
-
-def _read_entries(tta: dict) -> tuple[list, list[str]]:
-    if unknown := set(tta) - {'scales', 'flips', 'nms'}:
-        raise UserError(f'tta: unknown entries {", ".join(sorted(unknown))}')
-    scales = [tta['scales']] if isinstance(tta['scales'], Real) else list(tta['scales'])
-    flips = [tta['flips']] if isinstance(tta['flips'], str) else list(tta['flips'])
-    for scale in scales:
-        if not _is_factor(scale) and not _is_pair(scale):
-            raise UserError(
-                f'tta.scales: {scale!r} is neither a factor of the test size nor a pair '
-                '(width, height) in pixels; write [(1333, 800)] for one pair'
-            )
-    if wrong := [f for f in flips if f not in MIRRORED_DIMS]:
-        raise UserError(f'tta.flips: {wrong[0]!r} is none of {", ".join(MIRRORED_DIMS)}')
-    for name, entries in (('scales', scales), ('flips', flips)):
-        if not entries or len({str(e) for e in entries}) < len(entries):
-            raise UserError(f'tta.{name} is empty or says one thing twice: {tta[name]}')
-    return scales, flips
-
-
-def _is_factor(scale: Any) -> bool:
-    return isinstance(scale, Real) and scale is not True and 0 < scale <= _LARGEST_FACTOR
-
-
-def _is_pair(scale: Any) -> bool:
-    return (
-        isinstance(scale, Sequence)
-        and len(scale) == 2
-        and all(isinstance(side, int) and side > 1 for side in scale)
-    )
 
 
 def _loads_image(transform: dict) -> bool:

@@ -117,7 +117,7 @@ def main() -> None:
         print('--cfg-options ' + shlex.join([*args.cfg_options, *found.options]))
     else:
         print('it fits as it is')
-    if any('accumulative_counts' in option for option in found.options):
+    if any(option.startswith('accumulate=') for option in found.options):
         print('a schedule in iterations counts small batches then: multiply its numbers')
 
 
