@@ -35,6 +35,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
     package_data={'swinv2_mm.demo_page': ['page.*'], 'swinv2_mm.report': ['page.html']},
+    entry_points={'console_scripts': ['swinv2-mm = swinv2_mm.cli.dispatch:main']},
     install_requires=requirements('core'),
     extras_require={
         **EXTRAS,

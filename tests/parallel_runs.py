@@ -9,7 +9,6 @@ RUNS.json lists dicts of the arguments of ``run``. Each leaves ``WORK_DIR/result
 import json
 import resource
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import torch
@@ -59,8 +58,7 @@ def run(config, options, work_dir, launcher, hooks=(), resume=None):
     cfg.custom_hooks += list(hooks)
     if resume:
         cfg.resume, cfg.load_from = True, resume
-    args = Namespace(config=config, work_dir=work_dir, launcher=launcher, trust_checkpoint=False)
-    runner, record = build_runner(cfg, args), Record()
+    runner, record = build_runner(cfg, work_dir=work_dir, launcher=launcher), Record()
     runner.register_hook(record)
     runner.train()
     optimizer = runner.optim_wrapper.optimizer

@@ -1,4 +1,4 @@
-"""Command lines of the tools: help that answers at once, examples that parse, completion."""
+"""Command lines: help without slow imports, examples that parse, completion, dispatch."""
 
 import os
 import re
@@ -8,20 +8,28 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+import swinv2_mm.cli
+from swinv2_mm.cli.dispatch import COMMANDS, main
 from swinv2_mm.core.position_bias import POSITION_BIASES
 
 TOOLS = sorted(
     str(path.relative_to(ROOT))
     for folder in ('tools', 'projects', 'benchmarks')
     for path in (ROOT / folder).rglob('*.py')
-    if 'def parse_args' in path.read_text()
+    if 'PYTHON_ARGCOMPLETE_OK' in path.read_text()
 )
 SECONDS = 5  # half a second on an idle machine; with torch imported first it would be many
 CONFIG = 'configs/classification/swinv2-nano-w8_digits.py'
+
+
+def module_of(name):
+    return import_module(f'swinv2_mm.cli.commands.{name}')
 
 
 @pytest.fixture(scope='module')
@@ -66,14 +74,54 @@ def test_who_reads_may_stop(flags):
     assert (process.returncode, errors) == (128 + signal.SIGPIPE, b'')
 
 
+def parser_of(tool):
+    """What parses the command line of a script: that of the command it calls, or its own."""
+    name = Path(tool).stem
+    if name in COMMANDS:
+        return lambda words: module_of(name).build_parser().parse_args(words)
+    own = runpy.run_path(str(ROOT / tool), run_name='imported')
+    return lambda words: own['parse_args']()
+
+
 @pytest.mark.parametrize('tool', TOOLS)
 def test_examples_parse(tool, help_of, monkeypatch):
-    module = runpy.run_path(str(ROOT / tool), run_name='imported')
     for line in examples(help_of(tool)[0]):
         words = shlex.split(line.rpartition(' | ')[2])
         if words[:2] == ['python', tool]:
             monkeypatch.setattr('sys.argv', words[1:])
-            module['parse_args']()
+            if tool == 'tools/dataset.py':
+                assert words[2] in COMMANDS
+            else:
+                parser_of(tool)(words[2:])
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_commands_of_the_package(name, help_of):
+    text, seconds = help_of('-m', 'swinv2_mm', name)
+    assert seconds < SECONDS
+    assert f'usage: swinv2-mm {name} ' in text
+    lines = [line for line in examples(text) if f'swinv2-mm {name} ' in line]
+    assert lines
+    for line in lines:
+        words = shlex.split(line.rpartition(' | ')[2])
+        module_of(name).build_parser().parse_args(words[2:])
+
+
+def test_functions_of_the_package():
+    """Not hidden by the modules of the same names, once those are imported."""
+    for name in swinv2_mm.cli.__all__:
+        module = module_of(name)
+        assert getattr(swinv2_mm.cli, name) is getattr(module, name)
+    with pytest.raises(AttributeError):
+        swinv2_mm.cli.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize('words', [[], ['nothing'], ['--nothing']])
+def test_unknown_command_lists_all(words, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['swinv2-mm', *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and 'usage: swinv2-mm' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -92,10 +140,12 @@ def test_choices_are_those_of_the_code(help_of):
 
 def completions(line, *, folder=ROOT):
     """What a shell would offer after ``line``, by argcomplete's protocol for bash."""
-    tool = shlex.split(line)[1]
+    words = shlex.split(line)
+    program = words[1] if words[0] == 'python' else '-m swinv2_mm'
     environment = {
         **os.environ,
-        '_ARGCOMPLETE': '2',  # the first word is the interpreter
+        # Which word is the program, counted from 1: the first may be the interpreter.
+        '_ARGCOMPLETE': '2' if words[0] == 'python' else '1',
         'COMP_LINE': line,
         'COMP_POINT': str(len(line)),
         'COMP_TYPE': '9',
@@ -106,7 +156,7 @@ def completions(line, *, folder=ROOT):
         'PYTHONPATH': str(ROOT),
     }
     # Answers go to file descriptor 8.
-    command = f'{shlex.quote(sys.executable)} {tool} 8>&1 9>/dev/null >/dev/null'
+    command = f'{shlex.quote(sys.executable)} {program} 8>&1 9>/dev/null >/dev/null'
     done = subprocess.run(
         ['bash', '-c', command], cwd=folder, env=environment, capture_output=True, text=True
     )
@@ -124,6 +174,10 @@ def completions(line, *, folder=ROOT):
         ('python tools/checkpoint.py conv', ['convert']),
         ('python tools/checkpoint.py convert a.pth b.pth --layout hug', ['huggingface']),
         ('python tools/analysis/plot.py bias --win', ['--windows']),
+        ('python tools/dataset.py check --contact', ['--contact-sheet']),
+        ('swinv2-mm che', ['check', 'checkpoint']),
+        ('swinv2-mm train --res', ['--resume']),
+        ('swinv2-mm checkpoint conv', ['convert']),
     ],
 )
 def test_completion(line, offered):

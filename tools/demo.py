@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import FOLDERS, add_device, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, add_device, new_parser, parse
 
 
 def parse_args() -> argparse.Namespace:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import (
+from swinv2_mm.cli.arguments import (
     FOLDERS,
     WEIGHTS,
     add_cfg_options,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import FOLDERS, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, new_parser, parse
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,7 +6,6 @@ import gc
 import itertools
 import json
 import os
-from argparse import Namespace
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from logging import FileHandler
@@ -133,11 +132,8 @@ def _run(
 ) -> dict:
     """Build a Runner that logs to a file only, and call a method of it."""
     cfg.experiment_name = f'transfer_{os.getpid()}_{next(_RUN_NUMBERS)}'
-    arguments = Namespace(
-        config=cfg.filename, work_dir=str(folder), launcher='none', trust_checkpoint=False
-    )
     with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
-        runner = build_runner(cfg, arguments)
+        runner = build_runner(cfg, work_dir=folder)
     logger = runner.logger
     logger.handlers = [h for h in logger.handlers if isinstance(h, FileHandler)]
     try:

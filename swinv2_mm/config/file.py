@@ -1,7 +1,8 @@
-"""Read a config file."""
+"""Read a config file, or take a config as it is."""
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,3 +56,16 @@ def _check_names(cfg: Config, path: str) -> None:
                 f"config {path}: nothing reads '{name}'; did you mean '{meant}'? A variable of "
                 'your own needs another name'
             )
+
+
+def as_config(cfg: str | Path | Config, options: Sequence[str] = ()) -> Config:
+    """Return a config of one's own: read from a file, or a copy of a given one.
+
+    Raises:
+        UserError: As ``load_config`` does.
+    """
+    if not isinstance(cfg, Config):
+        return load_config(str(cfg), options)
+    cfg = copy.deepcopy(cfg)
+    apply_options(cfg, options)
+    return cfg

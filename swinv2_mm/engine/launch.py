@@ -1,8 +1,7 @@
-"""What the command-line tools share: arguments, start-up, one-line errors."""
+"""Build the Runner of a command, and turn the errors of a command into one line."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import select
@@ -30,16 +29,34 @@ from .runner import CheckedRunner
 from .workers import end_workers
 
 
-def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
+def default_work_dir(cfg: Config) -> str:
+    """Return the folder for logs and checkpoints of a config.
+
+    Raises:
+        UserError: If the config neither names one nor comes from a file.
+    """
+    if cfg.get('work_dir'):
+        return cfg.work_dir
+    if cfg.filename is None:
+        raise UserError('work_dir: a config that is no file needs the folder to write to')
+    return f'work_dirs/{Path(cfg.filename).stem}'
+
+
+def build_runner(
+    cfg: Config, *, work_dir: str | Path | None = None, launcher: str = 'none'
+) -> Runner:
     """Build the Runner of a config.
+
+    Args:
+        cfg: A whole config; it is changed.
+        work_dir: Folder for logs and checkpoints; default that of the config.
+        launcher: How the processes of a distributed job were started.
 
     Raises:
         UserError: If a value in the config does not fit the class that takes it.
     """
-    if args.trust_checkpoint:
-        trust_files()
-    cfg.launcher = args.launcher
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.config).stem}'
+    cfg.launcher = launcher
+    cfg.work_dir = str(work_dir or default_work_dir(cfg))
     if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
         # MMEngine's own start-up asks for a GPU.
         if cfg.launcher != 'pytorch':
@@ -53,18 +70,28 @@ def build_runner(cfg: Config, args: argparse.Namespace) -> Runner:
         raise
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         message = error.args[0] if error.args else type(error).__name__
-        raise UserError(f'config {args.config}: {message}') from error
+        raise UserError(f'config {cfg.filename}: {message}') from error
 
 
-def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; a mistake of the user, or of the machine, becomes one line and exit status 1.
+def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> None:
+    """Run a command; an error of the user, or of the machine, becomes one line and exit status 1.
 
-    ``SWINV2_MM_TRACEBACK=1`` shows where it was noticed.
+    ``SWINV2_MM_TRACEBACK=1`` shows where it was raised.
+
+    Args:
+        main: The command.
+        trust_checkpoint: Whether files may run code while they are read.
     """
+
+    def run() -> None:
+        if trust_checkpoint:
+            trust_files()
+        main()
+
     try:
         with quiet_console():
             # What is switched on for this run, such as trust, ends with it.
-            copy_context().run(main)
+            copy_context().run(run)
             sys.stdout.flush()
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_reader_gone():

@@ -17,7 +17,7 @@ from mmengine.registry import DefaultScope
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.config.file import load_config
+from swinv2_mm.config.file import as_config
 from swinv2_mm.errors import DataError, UserError
 
 from .class_names import find_classes
@@ -65,10 +65,7 @@ class SwinV2Inferencer:
         use_tta: bool = False,
         options: Sequence[str] = (),
     ) -> None:
-        if isinstance(config, Config):
-            self.cfg = config.copy()
-        else:
-            self.cfg = load_config(str(config), options)
+        self.cfg = as_config(config, options)
         scope = self.cfg.get('default_scope')
         if scope not in TASKS:
             raise UserError(f'default_scope {scope} of the config is none of {", ".join(TASKS)}')

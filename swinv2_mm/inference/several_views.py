@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
-
-from swinv2_mm.errors import UserError
-
-from .prediction import TASKS
-
-_FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'tta'
 
 
 def wrap_for_views(model: nn.Module, cfg: Config) -> nn.Module:
@@ -26,13 +18,9 @@ def wrap_for_views(model: nn.Module, cfg: Config) -> nn.Module:
         UserError: If the views do not fit the pipeline or the model.
     """
     from swinv2_mm.testing.multi_view import MultiViewModel
-    from swinv2_mm.testing.views import split_test_pipeline
+    from swinv2_mm.testing.views import complete_tta, split_test_pipeline
 
-    default = _FRAGMENTS / f'{TASKS[cfg.default_scope]}.py'
-    entries = dict(Config.fromfile(default).tta) if default.is_file() else {}
-    cfg.tta = {**entries, **(cfg.get('tta') or {})}
-    if not {'scales', 'flips'} <= set(cfg.tta):
-        raise UserError('--tta: the config has no entry tta = dict(scales=..., flips=...)')
+    complete_tta(cfg)
     views = split_test_pipeline(cfg)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         return MultiViewModel(model, scope=cfg.default_scope, views=views, nms=cfg.tta.get('nms'))

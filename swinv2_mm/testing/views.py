@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import mmcv
@@ -31,6 +32,21 @@ _SIZING = {
     'ResizeEdge': 'scale',
     'CenterCrop': 'crop_size',
 }
+_FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'tta'
+_TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
+
+
+def complete_tta(cfg: Config) -> None:
+    """Take the entries of ``tta`` that a config lacks from the fragment of its task.
+
+    Raises:
+        UserError: If the config is of a library without such a fragment.
+    """
+    scope = cfg.get('default_scope')
+    if scope not in _TASKS:
+        raise UserError(f'--tta: default_scope {scope} is none of {", ".join(_TASKS)}')
+    fragment = Config.fromfile(_FRAGMENTS / f'{_TASKS[scope]}.py')
+    cfg.tta = {**fragment.tta, **(cfg.get('tta') or {})}
 
 
 @dataclass(frozen=True)

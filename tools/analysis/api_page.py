@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import new_parser, parse
+from swinv2_mm.cli.arguments import new_parser, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import add_cfg_options, add_config, new_parser, parse
+from swinv2_mm.cli.arguments import add_cfg_options, add_config, new_parser, parse
 
 
 def parse_args() -> argparse.Namespace:

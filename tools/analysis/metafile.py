@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import new_parser, parse
+from swinv2_mm.cli.arguments import new_parser, parse
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import (
+from swinv2_mm.cli.arguments import (
     WEIGHTS,
     add_cfg_options,
     add_command,

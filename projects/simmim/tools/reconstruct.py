@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from swinv2_mm.command_line import WEIGHTS, add_cfg_options, add_config, new_parser, parse
+from swinv2_mm.cli.arguments import WEIGHTS, add_cfg_options, add_config, new_parser, parse
 
 
 def parse_args() -> argparse.Namespace:

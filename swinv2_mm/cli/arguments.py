@@ -1,6 +1,6 @@
-"""What the command lines of the tools share.
+"""Define the arguments that several commands share, and parse command lines.
 
-Nothing heavy is imported here or before it in a tool, so that ``--help``, completion in a shell and
+Nothing heavy is imported here or before it in a command, so that ``--help``, shell completion and
 a mistyped option do not wait seconds for torch and the OpenMMLab libraries.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import textwrap
+from collections.abc import Sequence
 
 import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
@@ -24,7 +26,7 @@ _NUM_KERNELS = '256'
 
 
 class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, where there are any and the text does not name them itself."""
+    """Show defaults, where there are any and the text does not name them itself."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text, default = action.help or '', action.default
@@ -35,38 +37,46 @@ class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
 
 def new_parser(description: str, *, examples: str) -> argparse.ArgumentParser:
-    """Make the parser of a tool.
+    """Create the parser of a command.
 
     Args:
-        description: What it does; the docstring of the tool.
-        examples: Whole command lines that work, one a line.
+        description: What it does; the docstring of its module.
+        examples: Whole command lines that work, one per line; ``%(prog)s`` stands for the program.
     """
-    epilog = f'examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), "  ")}'
+    program = sys.argv[0]
     return argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=_HelpFormatter
+        # Can be pasted into a shell, unlike the bare name of a script.
+        prog=f'python {program}' if program.endswith('.py') else program,
+        description=description,
+        epilog=f'examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), "  ")}',
+        formatter_class=_HelpFormatter,
     )
 
 
 def add_command(
     commands: argparse._SubParsersAction, name: str, summary: str
 ) -> argparse.ArgumentParser:
-    """Add a command to a tool that has several."""
+    """Add a subcommand."""
     return commands.add_parser(
         name, help=summary, description=f'{summary}.', formatter_class=_HelpFormatter
     )
 
 
-def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Read the command line, or answer a shell that asks how it may go on.
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse a command line, or answer a shell that asks for completions.
 
     Also bounds the memory that images of ever new sizes take, before torch is there to read it.
 
-    A file that uses it has the words PYTHON_ARGCOMPLETE_OK near its top: shells look for them.
+    A script that uses it has the words PYTHON_ARGCOMPLETE_OK near its top: shells look for them.
+
+    Args:
+        parser: Of the command.
+        argv: Its arguments; default those of the process.
     """
     argcomplete.autocomplete(parser)
     for name in _KERNEL_CACHES:
         os.environ.setdefault(name, _NUM_KERNELS)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def add_config(parser: argparse._ActionsContainer, *, nargs: str | None = None) -> None:
@@ -84,7 +94,7 @@ def add_work_dir(parser: argparse._ActionsContainer) -> None:
 
 
 def add_cfg_options(parser: argparse._ActionsContainer) -> None:
-    """Add changes of the config."""
+    """Add overrides of config entries."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -112,7 +122,7 @@ def add_device(parser: argparse._ActionsContainer) -> None:
 
 
 def add_launcher(parser: argparse._ActionsContainer) -> None:
-    """Add how the processes of a distributed job were started."""
+    """Add the launcher of a distributed job."""
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -120,5 +130,5 @@ def add_launcher(parser: argparse._ActionsContainer) -> None:
         help='how the processes of a distributed job were started; the scripts tools/dist_*.sh and '
         'tools/slurm_*.sh set it',
     )
-    # torchrun and its predecessor pass it; the environment says the same.
+    # torchrun and its predecessor pass it; the environment holds the same.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)

@@ -1,0 +1,202 @@
+"""Predict for images, folders and videos with a trained detector, segmentor or classifier.
+
+Writes to the folder --out: predictions.jsonl (a line per image), pictures/, for segmentors
+label_maps/, for detectors coco_results.json, for videos videos/. A file that cannot be read is
+reported and passed over; the exit status is then 1, or, with bad_data='skip' in the config, 0 if
+any file could be read, and skipped.jsonl lists the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swinv2_mm.cli.arguments import (
+    CONFIGS,
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_device,
+    add_trust,
+    new_parser,
+    parse,
+)
+from swinv2_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from swinv2_mm.inference.writing import Summary
+
+
+def infer(
+    cfg: str | Path | Config,
+    weights: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path = 'predictions',
+    device: str | None = None,
+    batch_size: int = 1,
+    window_size: int | Sequence | None = None,
+    tta: bool = False,
+    score_threshold: float | None = 0.3,
+    coco_ids: str | Path | None = None,
+    resume: bool = False,
+    options: Sequence[str] = (),
+) -> Summary:
+    """Predict for images, folders and videos, and write the results to a folder.
+
+    Args:
+        cfg: A config file, or a config, which is not modified.
+        weights: A checkpoint, weights of any layout, or the name of a released model.
+        inputs: Images, folders and videos; ``-`` reads names of files, one per line, from standard
+            input.
+        out: Folder that receives the results.
+        device: Such as ``cuda:1``; default a GPU if there is one.
+        batch_size: Images that go through the model together.
+        window_size: Another window than the config's, in tokens: one for all stages or one per
+            stage, each N or (h, w).
+        tta: Whether to merge several scales and flips, by the config entry ``tta``.
+        score_threshold: Detections are drawn from this score on, the files hold all; ``None`` draws
+            nothing.
+        coco_ids: COCO annotation file whose image and category ids ``coco_results.json`` takes.
+        resume: Whether to go on in a folder with results.
+        options: Overrides of config entries, as ``key=value``.
+
+    Returns:
+        What was done and what failed.
+
+    Raises:
+        UserError: If the config or the weights do not fit what is asked.
+    """
+    files = [str(path) for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    if batch_size < 1:
+        raise UserError(f'--batch-size must be positive, got {batch_size}')
+    if files.count('-') > 1:
+        raise UserError('standard input (-) can be read only once')
+    from swinv2_mm.inference import SwinV2Inferencer
+    from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
+    from swinv2_mm.inference.sources import find_sources
+    from swinv2_mm.inference.writing import PredictionRun
+
+    total = None if '-' in files else sum(1 for _ in find_sources(files))
+    inferencer = SwinV2Inferencer(
+        cfg, weights, device=device, window_size=window_size, use_tta=tta, options=options
+    )
+    names = inferencer.classes.names
+    numbers = default_numbers(names) if coco_ids is None else read_numbers(coco_ids, classes=names)
+    settings = {
+        'task': inferencer.task,
+        'config': str(inferencer.cfg.filename),
+        'weights': str(weights),
+        'window_size': None if window_size is None else str(window_size),
+        'tta': tta,
+        'score_threshold': score_threshold,
+        'cfg_options': list(options),
+    }
+    run = PredictionRun(
+        inferencer,
+        folder=Path(out),
+        settings=settings,
+        batch_size=batch_size,
+        score_threshold=score_threshold,
+        resume=resume,
+        total=total,
+    )
+    summary = run(find_sources(files, lines=sys.stdin))
+    if inferencer.task == 'detection':
+        write_coco_files(run.output.records(), Path(out), classes=names, numbers=numbers)
+    return summary
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        %(prog)s photographs --config CONFIG --weights CKPT
+        %(prog)s a.jpg film.mp4 --config CONFIG --weights CKPT --out found
+        find . -name '*.png' | %(prog)s - --config CONFIG --weights CKPT --resume
+        """,
+    )
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='IMAGE|FOLDER|VIDEO|-',
+        help='what to predict for; - reads names of files, one per line, from standard input',
+    )
+    model = parser.add_argument_group('the model')
+    model.add_argument(
+        '--config', required=True, metavar='FILE', help='config file'
+    ).completer = CONFIGS
+    model.add_argument(
+        '--weights',
+        required=True,
+        metavar='CKPT',
+        help='checkpoint, weights of any layout, or a released name',
+    ).completer = WEIGHTS
+    add_device(model)
+    model.add_argument('--batch-size', type=int, default=1, metavar='N', help='images at once')
+    model.add_argument(
+        '--window-size',
+        metavar='N[,N...]',
+        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
+    )
+    model.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: merge several scales and flips, as the command test does',
+    )
+    add_cfg_options(model)
+    add_trust(model)
+    output = parser.add_argument_group('what to write')
+    output.add_argument(
+        '--out', type=Path, default=Path('predictions'), metavar='FOLDER', help='output folder'
+    ).completer = FOLDERS
+    output.add_argument('--resume', action='store_true', help='go on in a folder with results')
+    output.add_argument(
+        '--score-threshold',
+        type=float,
+        default=0.3,
+        metavar='SCORE',
+        help='draw detections from this score on, default 0.3; the JSON files hold all',
+    )
+    output.add_argument('--no-pictures', action='store_true', help='draw nothing')
+    output.add_argument(
+        '--coco-ids',
+        type=Path,
+        metavar='FILE.json',
+        help='take the ids of images and classes in coco_results.json from this annotation file',
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parse(build_parser(), argv)
+    from swinv2_mm.config.windows import parse_window_size
+    from swinv2_mm.engine.launch import run_tool
+
+    def run() -> None:
+        summary = infer(
+            args.config,
+            args.weights,
+            args.inputs,
+            out=args.out,
+            device=args.device,
+            batch_size=args.batch_size,
+            window_size=None if args.window_size is None else parse_window_size(args.window_size),
+            tta=args.tta,
+            score_threshold=None if args.no_pictures else args.score_threshold,
+            coco_ids=args.coco_ids,
+            resume=args.resume,
+            options=args.cfg_options,
+        )
+        print(summary)
+        if not summary.is_success:
+            sys.exit(1)
+
+    run_tool(run, trust_checkpoint=args.trust_checkpoint)

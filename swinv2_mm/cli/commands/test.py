@@ -1,0 +1,242 @@
+"""Evaluate a trained model on the test set of a config, and draw or keep its predictions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swinv2_mm.cli.arguments import (
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_config,
+    add_launcher,
+    add_trust,
+    add_work_dir,
+    new_parser,
+    parse,
+)
+from swinv2_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# The hook of each library that draws predictions, with its own words for the same thing.
+_DRAWING = {
+    'mmdet': dict(type='DetVisualizationHook', draw=True),
+    'mmseg': dict(type='SegVisualizationHook', draw=True, interval=1),
+    'mmpretrain': dict(type='VisualizationHook', enable=True, interval=1),
+}
+
+
+def test(
+    cfg: str | Path | Config,
+    weights: str | Path,
+    *,
+    tta: bool = False,
+    window_size: int | Sequence | None = None,
+    out: str | Path | Sequence[str | Path] = (),
+    format_only: bool = False,
+    show_dir: str | Path | None = None,
+    work_dir: str | Path | None = None,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+) -> dict[str, float]:
+    """Evaluate a model on the test set of a config.
+
+    Args:
+        cfg: A config file, or a config, which is not modified.
+        weights: A file, a URL, or the name of a released model.
+        tta: Whether to merge several scales and flips, by the config entry ``tta``.
+        window_size: Another window than the config's, in tokens: one for all stages or one per
+            stage, each N or (h, w).
+        out: Files to write: ``.json`` receives the metrics, ``.npz`` the predictions.
+        format_only: Whether to evaluate nothing, but to write the files that an evaluation server
+            takes, to the folder ``submission`` of the work dir.
+        show_dir: Folder that receives the images with predictions drawn.
+        work_dir: Folder for logs; default ``work_dirs/NAME_OF_THE_CONFIG``.
+        options: Overrides of config entries, as ``key=value``.
+        launcher: How the processes of a distributed job were started: ``none``, ``pytorch``,
+            ``slurm`` or ``mpi``.
+
+    Returns:
+        The metrics.
+
+    Raises:
+        UserError: If the config, the data or the weights do not fit what is asked.
+    """
+    outputs = _checked_outputs(out, format_only=format_only)
+    from mmengine.dist import is_main_process
+    from mmengine.hooks import PrepareTTAHook
+
+    # First: it puts the stand-in for mmcv's compiled ops in place.
+    import swinv2_mm.models
+    import swinv2_mm.testing.multi_view
+    import swinv2_mm.testing.predictions  # noqa: F401
+    from swinv2_mm.atomic_write import atomic_write
+    from swinv2_mm.checkpoint.zoo import url_of
+    from swinv2_mm.config.datasets import check_data
+    from swinv2_mm.config.file import as_config
+    from swinv2_mm.config.options import apply_options
+    from swinv2_mm.data_check.guard import guard_data
+    from swinv2_mm.engine.launch import build_runner, default_work_dir, naming_broken_annotations
+    from swinv2_mm.inference.trained_model import set_window_size
+    from swinv2_mm.testing.submission import write_submission_only
+    from swinv2_mm.testing.views import complete_tta, split_test_pipeline
+
+    cfg = as_config(cfg)
+    if tta:
+        # Before the options: they may change any entry of it.
+        complete_tta(cfg)
+    apply_options(cfg, options)
+    weights = str(weights)
+    if not Path(weights).exists() and '://' not in weights and url_of(weights) is None:
+        raise UserError(f'checkpoint {weights} does not exist')
+    cfg.load_from, cfg.resume = weights, False
+    submission = Path(work_dir or default_work_dir(cfg)) / 'submission'
+    if format_only:
+        write_submission_only(cfg, submission)
+    for path in outputs['.npz']:
+        _keep_predictions(cfg, path)
+    check_data(cfg, ['test_dataloader'])
+    if show_dir is not None:
+        _draw_predictions(cfg, Path(show_dir))
+    hooks = []
+    if tta:
+        model = dict(type='MultiViewModel', scope=cfg.default_scope, nms=cfg.tta.get('nms'))
+        hooks = [PrepareTTAHook(dict(model, views=split_test_pipeline(cfg)))]
+    runner = build_runner(cfg, work_dir=work_dir, launcher=launcher)
+    guard_data(runner, ['test'])
+    for hook in hooks:
+        runner.register_hook(hook)
+    if window_size is not None:
+        set_window_size(runner.model, window_size)
+    metrics = naming_broken_annotations(cfg, runner.test)
+    if is_main_process():
+        result = {'config': str(cfg.filename), 'checkpoint': weights, 'metrics': metrics}
+        for path in outputs['.json']:
+            atomic_write(path, json.dumps(result, indent=2, default=float) + '\n')
+        if format_only:
+            files = sorted(path for path in submission.rglob('*') if path.is_file())
+            few = ', '.join(map(str, files))
+            print(f'submission files: {few if len(files) < 5 else f"{len(files)} in {submission}"}')
+    return metrics
+
+
+def _checked_outputs(
+    out: str | Path | Sequence[str | Path], *, format_only: bool
+) -> dict[str, list[Path]]:
+    """Refuse before the test what could not be written after it; returns files by suffix."""
+    found: dict[str, list[Path]] = {'.json': [], '.npz': []}
+    for path in map(Path, [out] if isinstance(out, (str, Path)) else out):
+        if path.suffix not in found:
+            raise UserError(f'--out {path}: must end in .json (metrics) or .npz (predictions)')
+        if path.suffix == '.json' and format_only:
+            raise UserError(f'--out {path}: with --format-only there are no metrics')
+        found[path.suffix].append(path)
+    return found
+
+
+def _draw_predictions(cfg: Config, folder: Path) -> None:
+    """Have every test image written to ``folder`` with its prediction."""
+    scope = cfg.get('default_scope')
+    if scope not in _DRAWING:
+        raise UserError(f'--show-dir: default_scope {scope} is none of {", ".join(_DRAWING)}')
+    hook = dict(_DRAWING[scope])
+    if scope == 'mmpretrain':
+        hook['out_dir'] = str(folder)
+    elif scope == 'mmdet':
+        hook['test_out_dir'] = str(folder.absolute())
+    cfg.visualizer.save_dir = str(folder)
+    hooks = cfg.setdefault('default_hooks', {})
+    hooks['visualization'] = {**hooks.get('visualization', {}), **hook}
+
+
+def _keep_predictions(cfg: Config, path: Path) -> None:
+    """Have the predictions of the whole test set written to ``path``."""
+    metrics = cfg.test_evaluator
+    metrics = list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+    cfg.test_evaluator = [dict(type='PredictionFile', path=str(path)), *metrics]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        %(prog)s CONFIG work_dirs/NAME/iter_900.pth --show-dir visualizations
+        %(prog)s CONFIG CKPT --tta --cfg-options tta.scales=[0.75,1.0]
+        %(prog)s CONFIG CKPT --window-size 16 --out scores.json --out predictions.npz
+        %(prog)s CONFIG swinv2-tiny-w8-256_in1k
+        tools/dist_test.sh CONFIG CKPT 8
+        """,
+    )
+    add_config(parser)
+    parser.add_argument(
+        'checkpoint', help='weights: a file, a URL, or the name of a released model'
+    ).completer = WEIGHTS
+    add_work_dir(parser)
+    add_cfg_options(parser)
+    how = parser.add_argument_group('how to test')
+    how.add_argument(
+        '--tta',
+        action='store_true',
+        help='test-time augmentation: merge several scales and flips, those of the config entry '
+        'tta (without one, of configs/_base_/tta/TASK.py)',
+    )
+    how.add_argument(
+        '--window-size',
+        metavar='N[,N...]',
+        help='evaluate at another window, in tokens: one for all stages or one per stage, '
+        'each N or HxW',
+    )
+    add_launcher(how)
+    add_trust(how)
+    output = parser.add_argument_group('what to write')
+    output.add_argument(
+        '--out',
+        type=Path,
+        action='append',
+        default=[],
+        metavar='FILE',
+        help='FILE.json: write the metrics; FILE.npz: write the predictions; may be repeated',
+    )
+    output.add_argument(
+        '--format-only',
+        action='store_true',
+        help='evaluate nothing, but write the files that an evaluation server takes, '
+        'to WORK_DIR/submission',
+    )
+    output.add_argument(
+        '--show-dir',
+        type=Path,
+        metavar='FOLDER',
+        help='write the images with predictions drawn',
+    ).completer = FOLDERS
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parse(build_parser(), argv)
+    from swinv2_mm.config.windows import parse_window_size
+    from swinv2_mm.engine.launch import run_tool
+
+    def run() -> None:
+        test(
+            args.config,
+            args.checkpoint,
+            tta=args.tta,
+            window_size=None if args.window_size is None else parse_window_size(args.window_size),
+            out=args.out,
+            format_only=args.format_only,
+            show_dir=args.show_dir,
+            work_dir=args.work_dir,
+            options=args.cfg_options,
+            launcher=args.launcher,
+        )
+
+    run_tool(run, trust_checkpoint=args.trust_checkpoint)

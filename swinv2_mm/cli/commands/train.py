@@ -1,0 +1,155 @@
+"""Train a detector, segmentor or classifier from a config.
+
+Exit status: 0 after the last iteration; 75 after SIGTERM or SIGUSR1, once a checkpoint is saved
+(go on with --resume); 1 after an error; 130 after Ctrl-C. See docs/fault_tolerance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swinv2_mm.cli.arguments import (
+    WEIGHTS,
+    add_cfg_options,
+    add_config,
+    add_launcher,
+    add_trust,
+    add_work_dir,
+    new_parser,
+    parse,
+)
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+
+def train(
+    cfg: str | Path | Config,
+    *,
+    work_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    amp: bool = False,
+    auto_scale_lr: bool = False,
+    options: Sequence[str] = (),
+    launcher: str = 'none',
+) -> Runner:
+    """Train a model.
+
+    Args:
+        cfg: A config file, or a config, which is not modified.
+        work_dir: Folder for logs and checkpoints; default ``work_dirs/NAME_OF_THE_CONFIG``.
+        resume: A checkpoint to resume, or ``'auto'`` for the newest readable one in the work dir.
+        amp: Whether to train in mixed precision (GPU).
+        auto_scale_lr: Whether to scale the learning rate with the global batch size.
+        options: Overrides of config entries, as ``key=value``.
+        launcher: How the processes of a distributed job were started: ``none``, ``pytorch``,
+            ``slurm`` or ``mpi``.
+
+    Returns:
+        The Runner, with the trained model in ``model``.
+
+    Raises:
+        UserError: If the config, the data or a checkpoint does not fit what is asked.
+    """
+    # First: it puts the stand-in for mmcv's compiled ops in place.
+    import swinv2_mm.models  # noqa: F401
+    from swinv2_mm.config.datasets import check_data
+    from swinv2_mm.config.file import as_config
+    from swinv2_mm.data_check.guard import guard_data
+    from swinv2_mm.engine.launch import build_runner, naming_broken_annotations
+
+    cfg = as_config(cfg, options)
+    if amp:
+        _use_amp(cfg)
+    if auto_scale_lr:
+        _scale_lr(cfg)
+    if resume is not None:
+        cfg.resume = True
+        if resume == 'auto':
+            # What the Runner starts from if there is nothing to resume yet.
+            cfg.start_from, cfg.load_from = cfg.get('load_from'), None
+        else:
+            cfg.load_from = str(resume)
+    check_data(cfg, ['train_dataloader', 'val_dataloader'])
+    runner = build_runner(cfg, work_dir=work_dir, launcher=launcher)
+    guard_data(runner, ['train', 'val'])
+    naming_broken_annotations(cfg, runner.train)
+    return runner
+
+
+def _use_amp(cfg: Config) -> None:
+    import torch
+
+    from swinv2_mm.errors import UserError
+
+    if not torch.cuda.is_available():
+        raise UserError('--amp needs a GPU; leave it out to train on the CPU')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def _scale_lr(cfg: Config) -> None:
+    from swinv2_mm.errors import UserError
+
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise UserError(
+            '--auto-scale-lr needs auto_scale_lr = dict(base_batch_size=...) in the config: '
+            'the global batch that its learning rate is meant for'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        %(prog)s configs/classification/swinv2-nano-w8_flowers.py
+        %(prog)s CONFIG --resume
+        %(prog)s CONFIG --cfg-options train_dataloader.batch_size=4 randomness.seed=1
+        tools/dist_train.sh CONFIG 8 --amp --auto-scale-lr
+        """,
+    )
+    add_config(parser)
+    add_work_dir(parser)
+    add_cfg_options(parser)
+    run = parser.add_argument_group('the run')
+    run.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='resume CKPT, or, without one, the newest readable checkpoint in the work dir',
+    ).completer = WEIGHTS
+    run.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
+    run.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help="scale the learning rate with the global batch, by the config's auto_scale_lr",
+    )
+    add_launcher(run)
+    add_trust(run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parse(build_parser(), argv)
+    from swinv2_mm.engine.launch import run_tool
+
+    def run() -> None:
+        train(
+            args.config,
+            work_dir=args.work_dir,
+            resume=args.resume,
+            amp=args.amp,
+            auto_scale_lr=args.auto_scale_lr,
+            options=args.cfg_options,
+            launcher=args.launcher,
+        )
+
+    run_tool(run, trust_checkpoint=args.trust_checkpoint)
