@@ -87,7 +87,7 @@ def test_convert_leaves_nothing_behind_when_it_cannot(checkpoint, tmp_path):
     )
     assert status == 1 and 'linear_cpb' in errors and errors.count('\n') == 1
     status, errors, _ = checkpoint(
-        'convert', tmp_path / 'a.pth', tmp_path / 'absent' / 'b.pth', '--layout', 'own'
+        'convert', tmp_path / 'a.pth', tmp_path / 'a.pth' / 'b.pth', '--layout', 'own'
     )
     assert status == 1 and errors.count('\n') == 1
     assert [path.name for path in tmp_path.iterdir()] == ['a.pth']
