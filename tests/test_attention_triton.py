@@ -21,9 +21,11 @@ import pytest
 import torch
 
 from swinv2_mm.core.attention import BACKENDS
-from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE, eager
+from swinv2_mm.core.attention.eager import eager
+from swinv2_mm.core.attention.mask import SEAM_PENALTY
+from swinv2_mm.core.attention.prologue import MAX_LOGIT_SCALE
 from swinv2_mm.core.attention.triton import fused, triton_gap, window_attention
-from swinv2_mm.core.window_partition import SEAM_PENALTY, window_grid
+from swinv2_mm.core.window_partition import window_grid
 
 ROOT = Path(__file__).parents[1]
 IS_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'

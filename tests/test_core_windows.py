@@ -13,11 +13,11 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core import SwinTransformerV2, position_bias, window_partition
-from swinv2_mm.core.attention import BACKENDS, WindowAttention, grouped, window_attention
+from swinv2_mm.core.attention import BACKENDS, WindowAttention, grouped, mask, window_attention
+from swinv2_mm.core.attention.mask import attention_mask
 from swinv2_mm.core.position_bias import cpb_table, pairwise_bias, relative_coords
 from swinv2_mm.core.tensor_cache import TensorCache
 from swinv2_mm.core.window_partition import (
-    attention_mask,
     from_windows,
     to_windows,
     window_grid,
@@ -187,7 +187,7 @@ def test_masks_by_their_definition():
             grid.num_windows[0], grid.window[0], grid.num_windows[1], grid.window[1]
         )
         for row, column in itertools.product(grid.axis_runs(0), grid.axis_runs(1)):
-            mask = attention_mask(row.origins, columns=column.origins, **kwargs)
+            mask = attention_mask((row.origins, column.origins), **kwargs)
             for i, j in itertools.product(
                 range(row.start, row.stop), range(column.start, column.stop)
             ):
@@ -378,7 +378,7 @@ def test_pairwise_bias_looks_up_query_minus_key():
 def constants(monkeypatch) -> TensorCache:
     """An empty store in place of the process-wide ones."""
     store = TensorCache(max_bytes=2**28)
-    for module in (window_partition, position_bias):
+    for module in (mask, position_bias):
         assert module.CONSTANTS is not store
         monkeypatch.setattr(module, 'CONSTANTS', store)
     monkeypatch.setattr(window_partition, 'TOKENS', store)

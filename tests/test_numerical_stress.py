@@ -23,8 +23,10 @@ from oracle import randomise
 
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.attention import BACKENDS
-from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE, eager
-from swinv2_mm.core.window_partition import attention_mask, window_grid
+from swinv2_mm.core.attention.eager import eager
+from swinv2_mm.core.attention.mask import attention_mask
+from swinv2_mm.core.attention.prologue import MAX_LOGIT_SCALE
+from swinv2_mm.core.window_partition import window_grid
 
 IS_INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'
 NUM_DEFAULT, NUM_SLOW, NUM_TRITON = 60, 1000, 120
@@ -284,5 +286,5 @@ def test_windows_of_pure_padding_are_masked_to_something():
     padded = (2, 2, 2, 2)
     make = partial(attention_mask, device=torch.device('cpu'), dtype=torch.float32)
     for rows, columns in ((padded, padded), (padded, (0, 0, 2, 2)), ((0, 1, 2, 2), padded)):
-        mask = make(rows, columns=columns)
+        mask = make((rows, columns))
         assert torch.softmax(mask, dim=-1).isfinite().all()

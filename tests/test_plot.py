@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import swinv2_mm.models  # noqa: F401
-from swinv2_mm.analysis.attention_map import attention_maps, attention_of
+from swinv2_mm.analysis.attention_map import attention_maps
 from swinv2_mm.analysis.bias_maps import bias_maps
 from swinv2_mm.analysis.curves import default_keys, read_records, series
 from swinv2_mm.analysis.rates import layer_rates
@@ -66,7 +66,7 @@ def test_attention_is_that_of_the_model(size, window, shifted):
         expected = attention(x, grid)[0]
         v = (x[0] @ attention.qkv.weight[16:].t() + attention.v_bias).unflatten(-1, (2, 4))
         for query in [(0, 0), (size[0] - 1, size[1] - 1), (2, 5), (1, size[1] - 2)]:
-            weights = attention_of(attention, x, grid=grid, query=query)
+            weights = attention.token_weights(x, grid, token=query)[0]
             assert (~weights.isnan()).sum() <= 2 * window[0] * window[1]
             known = weights.nan_to_num(0)
             torch.testing.assert_close(known.sum((1, 2)), torch.ones(2))

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor, nn
+from torch import Tensor
 
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.attention import WindowAttention
-from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE
-from swinv2_mm.core.window_partition import SEAM_PENALTY, Size, WindowGrid
+from swinv2_mm.core.window_partition import Size, WindowGrid
 
 from .canvas import new_figure
 from .layers import Layer, block_at, name_of
@@ -66,9 +64,9 @@ def attention_maps(
         stride = backbone.patch_embed.proj.stride[0] * 2 ** layer[0]
         query = (pixel[0] // stride, pixel[1] // stride)
 
-        def hook(attention: nn.Module, inputs: tuple[Tensor, WindowGrid]) -> None:
+        def hook(attention: WindowAttention, inputs: tuple[Tensor, WindowGrid]) -> None:
             x, grid = inputs
-            weights = attention_of(attention, x, grid=grid, query=query)
+            weights = attention.token_weights(x, grid, token=query)[0].float().cpu()
             found[layer] = AttentionMap(layer, grid, query, weights, stride)
 
         return hook
@@ -86,51 +84,6 @@ def attention_maps(
     if missing:
         raise ValueError(f'the weights have no output beyond stage {max(backbone.out_indices)}')
     return [found[layer] for layer in layers]
-
-
-def attention_of(attention: WindowAttention, x: Tensor, *, grid: WindowGrid, query: Size) -> Tensor:
-    """Return the attention of one token over the map (paper equation 2).
-
-    Shapes:
-        x (1, H, W, C) -> (heads, H, W), NaN outside of the token's window
-    """
-    rows, columns = (
-        _window_of(query[axis], size=grid.padded_size[axis], side=grid.window[axis],
-                   shift=grid.shift[axis]) for axis in (0, 1)
-    )  # fmt: skip
-    num_heads, (h, w) = attention.logit_scale.numel(), grid.size
-    qkv_bias = torch.cat((attention.q_bias, torch.zeros_like(attention.v_bias), attention.v_bias))
-    q, k, _ = F.linear(x[0], attention.qkv.weight, qkv_bias).float().cpu().chunk(3, dim=-1)
-    # Tokens of the padding are what a zero token is mapped to; their weight is 0 in any case.
-    k = F.pad(k, (0, 0, 0, grid.padded_size[1] - w, 0, grid.padded_size[0] - h))
-    q = F.normalize(q[query].reshape(num_heads, -1), dim=-1)
-    k = k[rows][:, columns].unflatten(-1, (num_heads, -1))
-    cosine = torch.einsum('hd,ijhd->hij', q, F.normalize(k, dim=-1))
-    scale = attention.logit_scale.float().cpu().clamp(max=MAX_LOGIT_SCALE).exp()
-
-    sides = (2 * grid.window[0] - 1, 2 * grid.window[1] - 1)
-    table = attention.bias_table(grid).float().cpu().unflatten(1, sides)
-    # Offsets are query minus key, from -(M - 1): counted by places in the window.
-    at = [int((places == q_at).nonzero()) for places, q_at in zip((rows, columns), query)]  # noqa: B905
-    bias = table[:, torch.arange(at[0] + grid.window[0] - 1, at[0] - 1, -1)]
-    bias = bias[:, :, torch.arange(at[1] + grid.window[1] - 1, at[1] - 1, -1)]
-
-    segments = grid.segment_ids().roll(grid.shift, dims=(0, 1))
-    inside = segments[rows][:, columns]
-    mask = torch.zeros(inside.shape)
-    mask[inside != segments[query]] = SEAM_PENALTY
-    mask[inside == -1] = -torch.inf
-    weights = (cosine * scale + bias + mask).flatten(1).softmax(dim=1).unflatten(1, grid.window)
-
-    whole = torch.full((num_heads, *grid.padded_size), torch.nan)
-    whole[:, rows[:, None], columns[None, :]] = weights
-    return whole[:, :h, :w]
-
-
-def _window_of(position: int, *, size: int, side: int, shift: int) -> Tensor:
-    """Return the positions, along one axis of the padded map, in the window of a position."""
-    start = (position - shift) % size // side * side
-    return (torch.arange(start, start + side) + shift) % size
 
 
 def draw_attention(

@@ -105,6 +105,21 @@ def central_table(table: Tensor, *, window: Size, clipped: Size) -> Tensor:
     return grid[:, dh : grid.shape[1] - dh, dw : grid.shape[2] - dw].flatten(1)
 
 
+def bias_of_query(table: Tensor, *, window: Size, query: Size) -> Tensor:
+    """Return what one token of a window adds to the logits of its keys: a row of ``pairwise_bias``.
+
+    Args:
+        query: Row and column of the token in the window.
+
+    Shapes:
+        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, N)
+    """
+    seen = table.unflatten(1, [2 * side - 1 for side in window])
+    for axis, (side, at) in enumerate(zip(window, query, strict=True), start=1):
+        seen = seen.narrow(axis, at, side).flip(axis)
+    return seen.flatten(1)
+
+
 def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
     """Spread a bias table over all pairs of tokens of a window.
 

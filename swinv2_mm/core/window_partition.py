@@ -1,4 +1,4 @@
-"""How a map is cut into windows: sizes, shift, padding, segments, masks.
+"""Window partition: how a map is cut into windows, with their shift, padding and segments.
 
 Shape letters of this package:
     B images, H W map in tokens (Hp Wp with padding), M window side (Mh Mw), N = Mh * Mw,
@@ -7,7 +7,6 @@ Shape letters of this package:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -17,15 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .tensor_cache import CONSTANTS, TOKENS
+from .tensor_cache import TOKENS
 
 # Height and width; a map of a video has an axis of time before them (projects/video).
 Size = tuple[int, ...]
 Tiling = Literal['fixed', 'balanced']
-
-# Added to the logit of a pair from two sides of the seam of a shifted window. Finite, because
-# the released weights were trained with this value.
-SEAM_PENALTY = -100.0
 
 # Where a token along one axis of the shifted, padded map comes from.
 _INSIDE, _WRAPPED, _PADDED = 0, 1, 2
@@ -80,15 +75,15 @@ class WindowGrid:
         """Number the parts of the shifted map that belong together; -1 is padding.
 
         Shapes:
-            -> (Hp, Wp), int8
+            -> (Hp, Wp), or (Tp, Hp, Wp), int8
         """
         origins = []
         for sources, length, shift in zip(self.sources(), self.size, self.shift, strict=True):
             inside = torch.where(sources < shift, _WRAPPED, _INSIDE)
             origins.append(torch.where(sources >= length, _PADDED, inside))
-        return _segments(*origins)
+        return combine_origins(*origins)
 
-    def sources(self) -> tuple[Tensor, Tensor]:
+    def sources(self) -> tuple[Tensor, ...]:
         """Where the rows (Hp,) and columns (Wp,) of the shifted map come from in the padded one."""
         return tuple(
             (torch.arange(padded) + shift) % padded
@@ -140,41 +135,18 @@ def _axis_runs(length: int, side: int, shift: int) -> tuple[AxisRun, ...]:
     return tuple(runs)
 
 
-def _segments(vertical: Tensor, horizontal: Tensor) -> Tensor:
-    """Combine the origins of rows (h,) and columns (w,) into segment ids (h, w)."""
-    rows, columns = vertical[:, None], horizontal[None, :]
-    ids = 2 * (rows == _WRAPPED) + (columns == _WRAPPED).int()
-    return torch.where((rows == _PADDED) | (columns == _PADDED), -1, ids).to(torch.int8)
-
-
-def attention_mask(
-    rows: Sequence[int], *, columns: Sequence[int], device: torch.device, dtype: torch.dtype
-) -> Tensor | None:
-    """Return what is added to the logits of a window, or ``None`` where that is nothing.
-
-    Real queries never see a padded key (-inf); pairs from two sides of a seam get
-    ``SEAM_PENALTY``. Padded queries see something, else their softmax would be NaN; their
-    output is cropped.
-
-    Args:
-        rows: Origins of the window's Mh rows (``AxisRun.origins``).
-        columns: Origins of its Mw columns.
+def combine_origins(*origins: Tensor) -> Tensor:
+    """Combine the origins of the tokens along each axis into segment ids; -1 is padding.
 
     Shapes:
-        -> (N, N), query by key
+        (h,), (w,) -> (h, w), int8; any number of axes
     """
-    if not any(rows) and not any(columns):
-        return None
-
-    def build() -> Tensor:
-        ids = _segments(torch.tensor(rows), torch.tensor(columns)).flatten()
-        query, key = ids[:, None], ids[None, :]
-        mask = torch.zeros(len(ids), len(ids), dtype=dtype)
-        mask[query != key] = SEAM_PENALTY
-        mask[(query != -1) & (key == -1)] = -torch.inf
-        return mask.to(device)
-
-    return CONSTANTS.get(('mask', tuple(rows), tuple(columns), device, dtype), build)
+    ids = torch.zeros((), dtype=torch.int8)
+    is_padded = torch.zeros((), dtype=torch.bool)
+    for along in origins:
+        ids = 2 * ids[..., None] + (along == _WRAPPED).to(torch.int8)
+        is_padded = is_padded[..., None] | (along == _PADDED)
+    return torch.where(is_padded, -1, ids).to(torch.int8)
 
 
 def window_tokens(row: AxisRun, *, columns: AxisRun, grid: WindowGrid, batch: int) -> Tensor:
@@ -205,15 +177,16 @@ def to_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:
     """Pad a map at the bottom and right with zeros, shift it, and cut it into windows.
 
     Shapes:
-        (B, H, W, C) -> (B, nH, Mh, nW, Mw, C), a view where nothing is padded or shifted
+        (B, H, W, C) -> (B, nH, Mh, nW, Mw, C), a view where nothing is padded or shifted;
+        (B, T, H, W, C) -> (B, nT, Mt, nH, Mh, nW, Mw, C)
     """
-    (h, w), (hp, wp) = grid.size, grid.padded_size
-    if (hp, wp) != (h, w):
-        x = F.pad(x, (0, 0, 0, wp - w, 0, hp - h))
+    missing = [p - n for p, n in zip(grid.padded_size, grid.size, strict=True)]
+    if any(missing):
+        x = F.pad(x, (0, 0, *(side for m in reversed(missing) for side in (0, m))))
     if any(grid.shift):
-        x = x.roll((-grid.shift[0], -grid.shift[1]), dims=(1, 2))
-    (nh, nw), (mh, mw) = grid.num_windows, grid.window
-    return x.reshape(x.shape[0], nh, mh, nw, mw, x.shape[-1])
+        x = x.roll([-shift for shift in grid.shift], dims=_map_axes(grid))
+    cuts = (n for pair in zip(grid.num_windows, grid.window, strict=True) for n in pair)
+    return x.reshape(x.shape[0], *cuts, x.shape[-1])
 
 
 def from_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:
@@ -222,8 +195,13 @@ def from_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:
     Shapes:
         (B, nH, Mh, nW, Mw, C) -> (B, H, W, C)
     """
-    (h, w), (hp, wp) = grid.size, grid.padded_size
-    x = x.reshape(x.shape[0], hp, wp, x.shape[-1])
+    x = x.reshape(x.shape[0], *grid.padded_size, x.shape[-1])
     if any(grid.shift):
-        x = x.roll(grid.shift, dims=(1, 2))
-    return x[:, :h, :w]
+        x = x.roll(grid.shift, dims=_map_axes(grid))
+    for axis, length in zip(_map_axes(grid), grid.size, strict=True):
+        x = x.narrow(axis, 0, length)
+    return x
+
+
+def _map_axes(grid: WindowGrid) -> list[int]:
+    return list(range(1, 1 + len(grid.size)))

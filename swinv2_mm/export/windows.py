@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2_mm.core.attention.eager import MAX_LOGIT_SCALE
-from swinv2_mm.core.window_partition import SEAM_PENALTY, Size
+from swinv2_mm.core.attention.mask import SEAM_PENALTY
+from swinv2_mm.core.attention.prologue import MAX_LOGIT_SCALE
+from swinv2_mm.core.window_partition import Size
 
 # Where a token along one axis of the shifted, padded map comes from.
 _INSIDE, _WRAPPED, _PADDED = 0, 1, 2

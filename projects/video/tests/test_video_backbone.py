@@ -8,9 +8,9 @@ import torch
 import video_oracle
 
 from projects.video.swinv2_video import VideoSwinV2
-from projects.video.swinv2_video.attention import VIDEO_BACKENDS, from_windows, to_windows
+from projects.video.swinv2_video.attention import VIDEO_BACKENDS
 from swinv2_mm.core.attention import WindowAttention
-from swinv2_mm.core.window_partition import window_grid
+from swinv2_mm.core.window_partition import from_windows, to_windows, window_grid
 
 DIM, NUM_HEADS = 6, 2
 ARCH = {'embed_dim': 6, 'depths': (2, 2), 'num_heads': (1, 2)}

@@ -1,8 +1,7 @@
-"""The readable backends of window attention: all windows at once, by operations or by torch."""
+"""The readable backends: all windows that need the same mask at once, by operations or by torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -10,77 +9,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..position_bias import pairwise_bias
-from ..window_partition import WindowGrid, attention_mask, from_windows, to_windows
+from ..window_partition import WindowGrid, from_windows, to_windows
+from .mask import attention_mask
+from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_heads
 
+# Queries, keys, values (n, heads, N, d) and what is added to the logits (heads, N, N).
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
-# Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
-MAX_LOGIT_SCALE = math.log(100.0)
 
-
-def bounded_scale(logit_scale: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """Return the factor of each head's cosines: (heads, 1, 1) -> (heads, 1, 1)."""
-    scale = logit_scale.to(dtype).clamp(max=MAX_LOGIT_SCALE).exp()
-    return scale.reshape(-1, 1, 1)
-
-
-def _attend_windows(
-    windows: Tensor, scale: Tensor, bias: Tensor, mask: Tensor | None, kernel: Kernel
-) -> Tensor:
-    """Attend within windows that need the same mask.
+def attention_weights(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+    """Return the softmax over the keys of logits that a bias is added to (equation 2).
 
     Shapes:
-        windows (B, nH, Mh, nW, Mw, 3C), scale (heads, 1, 1), bias (heads, N, N), mask (N, N)
-        -> (B, nH, Mh, nW, Mw, C)
+        (..., Q, d), (..., N, d), bias that broadcasts to (..., Q, N) -> (..., Q, N)
     """
-    b, nh, mh, nw, mw, channels = windows.shape
-    num_heads = scale.shape[0]
-    head_dim = channels // (3 * num_heads)
-    x = windows.unflatten(-1, (3, num_heads, head_dim)).permute(5, 0, 1, 3, 6, 2, 4, 7)
-    x = x.reshape(3, b * nh * nw, num_heads, mh * mw, head_dim)
-    q, k, v = x.to(scale.dtype).unbind()
-    q = F.normalize(q, dim=-1) * scale
-    k = F.normalize(k, dim=-1)
-    out = kernel(q, k, v, bias if mask is None else bias + mask)
-    out = out.to(windows.dtype).reshape(b, nh, nw, num_heads, mh, mw, head_dim)
-    return out.permute(0, 1, 4, 2, 5, 3, 6).flatten(-2)
-
-
-def _attend(
-    qkv: Tensor, grid: WindowGrid, attend_to: Callable[[Tensor, Tensor | None], Tensor]
-) -> Tensor:
-    """Run ``attend_to`` on all windows, those that need the same mask at once.
-
-    Only the last windows along an axis can hold a seam or padding, so a map has at most nine
-    kinds of window, and the mask of all interior ones is empty.
-    """
-    windows = to_windows(qkv, grid=grid)
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
-    rows = []
-    for row in grid.axis_runs(0):
-        row_windows = windows[:, row.start : row.stop]
-        parts = []
-        for column in grid.axis_runs(1):
-            mask = attention_mask(
-                row.origins, columns=column.origins, device=qkv.device, dtype=dtype
-            )
-            parts.append(attend_to(row_windows[:, :, :, column.start : column.stop], mask))
-        rows.append(torch.cat(parts, dim=3) if len(parts) > 1 else parts[0])
-    out = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
-    return from_windows(out, grid=grid)
-
-
-def _attend_at_once(
-    qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor, *, kernel: Kernel
-) -> Tensor:
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
-    scale = bounded_scale(logit_scale, dtype=dtype)
-    bias = pairwise_bias(bias.to(dtype), window=grid.window)
-    return _attend(qkv, grid, lambda x, mask: _attend_windows(x, scale, bias, mask, kernel))
+    return torch.softmax(q @ k.transpose(-2, -1) + bias, dim=-1)
 
 
 def _softmax_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    return torch.softmax(q @ k.transpose(-2, -1) + bias, dim=-1) @ v
+    return attention_weights(q, k, bias) @ v
 
 
 def _sdpa_kernel(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -98,11 +45,47 @@ def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> T
 
     Shapes:
         qkv (B, H, W, 3C), logit_scale (heads, 1, 1), bias (heads, (2Mh - 1) * (2Mw - 1))
-        -> (B, H, W, C)
+        -> (B, H, W, C); maps of a video have an axis of time before H
     """
-    return _attend_at_once(qkv, grid, logit_scale, bias, kernel=_softmax_kernel)
+    return _attend(qkv, grid, logit_scale, bias, kernel=_softmax_kernel)
 
 
 def at_once(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``eager`` through torch's fused attention, with the scale folded into the queries."""
-    return _attend_at_once(qkv, grid, logit_scale, bias, kernel=_sdpa_kernel)
+    return _attend(qkv, grid, logit_scale, bias, kernel=_sdpa_kernel)
+
+
+def _attend(
+    qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor, *, kernel: Kernel
+) -> Tensor:
+    """Run a kernel on all windows, those that need the same mask at once.
+
+    Only the last windows along an axis can hold a seam or padding, so a map has at most nine
+    kinds of window, and the mask of all interior ones is empty.
+    """
+    dtype = computing_dtype(qkv)
+    scale = bounded_scale(logit_scale, dtype=dtype)
+    pairs = pairwise_bias(bias.to(dtype), window=grid.window)
+
+    def attend_windows(windows: Tensor, origins: tuple[tuple[int, ...], ...]) -> Tensor:
+        mask = attention_mask(origins, device=qkv.device, dtype=dtype)
+        q, k, v = cosine_operands(windows, scale=scale)
+        counts = q.shape[:-3]
+        q, k, v = (x.flatten(0, -4) for x in (q, k, v))
+        out = kernel(q, k, v, pairs if mask is None else pairs + mask).to(qkv.dtype)
+        return merge_heads(out.unflatten(0, counts)[None], window=grid.window)
+
+    def attend_runs(windows: Tensor, origins: tuple[tuple[int, ...], ...]) -> Tensor:
+        axis = len(origins)
+        if axis == len(grid.size):
+            return attend_windows(windows, origins)
+        place = 1 + 2 * axis
+        parts = [
+            attend_runs(
+                windows.narrow(place, run.start, run.stop - run.start), (*origins, run.origins)
+            )
+            for run in grid.axis_runs(axis)
+        ]
+        return torch.cat(parts, dim=place) if len(parts) > 1 else parts[0]
+
+    return from_windows(attend_runs(to_windows(qkv, grid=grid), ()), grid=grid)

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from ..tensor_cache import CONSTANTS
-from ..window_partition import SEAM_PENALTY, WindowGrid, from_windows, to_windows
-from .eager import bounded_scale
+from ..window_partition import WindowGrid, from_windows, to_windows
+from .mask import SEAM_PENALTY
+from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_heads
 
 # torch's kernels take heads of these sizes.
 _HEAD_DIMS = (16, 32, 64, 128)
@@ -63,17 +63,14 @@ def _look_up(grid: WindowGrid, table: Tensor) -> Callable:
 
 def looked_up(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Run ``flex_attention`` as a backend; the caller has asked ``flex_gap``."""
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
-    num_heads = logit_scale.numel()
-    x = to_windows(qkv, grid=grid).unflatten(-1, (3, num_heads, -1))
-    b, nh, mh, nw, mw, _, _, head_dim = x.shape
-    x = x.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, num_heads, mh * mw, head_dim)
-    q, k, v = x.to(dtype).unbind()
-    q = F.normalize(q, dim=-1) * bounded_scale(logit_scale, dtype=dtype)
-    k = F.normalize(k, dim=-1)
+    dtype = computing_dtype(qkv)
+    scale = bounded_scale(logit_scale, dtype=dtype)
+    q, k, v = cosine_operands(to_windows(qkv, grid=grid), scale=scale)
+    counts = q.shape[:3]
+    q, k, v = (x.flatten(0, 2) for x in (q, k, v))
     # On a CPU the definition itself runs: fast enough to test with, and it needs no compiler.
     is_fused = qkv.is_cuda and not torch.compiler.is_compiling()
     attend = _compiled() if is_fused else flex_attention
     out = attend(q, k, v, score_mod=_look_up(grid, bias.to(dtype)), scale=1.0).to(qkv.dtype)
-    out = out.reshape(b, nh, nw, num_heads, mh, mw, head_dim).permute(0, 1, 4, 2, 5, 3, 6)
-    return from_windows(out.flatten(-2), grid=grid)
+    out = merge_heads(out.unflatten(0, counts)[None], window=grid.window)
+    return from_windows(out, grid=grid)

@@ -15,19 +15,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..position_bias import pairwise_bias
-from ..window_partition import WindowGrid, attention_mask, window_tokens
-from .eager import bounded_scale
+from ..window_partition import WindowGrid, window_tokens
+from .mask import attention_mask
+from .prologue import bounded_scale, computing_dtype, merge_heads, normalize_, split_heads
 
 # Logits of a group, if one window does not have more: 4 MB of float32 for the cache of a CPU,
 # 64 MB to keep other devices busy.
 _MAX_LOGITS_CPU, _MAX_LOGITS = 2**20, 2**24
-# Least length of a vector that is normalised, as in ``F.normalize``.
-_MIN_LENGTH = 1e-12
 
 
 def grouped(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Run as a backend, see ``eager``."""
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
+    dtype = computing_dtype(qkv)
     operands = (qkv, bounded_scale(logit_scale, dtype=dtype), bias.to(dtype))
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
         return _Grouped.apply(*operands, grid)
@@ -43,7 +42,7 @@ def _groups(qkv: Tensor, pairs: Tensor, grid: WindowGrid) -> Iterator[tuple[Tens
                 qkv.device
             )
             mask = attention_mask(
-                row.origins, columns=column.origins, device=pairs.device, dtype=pairs.dtype
+                (row.origins, column.origins), device=pairs.device, dtype=pairs.dtype
             )
             bias = pairs if mask is None else pairs + mask
             for group in tokens.split(max(1, budget // pairs.numel())):
@@ -54,24 +53,20 @@ def _read(x: Tensor, tokens: Tensor, *, heads: int, parts: int, dtype: torch.dty
     """Gather windows, with some token in place of padding: -> (parts, n, heads, N, d)."""
     rows = x.reshape(-1, x.shape[-1])
     rows = rows.index_select(0, tokens.flatten().clamp(max=len(rows) - 1))
-    windows = rows.reshape(*tokens.shape, parts, heads, -1).permute(2, 0, 3, 1, 4)
+    windows = split_heads(rows.unflatten(0, tokens.shape)[None], heads=heads, parts=parts)[:, 0]
     return windows.to(dtype, memory_format=torch.contiguous_format)
 
 
 def _write(rows: Tensor, tokens: Tensor, x: Tensor) -> None:
     """Undo ``_read``; ``rows`` has a spare last one for padding."""
-    x = x.permute(1, 3, 0, 2, 4).reshape(-1, rows.shape[1])
+    x = merge_heads(x[:, None], window=tokens.shape[1:]).reshape(-1, rows.shape[1])
     rows.index_copy_(0, tokens.flatten(), x.to(rows.dtype))
 
 
 def _read_normalised(qkv: Tensor, tokens: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Gather queries, keys and values, and multiply the first two by factors, also returned."""
+    """Gather queries, keys and values, and normalise the first two; see ``normalize_``."""
     x = _read(qkv, tokens, heads=len(scale), parts=3, dtype=scale.dtype)
-    factor = torch.linalg.vector_norm(x[:2], dim=-1, keepdim=True)
-    factor = factor.clamp_(min=_MIN_LENGTH).reciprocal_()
-    factor[0] *= scale
-    x[:2] *= factor
-    return x, factor
+    return x, normalize_(x[:2], scale=scale)
 
 
 def _attend(qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid) -> Tensor:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..position_bias import pairwise_bias
-from ..window_partition import SEAM_PENALTY, WindowGrid
-from .eager import bounded_scale
+from ..window_partition import WindowGrid
+from .mask import segment_mask
+from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_heads
 
 
 @torch.library.custom_op('swinv2_mm::written', mutates_args=())
@@ -36,28 +37,24 @@ def written(x: Tensor) -> Tensor:
 
 def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Run as a backend, see ``eager``."""
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
+    dtype = computing_dtype(qkv)
     (nh, nw), (mh, mw), heads = grid.num_windows, grid.window, logit_scale.numel()
     x = qkv
     for axis, (sources, length) in enumerate(zip(grid.sources(), grid.size, strict=True)):
         # Padding may hold anything: no real token attends to it.
         x = x.index_select(1 + axis, sources.clamp(max=length - 1).to(x.device))
-    x = x.reshape(-1, nh, mh, nw, mw, 3, heads, x.shape[-1] // (3 * heads))
-    q, k, v = x.permute(5, 0, 1, 3, 6, 2, 4, 7).flatten(5, 6).to(dtype).unbind()
-    q = F.normalize(q, dim=-1) * bounded_scale(logit_scale, dtype=dtype)
-    k = F.normalize(k, dim=-1)
+    windows = x.reshape(-1, nh, mh, nw, mw, x.shape[-1])
+    q, k, v = cosine_operands(windows, scale=bounded_scale(logit_scale, dtype=dtype))
     ids = grid.segment_ids().to(x.device).reshape(nh, mh, nw, mw)
     ids = written(ids.permute(0, 2, 1, 3).reshape(nh, nw, 1, mh * mw))
-    query, key = ids[..., None], ids[..., None, :]
-    mask = written(pairwise_bias(bias.to(dtype), window=grid.window))
-    mask = torch.where(query == key, mask, mask + SEAM_PENALTY)
-    mask = mask.masked_fill((query != -1) & (key == -1), -torch.inf)
+    pairs = written(pairwise_bias(bias.to(dtype), window=grid.window))
+    mask = pairs + segment_mask(ids, key=ids, dtype=dtype)
     # Windows count as heads: the mask is that of one image.
     q, k, v = (operand.flatten(1, 3) for operand in (q, k, v))
     mask = mask.flatten(0, 2)[None]
     out = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0).to(qkv.dtype)
     # (B, nH * nW * heads, Mh * Mw, d) -> (B, H, W, C)
-    out = out.unflatten(1, (nh, nw, heads)).unflatten(4, (mh, mw)).permute(0, 1, 4, 2, 5, 3, 6)
+    out = merge_heads(out.unflatten(1, (nh, nw, heads))[None], window=grid.window)
     out = out.reshape(qkv.shape[0], nh * mh, nw * mw, qkv.shape[-1] // 3)
     for axis, (length, padded, shift) in enumerate(
         zip(grid.size, grid.padded_size, grid.shift, strict=True)

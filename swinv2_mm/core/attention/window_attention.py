@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from ..linear import Linear, linear
 from ..position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
 from ..window_partition import Size, WindowGrid
 from .backends import Backend
+from .weights import token_weights
 
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
@@ -189,6 +191,17 @@ class WindowAttention(nn.Module):
         Shapes:
             (B, H, W, C) -> (B, H, W, C)
         """
+        return self.proj(self._without_autocast(self.backend, x, grid))
+
+    def token_weights(self, x: Tensor, grid: WindowGrid, *, token: Size) -> Tensor:
+        """Return how one token weights the others; see ``weights.token_weights``.
+
+        Shapes:
+            (B, H, W, C) -> (B, heads, H, W), NaN outside of the token's window
+        """
+        return self._without_autocast(partial(token_weights, token=token), x, grid)
+
+    def _without_autocast(self, compute: Backend, x: Tensor, grid: WindowGrid) -> Tensor:
         qkv_bias = self._kept(('qkv_bias',), [self.q_bias, self.v_bias], self._qkv_bias)
         qkv = linear(x, self.qkv.weight, qkv_bias)
         # Logits reach 100: half precision there, and in the bias network, costs accuracy.
@@ -196,5 +209,4 @@ class WindowAttention(nn.Module):
         # Not entered without need: the meta device knows no autocast.
         is_autocast = device != 'meta' and torch.is_autocast_enabled(device)
         with torch.autocast(device, enabled=False) if is_autocast else nullcontext():
-            out = self.backend(qkv, grid, self.logit_scale, self.bias_table(grid))
-        return self.proj(out)
+            return compute(qkv, grid, self.logit_scale, self.bias_table(grid))

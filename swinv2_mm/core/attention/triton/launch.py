@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ...window_partition import WindowGrid
-from ..eager import MAX_LOGIT_SCALE
+from ..prologue import MAX_LOGIT_SCALE, computing_dtype
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
 _MAX_SIDE, _MAX_HEAD_DIM, _MIN_TILE = 64, 128, 16
@@ -240,6 +240,6 @@ window_attention.register_autograd(_backward, setup_context=_setup_context)
 
 def fused(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Run the kernels as a backend; the caller has asked ``triton_gap``."""
-    dtype = torch.promote_types(qkv.dtype, torch.float32)
+    dtype = computing_dtype(qkv)
     operands = (qkv.contiguous(), logit_scale.to(dtype).flatten(), bias.to(dtype).contiguous())
     return window_attention(*operands, [*grid.window, *grid.shift])[0]

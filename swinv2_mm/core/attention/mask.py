@@ -1,0 +1,55 @@
+"""What is added to the logits of shifted and of padded windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..tensor_cache import CONSTANTS
+from ..window_partition import combine_origins
+
+# Added to the logit of a pair from two sides of the seam of a shifted window. Finite, because
+# the released weights were trained with this value.
+SEAM_PENALTY = -100.0
+
+
+def segment_mask(query: Tensor, *, key: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to the logits of pairs of tokens.
+
+    Real queries never see a padded key (-inf); pairs from two sides of a seam get
+    ``SEAM_PENALTY``. Padded queries see something, else their softmax would be NaN; their
+    output is cropped.
+
+    Args:
+        query: Segment ids, -1 for padding (``WindowGrid.segment_ids``).
+        key: The same of the keys.
+
+    Shapes:
+        (..., Q), (..., N) -> (..., Q, N)
+    """
+    query, key = query[..., None], key[..., None, :]
+    mask = torch.where(query == key, 0.0, SEAM_PENALTY).to(dtype)
+    return mask.masked_fill((query != -1) & (key == -1), -torch.inf)
+
+
+def attention_mask(
+    origins: Sequence[Sequence[int]], *, device: torch.device, dtype: torch.dtype
+) -> Tensor | None:
+    """Return the ``segment_mask`` of a window, or ``None`` where nothing is added.
+
+    Args:
+        origins: Of the window's tokens along each axis (``AxisRun.origins``).
+
+    Shapes:
+        -> (N, N), query by key
+    """
+    if not any(map(any, origins)):
+        return None
+
+    def build() -> Tensor:
+        ids = combine_origins(*map(torch.tensor, origins)).flatten()
+        return segment_mask(ids, key=ids, dtype=dtype).to(device)
+
+    return CONSTANTS.get(('mask', *map(tuple, origins), device, dtype), build)

@@ -1,0 +1,86 @@
+"""What every backend does around its kernel: heads out of channels, cosines, the learnt scale.
+
+Paper equation 2: the logits are the cosine of query and key times a scale per head, plus a bias.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..window_partition import Size
+
+# Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
+MAX_LOGIT_SCALE = math.log(100.0)
+# Least norm that a vector is divided by, as in ``F.normalize``.
+_MIN_NORM = 1e-12
+
+
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """Return the type that logits are computed in: at least float32, whatever autocast."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def bounded_scale(logit_scale: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """Return the factor of each head's cosines: (heads, 1, 1) -> (heads, 1, 1)."""
+    scale = logit_scale.to(dtype).clamp(max=MAX_LOGIT_SCALE).exp()
+    return scale.reshape(-1, 1, 1)
+
+
+def split_heads(windows: Tensor, *, heads: int, parts: int = 3) -> Tensor:
+    """Take the channels of windows apart into parts (query, key, value) and heads.
+
+    Shapes:
+        (B, nH, Mh, nW, Mw, parts * C) -> (parts, B, nH, nW, heads, N, d); any number of axes
+    """
+    last = windows.ndim - 1
+    x = windows.unflatten(-1, (parts, heads, -1))
+    counts, sides = range(1, last, 2), range(2, last, 2)
+    x = x.permute(last, 0, *counts, last + 1, *sides, last + 2)
+    return x.flatten(-1 - len(sides), -2)
+
+
+def merge_heads(x: Tensor, *, window: Size) -> Tensor:
+    """Undo ``split_heads``.
+
+    Shapes:
+        (parts, B, nH, nW, heads, N, d) -> (B, nH, Mh, nW, Mw, parts * C)
+    """
+    num_axes = len(window)
+    x = x.unflatten(-2, window)
+    heads = 2 + num_axes
+    pairs = (i for axis in range(num_axes) for i in (2 + axis, heads + 1 + axis))
+    return x.permute(1, *pairs, 0, heads, x.ndim - 1).flatten(-3)
+
+
+def cosine_operands(windows: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values: normalised, the scale folded into the queries.
+
+    Args:
+        windows: From ``to_windows``.
+        scale: From ``bounded_scale``; its type is that of the result.
+
+    Shapes:
+        (B, nH, Mh, nW, Mw, 3C), (heads, 1, 1) -> three of (B, nH, nW, heads, N, d)
+    """
+    q, k, v = split_heads(windows, heads=len(scale)).to(scale.dtype).unbind()
+    return F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1), v
+
+
+def normalize_(qk: Tensor, *, scale: Tensor) -> Tensor:
+    """Normalise and scale in place, for a backend with a gradient of its own.
+
+    Returns:
+        The factors that queries and keys were multiplied by, which that gradient needs.
+
+    Shapes:
+        (2, n, heads, N, d), (heads, 1, 1) -> (2, n, heads, N, 1)
+    """
+    factor = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)
+    factor = factor.clamp_(min=_MIN_NORM).reciprocal_()
+    factor[0] *= scale
+    qk *= factor
+    return factor
