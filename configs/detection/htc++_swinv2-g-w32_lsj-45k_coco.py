@@ -5,6 +5,7 @@
 # Source: arXiv 2111.09883, appendix A2; where the rate drops is that of htc-3x.py. Window 48: tools/test.py ... --window-size 48.
 _base_ = ['../_base_/models/htc++.py', '../_base_/backbones/giant.py', '../_base_/datasets/htc-coco.py',
           '../_base_/schedules/htc-3x.py', '../_base_/runtime/detection.py']
+custom_imports = dict(imports=['swinv2_mm.models', 'projects.htc_plus_plus'])  # InstaBoost
 model = dict(backbone=dict(_base_.backbone, window_size=32, with_cp=True), neck=dict(in_channels=_base_.channels))
 optim_wrapper = dict(optimizer=dict(lr=6e-4))
 train_cfg = dict(max_iters=45000, val_interval=5000)

@@ -5,6 +5,7 @@
 # Source: own recipe for small data; the detector as htc++_swinv2-g-w32_lsj-45k_coco.py.
 _base_ = ['../_base_/models/htc++-small.py', '../_base_/backbones/nano.py', '../_base_/datasets/htc-facade.py',
           '../_base_/schedules/adamw-iterations.py', '../_base_/runtime/detection.py']
+custom_imports = dict(imports=['swinv2_mm.models', 'projects.htc_plus_plus'])  # InstaBoost
 model = dict(
     backbone=dict(_base_.backbone, window_size=12), neck=dict(in_channels=_base_.channels),
     roi_head=dict(

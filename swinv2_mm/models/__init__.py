@@ -12,7 +12,6 @@ ensure_ops()
 ensure_panopticapi()
 
 import swinv2_mm.data_check.loading  # noqa: E402
-import swinv2_mm.datasets.instaboost  # noqa: E402
 import swinv2_mm.datasets.numbered_folders  # noqa: E402
 import swinv2_mm.engine  # noqa: E402, F401
 

@@ -1,4 +1,4 @@
-"""InstaBoost (arXiv 1908.07801): cut instances out, inpaint what is behind, paste them nearby."""
+"""InstaBoost (arXiv 1908.07801): cut out instances, inpaint the background, paste them nearby."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CheckedInstaBoost(BaseTransform):
 
     The package ``instaboostfast`` groups instances whose boxes overlap, draws a move for each
     group, inpaints and pastes the image. Masks and the label map are moved here, by the same
-    moves: the package would trace each mask as polygons (which drops small instances unsaid and
+    moves: the package would trace each mask as polygons (which drops small instances silently and
     fails on compressed RLE) and knows no label maps. It goes after the annotations are loaded and
     before anything changes the size of the image.
 
@@ -90,7 +90,7 @@ class CheckedInstaBoost(BaseTransform):
         self.ignore_label = ignore_label
 
     def transform(self, results: dict) -> dict:
-        """Change the image and its annotations, or, at ``1 - apply_rate``, nothing."""
+        """Augment the image and its annotations at a probability of ``apply_rate``."""
         masks = results.get('gt_masks')
         bitmaps = getattr(masks, 'masks', None)
         if not isinstance(bitmaps, np.ndarray):
@@ -154,7 +154,7 @@ class CheckedInstaBoost(BaseTransform):
 
 @dataclass(frozen=True, kw_only=True)
 class _Move:
-    """How a group of instances is placed anew, in the words of the package.
+    """Affine move of a group of instances, with the attribute names of the package.
 
     Attributes:
         bounds: The group's box before, ``x1, y1, x2, y2``, in px.
@@ -173,7 +173,7 @@ class _Move:
     flip: str | None = None
 
     def paste(self, values: np.ndarray) -> np.ndarray:
-        """Move what a map holds inside the bounds; 0 elsewhere. (H, W) -> (H, W)."""
+        """Move the values of a map inside the bounds; 0 elsewhere. (H, W) -> (H, W)."""
         x1, y1, x2, y2 = self.bounds
         patch = values[y1:y2, x1:x2]
         if self.flip is not None:
@@ -197,7 +197,7 @@ class _Move:
 
 
 def _replace_masks(results: dict, masks: np.ndarray) -> None:
-    """Exchange the masks, fit the boxes of those that changed, and remove lost instances."""
+    """Replace the masks, fit the boxes of those that changed, and remove lost instances."""
     old, boxes = results['gt_masks'], results['gt_bboxes']
     kept = np.ones(len(masks), dtype=bool)
     corners = boxes.tensor.clone()

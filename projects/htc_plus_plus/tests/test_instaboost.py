@@ -1,4 +1,4 @@
-"""InstaBoost: what the package trips over, and agreement of image, masks, boxes and label map."""
+"""InstaBoost: agreement of image, masks, boxes and label map, and input the package fails on."""
 
 import random
 import sys
@@ -8,8 +8,8 @@ import pytest
 from mmengine.registry import TRANSFORMS
 from pycocotools import mask as coco_mask
 
-import swinv2_mm.models  # noqa: F401
-from swinv2_mm.datasets.instaboost_package import exact_rates, uncompressed_rle
+import projects.htc_plus_plus  # noqa: F401
+from projects.htc_plus_plus.instaboost_package import exact_rates, uncompressed_rle
 from swinv2_mm.errors import UserError
 
 pytest.importorskip('mmdet.datasets')

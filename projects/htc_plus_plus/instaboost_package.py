@@ -1,4 +1,4 @@
-"""What ``instaboostfast`` trips over, kept away from it."""
+"""Work around the limits of the package ``instaboostfast``."""
 
 from __future__ import annotations
 
