@@ -24,6 +24,8 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(scope='session')
 def digits_root(tmp_path_factory):
     """A data root that holds a small version of the demo's data set."""
+    from tiny_data import renumber_categories
+
     from projects.digits.dataset import make_digits_on_photos
 
     root = tmp_path_factory.mktemp('data')
@@ -35,6 +37,8 @@ def digits_root(tmp_path_factory):
         num_val_crops_per_class=2,
         progress=False,
     )
+    for path in (root / 'digits' / 'annotations').iterdir():
+        renumber_categories(path)
     return root
 
 

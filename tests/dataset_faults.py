@@ -62,7 +62,8 @@ def change(coco, number, **values):
 @fault(INSTANCES, 'class-never-seen', also=('image-without-labels',))
 @edits_coco
 def class_without_instances(coco, images):
-    coco['annotations'] = [a for a in coco['annotations'] if a['category_id'] != 5]
+    (four,) = (c['id'] for c in coco['categories'] if c['name'] == 'four')
+    coco['annotations'] = [a for a in coco['annotations'] if a['category_id'] != four]
     return ['four']
 
 
@@ -242,7 +243,7 @@ def category_name_twice(coco, images):
 def category_id_twice(coco, images):
     coco['categories'].append(dict(coco['categories'][0]))
     coco['categories'][-1]['name'] = 'ten'
-    return ['category 1']
+    return [f'category {coco["categories"][0]["id"]}']
 
 
 @fault(INSTANCES, 'image-without-labels')

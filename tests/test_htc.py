@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.structures import PixelData
 from pycocotools import mask as coco_mask
+from tiny_data import category_ids
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import load_config
@@ -77,8 +78,9 @@ def large_sets(digits_root, tmp_path_factory):
         shutil.copytree(digits_root / 'digits/images' / split, images)
         for image in document['images'] if target is objects else ():
             image['file_name'] = f'images/v1/patch0/{image["file_name"]}'
+        ids = category_ids(len(names[target.name]))
         for i, annotation in enumerate(document['annotations']):
-            annotation['category_id'] = 1 + 7 * i % len(names[target.name])
+            annotation['category_id'] = ids[7 * i % len(ids)]
             if target is objects:
                 del annotation['segmentation']
             elif i % 3 == 0:
@@ -92,7 +94,7 @@ def large_sets(digits_root, tmp_path_factory):
                 }
                 annotation['iscrowd'] = int(i % 6 == 0)
         document['categories'] = [
-            {'id': i, 'name': n} for i, n in enumerate(names[target.name], start=1)
+            {'id': id, 'name': name} for id, name in zip(ids, names[target.name], strict=True)
         ]
         (target / 'annotations').mkdir(exist_ok=True)
         (target / f'annotations/{name}.json').write_text(json.dumps(document))

@@ -17,6 +17,23 @@ BACKGROUND = 255
 MOST_FOLDERS = 100  # of the 21,841 of ImageNet-22K, which are not counted
 
 
+def category_ids(number: int) -> list[int]:
+    """Return ids of categories that no label gives by counting, as those of COCO itself."""
+    return [7, 3, 11, *range(12, 9 + number)][:number]
+
+
+def renumber_categories(path: Path) -> None:
+    """Give the categories of a COCO annotation file such ids."""
+    content = json.loads(path.read_text())
+    old = [category['id'] for category in content['categories']]
+    ids = dict(zip(old, category_ids(len(old)), strict=True))
+    for category in content['categories']:
+        category['id'] = ids[category['id']]
+    for annotation in content['annotations']:
+        annotation['category_id'] = ids[annotation['category_id']]
+    path.write_text(json.dumps(content))
+
+
 def write_data(tree: Mapping[str, Any]) -> None:
     """Write what the loaders and evaluators of a config read, over what is there."""
     for loader, num_images in (('train_dataloader', NUM_TRAIN), ('test_dataloader', NUM_TEST)):
@@ -91,21 +108,21 @@ def _write_label_maps(folder: Path, num_images: int, *, num_labels: int) -> None
 
 def _write_instances(path: Path, folder: Path, classes: Sequence[str], num_images: int) -> None:
     names = write_pictures(folder, num_images)
-    annotations = []
+    annotations, ids = [], category_ids(len(classes))
     for index in range(num_images):
         for number, (x, y, w, h) in enumerate(_boxes(index)):
             annotations.append(
                 {
                     'id': len(annotations) + 1,
                     'image_id': index + 1,
-                    'category_id': number % len(classes) + 1,
+                    'category_id': ids[number % len(classes)],
                     'bbox': [x, y, w, h],
                     'area': w * h,
                     'iscrowd': 0,
                     'segmentation': [[x, y, x + w, y, x + w, y + h, x, y + h]],
                 }
             )
-    categories = [{'id': number + 1, 'name': name} for number, name in enumerate(classes)]
+    categories = [{'id': id, 'name': name} for id, name in zip(ids, classes, strict=True)]
     _write_json(path, names, annotations, categories)
 
 
@@ -138,7 +155,7 @@ def _write_panoptic(dataset: Mapping[str, Any], known: Mapping[str, Any], num_im
     )
     names = write_pictures(root / prefixes['img'], num_images)
     (root / prefixes['seg']).mkdir(parents=True, exist_ok=True)
-    annotations = []
+    annotations, numbers = [], category_ids(len(known['classes']))
     for index, name in enumerate(names):
         ids = np.zeros((HEIGHT, WIDTH), np.int32)
         segments = []
@@ -146,15 +163,15 @@ def _write_panoptic(dataset: Mapping[str, Any], known: Mapping[str, Any], num_im
             label, segment = number if number < 2 else len(things), 1000 * (number + 1)
             ids[y : y + h, x : x + w] = segment
             shape = {'bbox': [x, y, w, h], 'area': w * h, 'iscrowd': 0}
-            segments.append({'id': segment, 'category_id': label + 1, **shape})
+            segments.append({'id': segment, 'category_id': numbers[label], **shape})
         file_name = name.replace('.jpg', '.png')
         Image.fromarray(id2rgb(ids)).save(root / prefixes['seg'] / file_name)
         annotations.append(
             {'image_id': index + 1, 'file_name': file_name, 'segments_info': segments}
         )
     categories = [
-        {'id': number + 1, 'name': name, 'isthing': int(name in things)}
-        for number, name in enumerate(known['classes'])
+        {'id': id, 'name': name, 'isthing': int(name in things)}
+        for id, name in zip(numbers, known['classes'], strict=True)
     ]
     _write_json(root / dataset['ann_file'], names, annotations, categories)
 
