@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from test_checkpoint_layouts import LAYOUTS, build, in_layout
 from test_checkpoint_tool import checkpoint  # noqa: F401
 
+from swinv2_mm.checkpoint import CheckpointError, load_pretrained
+
 CASES = 240
 SLOW_CASES = 2400
 SUFFIXES = ('.pth', '.legacy.pth', '.safetensors')
@@ -160,6 +162,19 @@ def hostile(dice, weights, path, proof):
         'whole': payload,
     }[place]
     torch.save(content, path, _use_new_zipfile_serialization=dice.random() < 0.5)
+
+
+def test_one_bit_of_a_weight(tmp_path):
+    """PyTorch does not notice: only the checksum in the file tells."""
+    model, path = build(seed=1), tmp_path / 'a.pth'
+    torch.save(model.state_dict(), path)
+    content = bytearray(path.read_bytes())
+    weight = model.get_parameter('layers.0.blocks.0.mlp.fc1.weight').detach().numpy().tobytes()
+    content[content.index(weight) + 1] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path).keys() == model.state_dict().keys()
+    with pytest.raises(CheckpointError, match='damaged'):
+        load_pretrained(build(seed=2), path)
 
 
 @pytest.mark.parametrize(

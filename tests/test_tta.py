@@ -32,7 +32,7 @@ import swinv2_mm.models  # noqa: F401
 from swinv2_mm.errors import UserError
 from swinv2_mm.testing import class_scores, detections, label_maps, two_stage
 from swinv2_mm.testing.multi_view import MultiViewModel
-from swinv2_mm.testing.predictions import read_predictions
+from swinv2_mm.testing.predictions import PredictionFile, read_predictions
 from swinv2_mm.testing.views import split_test_pipeline
 
 SCOPES = ('mmdet', 'mmseg', 'mmpretrain')
@@ -384,6 +384,32 @@ def test_class_scores_are_means_and_the_label_follows():
     assert not all(labels), 'the first view never disagrees: the test shows nothing'
 
 
+ONE_MAP = [
+    'model.decode_head.num_classes=2',
+    '+model.decode_head.out_channels=1',
+    '+model.decode_head.threshold=0.51',
+    'model.decode_head.loss_decode=dict(type=CrossEntropyLoss,use_sigmoid=True)',
+]
+
+
+def test_one_map_is_thresholded_where_it_says_so():
+    """The foreground of a single map is what exceeds the head's threshold, in several views too."""
+    cfg = shrunk_config('mmseg', *ONE_MAP)
+    model = random_model(cfg)
+    views = views_of(cfg, [1, 0.5], ['none', 'horizontal'])
+    image = random_image(64, 96)
+    with torch.no_grad():
+        (merged,) = label_maps.merge(model, views, [image], nms=None)
+        maps = []
+        for view in views:
+            (probabilities,) = (s.seg_logits.data for s in model.test_step(view.batch([image])))
+            maps.append(probabilities.flip(-1) if view.mirroring == 'horizontal' else probabilities)
+    mean = torch.stack(maps).mean(dim=0)
+    assert mean.shape == (1, 64, 96) and 0 <= mean.min() < 0.51 < mean.max() <= 1
+    torch.testing.assert_close(merged.seg_logits.data, mean)
+    assert torch.equal(merged.pred_sem_seg.data.bool(), mean > 0.51)
+
+
 def test_probabilities_of_label_maps_are_means():
     cfg = shrunk_config('mmseg')
     model = random_model(cfg)
@@ -563,6 +589,16 @@ class TestOutputs:
             assert record['class_scores'].sum() == pytest.approx(1, abs=1e-5)
             assert record['class_label'] == record['class_scores'].argmax()
 
+    @pytest.mark.parametrize('largest', [255, 256, 2**16 - 1, 2**16, 132 + 1000 * 99])
+    def test_maps_of_large_numbers(self, largest, tmp_path):
+        """Panoptic ids are ``class + 1000 * instance``."""
+        ids = torch.tensor([[[0, 1, largest - 1, largest]]])
+        metric = PredictionFile(str(tmp_path / 'out.npz'))
+        metric.process({}, [{'pred_panoptic_seg': {'sem_seg': ids}}])
+        metric.evaluate(1)
+        (record,) = read_predictions(tmp_path / 'out.npz')
+        assert record['panoptic_map'].tolist() == ids[0].tolist()
+
     def test_another_file(self, tmp_path):
         np.savez(tmp_path / 'other.npz', a=np.zeros(1))
         with pytest.raises(ValueError, match='not a file of predictions'):
@@ -607,6 +643,10 @@ class TestFormatOnly:
         boxes = json.loads((folder / 'predictions.bbox.json').read_text())
         assert len(boxes) == len(predictions['boxes']) > 0
         assert {b['image_id'] for b in boxes} <= {i['id'] for i in infos['images']}
+        ids = [category['id'] for category in infos['categories']]
+        assert sorted(b['category_id'] for b in boxes) == sorted(
+            ids[label] for label in predictions['labels']
+        )
         masks = json.loads((folder / 'predictions.segm.json').read_text())
         assert masks[0]['segmentation']['size'] == [128, 128]
 
