@@ -98,11 +98,14 @@ def train(tool, use_data, tmp_path):
     return run
 
 
+# Validated where nothing has just been saved: the weights trained are out, their average is in.
+BETWEEN_SAVES = {**ITERATIONS, 'interval': 3}
 CASES = [
-    (ITERATIONS, {'at': ('val', 8)}, 3, 2),
+    (BETWEEN_SAVES, {'at': ('val', 8)}, 3, 2),
     (EPOCHS, {'at': ('train', 13)}, 4, 2),
 ]
 SLOW_CASES = [
+    (ITERATIONS, {'at': ('val', 8)}, 3, 2),
     (ITERATIONS, {'at': ('train', 5)}, 1, 0),
     (ITERATIONS, {'at_sample': [0, 8 * 6]}, 3, 0),
     (EPOCHS, {'at': ('val', 10)}, 1, 0),
@@ -113,7 +116,13 @@ SLOW_CASES = [
 @pytest.mark.parametrize(
     ('settings', 'stop', 'accumulate', 'workers'),
     CASES + [pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES],
-    ids=lambda value: 'epochs' if value is EPOCHS else 'iters' if value is ITERATIONS else None,
+    ids=lambda value: (
+        'epochs'
+        if value is EPOCHS
+        else 'iters'
+        if isinstance(value, dict) and 'loop' in value
+        else None
+    ),
 )
 def test_stopped_and_resumed_equals_uninterrupted(
     settings, stop, accumulate, workers, train, tmp_path

@@ -1,5 +1,6 @@
 """Checkpoints survive whatever happens while the next one is written."""
 
+import json
 import logging
 import os
 from types import SimpleNamespace
@@ -18,8 +19,9 @@ STEPS = ['train_cfg.max_iters=6', 'default_hooks.checkpoint.interval=2']
 
 @pytest.fixture
 def run(tool, use_data, tmp_path):
-    def train(*arguments, options=()):
-        chosen = [o for o in SMALL if not o.startswith(('train_cfg.', 'default_hooks.'))]
+    def train(*arguments, options=(), is_validated=False):
+        left_out = ('train_cfg.', 'default_hooks.', *['+val_'] * is_validated)
+        chosen = [o for o in SMALL if not o.startswith(left_out)]
         return tool(
             'train', CLASSIFIER, '--work-dir', tmp_path, *arguments,
             '--cfg-options', *chosen, *STEPS, *options,
@@ -79,6 +81,50 @@ def test_resuming_from_nothing_starts_anew(run, tmp_path):
     assert status == 0, errors
     assert 'training starts anew' in next(tmp_path.glob('*/*.log')).read_text()
     assert checkpoints(tmp_path) == ['iter_4.pth', 'iter_6.pth']
+
+
+def test_resuming_removes_expired_checkpoints_and_nothing_else(run, tmp_path):
+    """Their names come from the checkpoint that is resumed, which may be anybody's."""
+    work_dir = tmp_path / 'work'
+    assert run('--work-dir', work_dir, options=['train_cfg.max_iters=2'])[0] == 0
+    others = [tmp_path / 'other.pth', work_dir / 'notes.txt', work_dir / 'part' / 'other.pth']
+    expired = [work_dir / 'iter_1.pth', work_dir / 'iter_0.pth']
+    (work_dir / 'part').mkdir()
+    for path in (*others, expired[0]):
+        path.touch()
+    expired[1].mkdir()  # a sharded one
+    content = torch.load(work_dir / 'iter_2.pth', weights_only=False)
+    names = ['../other.pth', str(others[0]), 'notes.txt', 'part/other.pth', 'part', 7]
+    content['message_hub']['runtime_info']['expired_ckpts'] = [*names, *(p.name for p in expired)]
+    torch.save(content, work_dir / 'iter_2.pth')
+    status, errors = run('--resume', '--work-dir', work_dir, options=['train_cfg.max_iters=3'])
+    assert status == 0, errors
+    assert all(path.exists() for path in others)
+    assert not any(path.exists() for path in expired)
+
+
+@pytest.mark.parametrize('is_scored', [True, False])
+def test_resuming_validates_what_has_not_been_scored(is_scored, run, tmp_path):
+    options = [
+        'default_hooks.checkpoint.save_best=accuracy/top1', 'train_cfg.val_interval=2',
+        '+val_dataloader.dataset.indices=4',
+    ]  # fmt: skip
+    first, then = tmp_path / 'first', tmp_path / 'then'
+    status, errors = run(
+        '--work-dir', first, options=[*options, 'train_cfg.max_iters=2'], is_validated=True
+    )
+    assert status == 0, errors
+    if not is_scored:  # as if it had been killed in the validation
+        content = torch.load(first / 'iter_2.pth', weights_only=False)
+        del content['message_hub']['runtime_info']['scored_at']
+        torch.save(content, first / 'iter_2.pth')
+    arguments = ['--resume', first / 'iter_2.pth', '--work-dir', then]
+    status, errors = run(*arguments, options=[*options, 'train_cfg.max_iters=3'], is_validated=True)
+    assert status == 0, errors
+    (scalars,) = then.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in scalars.read_text().splitlines()]
+    scored = [line['step'] for line in lines if 'accuracy/top1' in line]
+    assert scored == ([3] if is_scored else [2, 3])
 
 
 def test_the_best_goes_when_a_better_one_is_there(tmp_path):
