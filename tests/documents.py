@@ -16,7 +16,17 @@ from mmengine.config import Config
 FENCE = re.compile(r'```(\w*)\s*$')
 NOT_RUN = re.compile(r'<!-- not run: (.+?) -->$')
 LANGUAGES = ('shell', 'python')
-PARTS = ('benchmarks', 'configs', 'docs', 'projects', 'requirements', 'swinv2_mm', 'tests', 'tools')
+PARTS = (
+    'benchmarks',
+    'configs',
+    'dev',
+    'docs',
+    'projects',
+    'requirements',
+    'swinv2_mm',
+    'tests',
+    'tools',
+)
 
 # What stands for the reader's own files, and what it is here.
 PLACEHOLDERS = {
