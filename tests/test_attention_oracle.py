@@ -86,7 +86,7 @@ def build(case: Case, backend: str) -> WindowAttention:
         DIM,
         num_heads=NUM_HEADS,
         position_bias=case.kind,
-        reference_window=case.reference or case.window,
+        pretrained_window_size=case.reference or case.window,
         backend=BACKENDS[backend],
     )
     oracle.randomise(module, seed=0)

@@ -24,7 +24,8 @@ from swinv2_mm.core.attention import BACKENDS
 from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.attention.mask import SEAM_PENALTY
 from swinv2_mm.core.attention.prologue import MAX_LOGIT_SCALE
-from swinv2_mm.core.attention.triton import fused, triton_gap, window_attention
+from swinv2_mm.core.attention.triton import fused, triton_gap
+from swinv2_mm.core.attention.triton.launch import window_attention
 from swinv2_mm.core.window_partition import window_grid
 
 ROOT = Path(__file__).parents[1]

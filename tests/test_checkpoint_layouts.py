@@ -62,7 +62,7 @@ def assert_same(model, expected):
     for name, value in state.items():
         assert torch.equal(value, expected[name]), name
     windows = tuple(tuple(size) for size in expected['pretrained_window_sizes'].tolist())
-    assert model.reference_windows == windows
+    assert model.get_pretrained_window_sizes() == windows
 
 
 def assert_refused(model, source, *words):
@@ -102,7 +102,9 @@ def test_round_trip_is_bitwise(layout):
     model = build(out_indices=(0, 1, 2, 3) if layout in ('own', 'mmpretrain') else (3,))
     weights = in_layout(model, layout)
     other = build(
-        seed=1, out_indices=model.out_indices, pretrained_window_sizes=model.reference_windows
+        seed=1,
+        out_indices=model.out_indices,
+        pretrained_window_sizes=model.get_pretrained_window_sizes(),
     )
     report = load_pretrained(other, weights)
     assert report.layout == layout
@@ -387,7 +389,7 @@ def test_trained_windows_are_found(windows, layout):
     model = build(window_size=windows)
     other = build(seed=1, window_size=5)
     report = load_pretrained(other, in_layout(model, layout))
-    assert report.reference_windows == other.reference_windows == windows
+    assert report.reference_windows == other.get_pretrained_window_sizes() == windows
     assert other.window_sizes == ((5, 5),) * 4
 
 
@@ -399,7 +401,7 @@ def test_coordinate_tables_are_inverted(kind, dtype):
         for side in {2, 7, 12, reference, 64}:
             table = relative_coords(
                 (side, 3),
-                reference_window=(reference, 4),
+                pretrained_window_size=(reference, 4),
                 kind=kind,
                 device=torch.device('cpu'),
                 dtype=torch.float64,
@@ -420,7 +422,7 @@ def test_a_chain_of_fine_tunings_keeps_the_first_window(tmp_path):
         save_pretrained(model, tmp_path / f'{step}.pth', layout='official')
         model = build(seed=step, window_size=window)
         load_pretrained(model, tmp_path / f'{step}.pth')
-    assert model.reference_windows == ((4, 4),) * 4
+    assert model.get_pretrained_window_sizes() == ((4, 4),) * 4
     assert model.window_sizes == ((16, 16),) * 4
 
 
@@ -461,7 +463,7 @@ def test_a_chain_of_trainings_has_the_bias_of_the_direct_way(tmp_path, chain, la
         model = build(seed=window, window_size=window)
         load_pretrained(model, tmp_path / f'{window}.pth')
     one_step(model)
-    assert model.reference_windows == ((chain[0],) * 2,) * 4
+    assert model.get_pretrained_window_sizes() == ((chain[0],) * 2,) * 4
     # Straight from the first window to the last, with the same weights.
     direct = build(seed=1, window_size=chain[-1], pretrained_window_sizes=chain[0])
     direct.load_state_dict(model.state_dict())
@@ -514,7 +516,7 @@ def test_nonsense_coordinates_are_refused():
     ):
         assert_refused(build(seed=1), weights | {name: wrong}, name)
     other = relative_coords(
-        (4, 4), reference_window=(6, 6), kind='log_cpb', device=good.device, dtype=good.dtype
+        (4, 4), pretrained_window_size=(6, 6), kind='log_cpb', device=good.device, dtype=good.dtype
     )
     assert_refused(build(seed=1), weights | {name: other.view_as(good)}, 'contradict', 'stage 2')
     only = {n: v for n, v in weights.items() if 'coords' not in n or n == name}
@@ -815,7 +817,7 @@ def test_safetensors_notes_are_checked(tmp_path):
     save_file(weights, path, metadata={'pretrained_window_sizes': json.dumps([[9, 9]] * 4)})
     model = build(seed=1)
     load_pretrained(model, path)
-    assert model.reference_windows == ((9, 9),) * 4
+    assert model.get_pretrained_window_sizes() == ((9, 9),) * 4
 
 
 def test_a_source_is_not_changed():

@@ -78,7 +78,7 @@ def test_a_name_loads_what_the_cache_holds(tmp_path, monkeypatch):
     for source in ('swinv2-base-w12-192_in22k', path):
         other = build(seed=1, window_size=24)
         load_pretrained(other, source)
-        assert other.reference_windows == ((12, 12), (12, 12), (12, 12), (6, 6))
+        assert other.get_pretrained_window_sizes() == ((12, 12), (12, 12), (12, 12), (6, 6))
     path.rename(path.with_name('mine.pth'))
     assert_refused(build(window_size=24), path.with_name('mine.pth'), 'do not say which windows')
 
@@ -104,14 +104,19 @@ def test_names_work_in_configs(tmp_path, monkeypatch):
     model.init_weights()
     name = 'layers.0.blocks.0.attn.qkv.weight'
     assert torch.equal(model.get_parameter(name), source.get_parameter(name))
-    assert model.reference_windows == ((8, 8),) * 4
+    assert model.get_pretrained_window_sizes() == ((8, 8),) * 4
 
 
 def test_timm_folders_are_known_by_their_architecture(tmp_path):
     save_pretrained(build(window_size=12), tmp_path / 'weights.bin', layout='timm')
     (tmp_path / 'weights.bin').rename(tmp_path / 'pytorch_model.bin')
     (tmp_path / 'config.json').write_text('{"architecture": "swinv2_large_window12_192"}')
-    assert model_of(tmp_path)[1].reference_windows == ((12, 12), (12, 12), (12, 12), (6, 6))
+    assert model_of(tmp_path)[1].get_pretrained_window_sizes() == (
+        (12, 12),
+        (12, 12),
+        (12, 12),
+        (6, 6),
+    )
     (tmp_path / 'config.json').write_text('not json')
     with pytest.raises(CheckpointError, match='do not say which windows'):
         model_of(tmp_path)

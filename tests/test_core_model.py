@@ -390,9 +390,9 @@ def test_forms_of_window_size():
     windows = ((4, 4), (3, 5), (2, 2), (7, 7))
     assert build(window_size=[4, [3, 5], 2, 7]).window_sizes == windows
     model = build(window_size=6)
-    assert model.window_sizes == model.reference_windows == ((6, 6),) * 4
+    assert model.window_sizes == model.get_pretrained_window_sizes() == ((6, 6),) * 4
     model = build(window_size=6, pretrained_window_sizes=(4, (3, 5), 2, 7))
-    assert model.reference_windows == windows
+    assert model.get_pretrained_window_sizes() == windows
     assert model.pretrained_window_sizes.tolist() == [list(window) for window in windows]
 
 
@@ -685,7 +685,7 @@ def test_the_reference_travels_with_the_weights(kind, wrapped):
         if wrapped:
             source, target = (nn.ModuleDict({'backbone': m}) for m in (source, target))
         target.load_state_dict(through_a_file(source.state_dict()))
-        assert model.reference_windows == ((4, 4),) * 4
+        assert model.get_pretrained_window_sizes() == ((4, 4),) * 4
         assert model.pretrained_window_sizes.tolist() == [[4, 4]] * 4
         assert model.window_sizes != first.window_sizes
         hops.append(model)
@@ -711,7 +711,7 @@ def test_a_conflict_about_the_reference_is_an_error(kind):
     for strict in (True, False):
         with pytest.raises(RuntimeError, match='pretrained_window_sizes says'):
             model.load_state_dict(weights, strict=strict)
-    assert model.reference_windows == ((8, 8),) * 4
+    assert model.get_pretrained_window_sizes() == ((8, 8),) * 4
 
 
 def test_agreement_about_the_reference_is_none():
@@ -729,11 +729,11 @@ def test_weights_of_another_architecture_are_refused():
         build().load_state_dict(weights)
 
 
-def test_set_reference_windows_before_loading():
+def test_set_pretrained_window_sizes_before_loading():
     model, first = build(1, window_size=6, position_bias='table'), build(position_bias='table')
     weights = first.state_dict()
     del weights['pretrained_window_sizes']
-    model.set_reference_windows(4)
+    model.set_pretrained_window_sizes(4)
     missing, unexpected = model.load_state_dict(weights, strict=False)
     assert (missing, unexpected) == (['pretrained_window_sizes'], [])
     first.set_window_size(6)

@@ -208,7 +208,7 @@ def random_attention(backend: str, window: tuple[int, int]) -> WindowAttention:
         8,
         num_heads=2,
         position_bias='log_cpb',
-        reference_window=window,
+        pretrained_window_size=window,
         backend=BACKENDS[backend],
     ).double()
     oracle.randomise(module, seed=0)
@@ -281,7 +281,7 @@ def random_mlp(num_heads: int = 3) -> torch.nn.Sequential:
         2 * num_heads,
         num_heads=num_heads,
         position_bias='log_cpb',
-        reference_window=(1, 1),
+        pretrained_window_size=(1, 1),
         backend=BACKENDS['eager'],
     )
     oracle.randomise(module, seed=0)
@@ -291,7 +291,7 @@ def random_mlp(num_heads: int = 3) -> torch.nn.Sequential:
 def bias_by_offset(window, reference, kind='log_cpb') -> dict:
     coords = relative_coords(
         window,
-        reference_window=reference,
+        pretrained_window_size=reference,
         kind=kind,
         device=torch.device('cpu'),
         dtype=torch.float64,
@@ -319,25 +319,27 @@ def test_the_bias_of_an_offset_is_the_same_at_every_window_that_holds_it(kind):
 
 def test_coordinates_by_hand():
     kwargs = {'device': torch.device('cpu'), 'dtype': torch.float64}
-    log = relative_coords((3, 1), reference_window=(9, 5), kind='log_cpb', **kwargs)
+    log = relative_coords((3, 1), pretrained_window_size=(9, 5), kind='log_cpb', **kwargs)
     # u = 8 * (-2 ... 2) / 8; sign(u) * log2(1 + |u|) / 3.
     vertical = [-math.log2(3) / 3, -1 / 3, 0, 1 / 3, math.log2(3) / 3]
     torch.testing.assert_close(log, torch.tensor([[v, 0.0] for v in vertical]).double())
-    linear = relative_coords((1, 3), reference_window=(9, 5), kind='linear_cpb', **kwargs)
+    linear = relative_coords((1, 3), pretrained_window_size=(9, 5), kind='linear_cpb', **kwargs)
     horizontal = [-0.5, -0.25, 0, 0.25, 0.5]
     torch.testing.assert_close(linear, torch.tensor([[0.0, v] for v in horizontal]).double())
     # The farthest offset of the reference window: u = 8.
-    edge = relative_coords((7, 12), reference_window=(7, 12), kind='log_cpb', **kwargs)
+    edge = relative_coords((7, 12), pretrained_window_size=(7, 12), kind='log_cpb', **kwargs)
     torch.testing.assert_close(edge[-1], torch.full((2,), math.log2(9) / 3).double())
     assert (
-        relative_coords((4, 4), reference_window=(1, 1), kind='log_cpb', **kwargs).isfinite().all()
+        relative_coords((4, 4), pretrained_window_size=(1, 1), kind='log_cpb', **kwargs)
+        .isfinite()
+        .all()
     )
 
 
 def farthest(window, reference, kind):
     coords = relative_coords(
         (window, window),
-        reference_window=(reference, reference),
+        pretrained_window_size=(reference, reference),
         kind=kind,
         device=torch.device('cpu'),
         dtype=torch.float64,

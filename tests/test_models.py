@@ -56,7 +56,7 @@ def test_pretrained_weights_through_a_parent(tmp_path):
     model.init_weights()
     # The window of the config, the reference of the weights.
     assert model.backbone.window_sizes == ((4, 4),) * 4
-    assert model.backbone.reference_windows == ((8, 8),) * 4
+    assert model.backbone.get_pretrained_window_sizes() == ((8, 8),) * 4
     image = torch.randn(1, 3, 64, 64)
     source.set_window_size(4)
     for one, other in zip(source.eval()(image), model.eval().backbone(image), strict=True):

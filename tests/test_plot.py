@@ -56,7 +56,7 @@ def picture(tmp_path_factory):
 def test_attention_is_that_of_the_model(size, window, shifted):
     torch.manual_seed(0)
     attention = WindowAttention(
-        8, num_heads=2, position_bias='log_cpb', reference_window=window, backend=eager
+        8, num_heads=2, position_bias='log_cpb', pretrained_window_size=window, backend=eager
     ).eval()
     nn.init.normal_(attention.v_bias)
     attention.proj = nn.Identity()

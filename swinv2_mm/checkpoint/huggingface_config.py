@@ -30,7 +30,7 @@ def hugging_face_config(backbone: SwinTransformerV2, *, num_classes: int | None)
         'depths': list(backbone.arch.depths),
         'num_heads': list(backbone.arch.num_heads),
         'window_size': window,
-        'pretrained_window_sizes': [_side(size) for size in backbone.reference_windows],
+        'pretrained_window_sizes': [_side(size) for size in backbone.get_pretrained_window_sizes()],
         'mlp_ratio': 4.0,
         'qkv_bias': True,
         'hidden_act': 'gelu',

@@ -128,7 +128,7 @@ def _load(
         explained=missing,
     )
 
-    backbone.set_reference_windows(windows)
+    backbone.set_pretrained_window_sizes(windows)
     parameters = dict(backbone.named_parameters())
     with torch.no_grad():
         for name, value in ready.items():
@@ -188,7 +188,9 @@ def _windows(
 ) -> tuple[Size, ...]:
     """Decide which windows the weights were trained at."""
     position_bias = backbone.layers[0].blocks[0].attn.position_bias
-    given = backbone.reference_windows if backbone.reference_is_given else None
+    given = (
+        backbone.get_pretrained_window_sizes() if backbone.pretrained_window_sizes_given else None
+    )
     found = trained_windows(
         translation.values,
         num_stages=len(backbone.layers),

@@ -83,7 +83,7 @@ def save_pretrained(
         path /= 'model.safetensors'
     if path.suffix == '.safetensors':
         # Others read the format; the windows find their way back to us.
-        notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.reference_windows)}
+        notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.get_pretrained_window_sizes())}
         with atomic_path(path) as part:
             save_file(weights, part, metadata=notes)
     elif path.suffix in ('.pth', '.pt', '.bin'):
@@ -142,10 +142,10 @@ def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
     tables = {}
     for i, stage in enumerate(backbone.layers):
         for j, block in enumerate(stage.blocks):
-            window = block.attn.reference_window
+            window = block.attn.pretrained_window_size
             table = relative_coords(
                 window,
-                reference_window=window,
+                pretrained_window_size=window,
                 kind='log_cpb',
                 device=torch.device('cpu'),
                 dtype=torch.float32,

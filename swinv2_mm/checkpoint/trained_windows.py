@@ -117,7 +117,7 @@ def window_of_coords(table: Tensor, *, kind: PositionBias) -> Size | None:
         trained.append(round((side - 1) / largest) + 1)
     expected = relative_coords(
         window,
-        reference_window=tuple(trained),
+        pretrained_window_size=tuple(trained),
         kind=kind,
         device=table.device,
         dtype=torch.float64,

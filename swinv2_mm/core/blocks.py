@@ -166,7 +166,7 @@ class Stage(nn.Module):
         dim: Channels C.
         num_heads: Attention heads.
         window: Sides of a window, in tokens.
-        reference_window: Window that the position bias is, or was, trained at.
+        pretrained_window_size: Window that the position bias is, or was, trained at.
         drop_path_rates: One per block; their number is the depth.
         extra_norm_every: See ``Architecture``.
         with_downsample: Whether a ``PatchMerging`` follows.
@@ -179,7 +179,7 @@ class Stage(nn.Module):
         *,
         num_heads: int,
         window: Size,
-        reference_window: Size,
+        pretrained_window_size: Size,
         position_bias: PositionBias,
         tiling: Tiling,
         drop_path_rates: Sequence[float],
@@ -198,7 +198,7 @@ class Stage(nn.Module):
                 dim,
                 num_heads=num_heads,
                 position_bias=position_bias,
-                reference_window=reference_window,
+                pretrained_window_size=pretrained_window_size,
                 backend=backend,
             )
             block = SwinBlock(

@@ -19,7 +19,7 @@ from .window_partition import Size
 PositionBias = Literal['log_cpb', 'linear_cpb', 'table']
 POSITION_BIASES = ('log_cpb', 'linear_cpb', 'table')
 
-# Official scale of the log-spaced coordinates: an offset of W_ref - 1 has log2(1 + 8) / 3.
+# Official scale of the log-spaced coordinates: an offset of W - 1 has log2(1 + 8) / 3.
 _LOG_SCALE = 8.0
 # The bias after the sigmoid is at most this (official code).
 _BIAS_RANGE = 16.0
@@ -28,38 +28,38 @@ _BIAS_RANGE = 16.0
 def relative_coords(
     window: Size,
     *,
-    reference_window: Size,
+    pretrained_window_size: Size,
     kind: Literal['log_cpb', 'linear_cpb'],
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor:
     """Return the input of the bias network for every offset in a window (paper equation 4).
 
-    Log-spaced: sign(u) * log2(1 + |u|) / 3 with u = 8 * offset / (W_ref - 1). Linear-spaced:
-    offset / (W_ref - 1). An axis whose reference window is one token wide divides by 1.
+    Log-spaced: sign(u) * log2(1 + |u|) / 3 with u = 8 * offset / (W - 1). Linear-spaced:
+    offset / (W - 1). An axis whose pretrained window is one token wide divides by 1.
 
     Args:
         window: Sides of the window, in tokens.
-        reference_window: Sides of the window that the bias network was trained at.
+        pretrained_window_size: Sides of the window that the bias network was trained at.
 
     Shapes:
         -> ((2Mh - 1) * (2Mw - 1), 2), vertical coordinate first; of a video's window
         ((2Mt - 1) * (2Mh - 1) * (2Mw - 1), 3), time first
     """
 
-    def axis(side: int, reference: int) -> Tensor:
-        unit = torch.arange(1 - side, side, dtype=torch.float64) / max(reference - 1, 1)
+    def axis(side: int, pretrained: int) -> Tensor:
+        unit = torch.arange(1 - side, side, dtype=torch.float64) / max(pretrained - 1, 1)
         if kind == 'linear_cpb':
             return unit
         unit = unit * _LOG_SCALE
         return unit.sign() * unit.abs().add(1).log2() / math.log2(_LOG_SCALE)
 
     def build() -> Tensor:
-        axes = [axis(*pair) for pair in zip(window, reference_window, strict=True)]
+        axes = [axis(*pair) for pair in zip(window, pretrained_window_size, strict=True)]
         grid = torch.meshgrid(*axes, indexing='ij')
         return torch.stack(grid, dim=-1).flatten(0, -2).to(device=device, dtype=dtype)
 
-    return CONSTANTS.get(('coords', window, reference_window, kind, device, dtype), build)
+    return CONSTANTS.get(('coords', window, pretrained_window_size, kind, device, dtype), build)
 
 
 def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:

@@ -43,8 +43,8 @@ class SwinTransformerV2(nn.Module):
         patch_size_px: Side of a patch.
 
     Attributes:
-        reference_is_given: Whether ``pretrained_window_sizes`` was set, so that weights which say
-            otherwise are refused.
+        pretrained_window_sizes_given: Whether ``pretrained_window_sizes`` was set, so that weights
+            which say otherwise are refused.
 
     Raises:
         ValueError: If a value does not fit.
@@ -76,9 +76,9 @@ class SwinTransformerV2(nn.Module):
         self.arch = resolve_architecture(arch)
         num_stages = len(self.arch.depths)
         windows = self._window_per_stage(window_size, name='window_size')
-        references = windows
+        pretrained = windows
         if pretrained_window_sizes is not None:
-            references = self._window_per_stage(
+            pretrained = self._window_per_stage(
                 pretrained_window_sizes, name='pretrained_window_sizes'
             )
         if position_bias not in POSITION_BIASES:
@@ -102,7 +102,7 @@ class SwinTransformerV2(nn.Module):
             )
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
-        self.reference_is_given = pretrained_window_sizes is not None
+        self.pretrained_window_sizes_given = pretrained_window_sizes is not None
 
         self.patch_embed = self.patch_embed_type(
             in_channels, dim=self.arch.embed_dim, patch_size_px=patch_size_px
@@ -117,7 +117,7 @@ class SwinTransformerV2(nn.Module):
                 self.arch.dims[i],
                 num_heads=self.arch.num_heads[i],
                 window=windows[i],
-                reference_window=references[i],
+                pretrained_window_size=pretrained[i],
                 position_bias=position_bias,
                 tiling=tiling,
                 drop_path_rates=rates[sum(self.arch.depths[:i]) :][:depth],
@@ -130,7 +130,7 @@ class SwinTransformerV2(nn.Module):
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(self.arch.dims[i]))
         # Part of the weights: a bias network is meaningless without the window it was trained at.
-        self.register_buffer('pretrained_window_sizes', torch.tensor(references))
+        self.register_buffer('pretrained_window_sizes', torch.tensor(pretrained))
         self.reset_parameters()
         self._freeze()
 
@@ -149,10 +149,10 @@ class SwinTransformerV2(nn.Module):
         """Window of each stage, in tokens."""
         return tuple(stage.window for stage in self.layers)
 
-    @property
-    def reference_windows(self) -> tuple[Size, ...]:
-        """Window of each stage that its position bias is, or was, trained at."""
-        return tuple(stage.blocks[0].attn.reference_window for stage in self.layers)
+    def get_pretrained_window_sizes(self) -> tuple[Size, ...]:
+        """Return the buffer ``pretrained_window_sizes`` as numbers, on whatever device it is."""
+        # The numbers that were passed down: reading a tensor of a GPU would wait for it.
+        return tuple(stage.blocks[0].attn.pretrained_window_size for stage in self.layers)
 
     def set_window_size(self, window_size: WindowSize) -> None:
         """Change the windows, before or after loading weights; no parameter is touched.
@@ -164,17 +164,17 @@ class SwinTransformerV2(nn.Module):
         for stage, window in zip(self.layers, windows, strict=True):
             stage.window = window
 
-    def set_reference_windows(self, pretrained_window_sizes: WindowSize) -> None:
-        """Declare the windows that the weights about to be loaded were trained at.
+    def set_pretrained_window_sizes(self, pretrained_window_sizes: WindowSize) -> None:
+        """Set the windows that the weights about to be loaded were trained at.
 
         Raises:
             ValueError: If ``pretrained_window_sizes`` is not one positive window per stage.
         """
-        references = self._window_per_stage(pretrained_window_sizes, name='pretrained_window_sizes')
-        for stage, reference in zip(self.layers, references, strict=True):
+        pretrained = self._window_per_stage(pretrained_window_sizes, name='pretrained_window_sizes')
+        for stage, window in zip(self.layers, pretrained, strict=True):
             for block in stage.blocks:
-                block.attn.set_reference_window(reference)
-        self.pretrained_window_sizes.copy_(torch.tensor(references))
+                block.attn.set_pretrained_window_size(window)
+        self.pretrained_window_sizes.copy_(torch.tensor(pretrained))
 
     def bake_position_bias(self) -> None:
         """Fix the position bias at the present windows, for inference (paper 3.3).
@@ -185,7 +185,7 @@ class SwinTransformerV2(nn.Module):
         for stage in self.layers:
             for block in stage.blocks:
                 block.attn.bake(stage.window)
-        self.set_reference_windows(self.window_sizes)
+        self.set_pretrained_window_sizes(self.window_sizes)
 
     def reset_parameters(self) -> None:
         """Draw weights as the official code does: a block starts as the identity."""
@@ -194,7 +194,7 @@ class SwinTransformerV2(nn.Module):
             for block in stage.blocks:
                 block.reset_parameters()
         # Not only at construction: a model built on the meta device has no values before this.
-        self.pretrained_window_sizes.copy_(torch.tensor(self.reference_windows))
+        self.pretrained_window_sizes.copy_(torch.tensor(self.get_pretrained_window_sizes()))
 
     def train(self, mode: bool = True) -> SwinTransformerV2:
         """Set the mode; frozen parts stay in eval."""
@@ -273,14 +273,15 @@ class SwinTransformerV2(nn.Module):
         sizes = state_dict.get(f'{prefix}pretrained_window_sizes')
         if sizes is not None and sizes.shape == self.pretrained_window_sizes.shape:
             loaded = tuple(tuple(size) for size in sizes.long().tolist())
-            if self.reference_is_given and loaded != self.reference_windows:
+            present = self.get_pretrained_window_sizes()
+            if self.pretrained_window_sizes_given and loaded != present:
                 error_msgs = args[-1]
                 error_msgs.append(
                     f'the weights say that their position bias was trained at windows {loaded}, '
-                    f'pretrained_window_sizes says {self.reference_windows}; leave the setting out'
+                    f'pretrained_window_sizes says {present}; leave the setting out'
                 )
                 return
-            self.set_reference_windows(loaded)
+            self.set_pretrained_window_sizes(loaded)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -102,7 +102,7 @@ class GlobalAttentionNeck(BaseModule):
             dim,
             num_heads=dim // head_dim,
             position_bias='log_cpb',
-            reference_window=reference,
+            pretrained_window_size=reference,
             backend=partial(by_head_groups, backend=resolve_backend(attention)),
         )
         self.with_cp = with_cp
@@ -142,7 +142,7 @@ class GlobalAttentionNeck(BaseModule):
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:  # noqa: ANN002
         reference = state_dict.get(f'{prefix}reference_window')
         if reference is not None and reference.shape == self.reference_window.shape:
-            self.block.attn.set_reference_window(tuple(reference.tolist()))
+            self.block.attn.set_pretrained_window_size(tuple(reference.tolist()))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -164,7 +164,7 @@ def test_every_task_starts_from_a_pretrained_encoder(config, options, tmp_path):
     for name, value in model.backbone.named_parameters():
         assert torch.equal(other.backbone.get_parameter(name), value), name
     # The reference window is the pre-training's, whatever the window now.
-    assert other.backbone.reference_windows == ((6, 6), (6, 6), (6, 6), (3, 3))
+    assert other.backbone.get_pretrained_window_sizes() == ((6, 6), (6, 6), (6, 6), (3, 3))
 
 
 def test_fine_tuning_from_it_trains(finished, tool, tmp_path):

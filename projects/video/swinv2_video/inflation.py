@@ -30,12 +30,12 @@ def load_inflated(video: SwinTransformerV2, source: Source) -> LoadReport:
             f'{weights.origin} holds the weights of a model for videos, which need no inflation: '
             'give the file to load_from instead of init_cfg'
         )
-    references = [window[1:] for window in video.reference_windows]
+    pretrained = [window[1:] for window in video.get_pretrained_window_sizes()]
     stem = video.patch_embed.proj
     image = SwinTransformerV2(
         video.arch,
         window_size=[window[1:] for window in video.window_sizes],
-        pretrained_window_sizes=references if video.reference_is_given else None,
+        pretrained_window_sizes=pretrained if video.pretrained_window_sizes_given else None,
         position_bias=video.layers[0].blocks[0].attn.position_bias,
         out_indices=video.out_indices,
         in_channels=stem.in_channels,
@@ -65,8 +65,8 @@ def inflate(image: SwinTransformerV2, *, into: SwinTransformerV2) -> None:
             raise ValueError(f'the image model has no {name} that fits: is its arch another one?')
     for name, parameter in into.named_parameters():
         parameter.copy_(inflated[name])
-    windows = zip(into.window_sizes, image.reference_windows, strict=True)
-    into.set_reference_windows([(window[0], *reference) for window, reference in windows])
+    windows = zip(into.window_sizes, image.get_pretrained_window_sizes(), strict=True)
+    into.set_pretrained_window_sizes([(window[0], *trained) for window, trained in windows])
 
 
 def _inflated(name: str, value: Tensor | None, target: Tensor) -> Tensor | None:

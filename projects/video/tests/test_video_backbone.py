@@ -55,7 +55,7 @@ def attention_of(case: Case, backend: str, **kwargs) -> WindowAttention:
         DIM,
         num_heads=NUM_HEADS,
         position_bias=case.kind,
-        reference_window=case.reference or case.window,
+        pretrained_window_size=case.reference or case.window,
         backend=VIDEO_BACKENDS[backend],
     )
     oracle.randomise(module, seed=0)
@@ -126,7 +126,7 @@ def test_model_is_the_oracles(backend):
         ARCH, window_size=(3, 2), temporal_window_size=2, out_indices=(1,), attention=backend
     ).double()
     oracle.randomise(model, seed=3)
-    model.set_reference_windows(references)
+    model.set_pretrained_window_sizes(references)
     video = normal(2, 3, 5, 18, 14)
     (out,) = model.eval()(video)
     params = dict(model.named_parameters())
@@ -144,18 +144,21 @@ def test_windows_change_and_parameters_do_not():
     for window in (20, 24):
         model.set_window_size(window)
         assert model.window_sizes == ((8, window, window),) * 2
-        assert model.reference_windows == ((8, 16, 16), (8, 8, 8))
+        assert model.get_pretrained_window_sizes() == ((8, 16, 16), (8, 8, 8))
     model.set_window_size((24, (12, 10)), temporal_window_size=4)
     assert model.window_sizes == ((4, 24, 24), (4, 12, 10))
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 
-def test_reference_windows_travel_with_the_weights():
+def test_pretrained_window_sizes_travel_with_the_weights():
     trained = VideoSwinV2(ARCH, out_indices=(0, 1), window_size=4, temporal_window_size=3)
     oracle.randomise(trained, seed=0)
     other = VideoSwinV2(ARCH, out_indices=(0, 1), window_size=6, temporal_window_size=2)
     other.load_state_dict(trained.state_dict())
-    assert other.reference_windows == ((3, 4, 4),) * 2 and other.window_sizes == ((2, 6, 6),) * 2
+    assert (
+        other.get_pretrained_window_sizes() == ((3, 4, 4),) * 2
+        and other.window_sizes == ((2, 6, 6),) * 2
+    )
     other.set_window_size(4, temporal_window_size=3)
     video = normal(1, 3, 7, 33, 20).float()
     for a, b in zip(trained.eval()(video), other.eval()(video), strict=True):

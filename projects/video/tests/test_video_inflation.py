@@ -90,7 +90,7 @@ def test_every_layout_is_inflated_at_other_windows(layout, suffix, image_model, 
     # timm's own files do not tell the windows; a safetensors file of ours has them in a note.
     given = (4, 4, 2) if layout == 'timm' and suffix == 'pth' else None
     model = video_model(path, window_size=6, temporal_window_size=8, pretrained_window_sizes=given)
-    assert model.reference_windows == ((8, 4, 4), (8, 4, 4), (8, 2, 2))
+    assert model.get_pretrained_window_sizes() == ((8, 4, 4), (8, 4, 4), (8, 2, 2))
     assert model.window_sizes == ((8, 6, 6),) * 3
     image = torch.randn(
         1, 3, 48, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64

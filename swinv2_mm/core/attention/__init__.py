@@ -1,6 +1,6 @@
 """Window attention: one prologue, one file per backend, the module that owns the parameters."""
 
-from .backends import BACKENDS, Backend, resolve_backend
-from .window_attention import WindowAttention
-
-__all__ = ['BACKENDS', 'Backend', 'WindowAttention', 'resolve_backend']
+from .backends import BACKENDS as BACKENDS
+from .backends import Backend as Backend
+from .backends import resolve_backend as resolve_backend
+from .window_attention import WindowAttention as WindowAttention

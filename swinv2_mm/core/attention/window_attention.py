@@ -40,7 +40,7 @@ class WindowAttention(nn.Module):
         dim: Channels C.
         num_heads: Attention heads; they divide ``dim``.
         position_bias: ``log_cpb``, ``linear_cpb`` or ``table`` (paper table 1).
-        reference_window: Window that the bias is, or was, trained at.
+        pretrained_window_size: Window that the bias is, or was, trained at.
         backend: See ``resolve_backend``.
     """
 
@@ -50,12 +50,12 @@ class WindowAttention(nn.Module):
         *,
         num_heads: int,
         position_bias: PositionBias,
-        reference_window: Size,
+        pretrained_window_size: Size,
         backend: Backend,
     ) -> None:
         super().__init__()
         self.position_bias = position_bias
-        self.reference_window = reference_window
+        self.pretrained_window_size = pretrained_window_size
         self.backend = backend
         self._tables: dict[tuple, _Kept] = {}
 
@@ -64,11 +64,11 @@ class WindowAttention(nn.Module):
         self.q_bias = nn.Parameter(torch.empty(dim))
         self.v_bias = nn.Parameter(torch.empty(dim))
         if position_bias == 'table':
-            shape = self._table_shape(reference_window, num_heads)
+            shape = self._table_shape(pretrained_window_size, num_heads)
             self.relative_position_bias_table = nn.Parameter(torch.empty(shape))
         else:
             mlp = nn.Sequential(
-                nn.Linear(len(reference_window), _CPB_HIDDEN_DIM),
+                nn.Linear(len(pretrained_window_size), _CPB_HIDDEN_DIM),
                 nn.ReLU(inplace=True),
                 nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
             )
@@ -93,14 +93,14 @@ class WindowAttention(nn.Module):
     def _table_shape(window: Size, num_heads: int) -> tuple[int, int]:
         return (2 * window[0] - 1) * (2 * window[1] - 1), num_heads
 
-    def set_reference_window(self, window: Size) -> None:
-        """Declare the window that the weights about to be loaded were trained at.
+    def set_pretrained_window_size(self, window: Size) -> None:
+        """Set the window that the weights about to be loaded were trained at.
 
         A learnt table takes the shape that goes with it; its values are then undefined.
         """
-        if window == self.reference_window:
+        if window == self.pretrained_window_size:
             return
-        self.reference_window = window
+        self.pretrained_window_size = window
         self._tables.clear()
         if self.position_bias == 'table':
             table = self.relative_position_bias_table
@@ -165,7 +165,7 @@ class WindowAttention(nn.Module):
         if self.position_bias != 'table':
             self.add_module(_BIAS_NETWORKS[self.position_bias], None)
         self.position_bias = 'table'
-        self.reference_window = window
+        self.pretrained_window_size = window
         self.relative_position_bias_table = nn.Parameter(table.clone())
         self._tables.clear()
 
@@ -173,12 +173,12 @@ class WindowAttention(nn.Module):
         if self.position_bias == 'table':
             table = self.relative_position_bias_table
             table = table.to(torch.promote_types(table.dtype, torch.float32))
-            table = resized_table(table, source=self.reference_window, target=nominal_window)
+            table = resized_table(table, source=self.pretrained_window_size, target=nominal_window)
             return central_table(table, window=nominal_window, clipped=window)
         mlp = self.bias_network
         coords = relative_coords(
             window,
-            reference_window=self.reference_window,
+            pretrained_window_size=self.pretrained_window_size,
             kind=self.position_bias,
             device=mlp[0].weight.device,
             dtype=torch.promote_types(mlp[0].weight.dtype, torch.float32),

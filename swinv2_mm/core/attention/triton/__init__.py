@@ -1,5 +1,4 @@
 """Fused window attention in Triton. Importing this needs no Triton; the first launch does."""
 
-from .launch import fused, triton_gap, window_attention
-
-__all__ = ['fused', 'triton_gap', 'window_attention']
+from .launch import fused as fused
+from .launch import triton_gap as triton_gap
