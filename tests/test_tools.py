@@ -7,11 +7,16 @@ import pytest
 import torch
 from conftest import ROOT
 
+import swinv2_mm.cli
 from swinv2_mm.config.file import load_config
 
 CONFIGS = ROOT / 'configs'
 CLASSIFIER = CONFIGS / 'classification' / 'swinv2-nano-w8_digits.py'
 DETECTOR = CONFIGS / 'detection' / 'cascade-mask-rcnn_swinv2-nano-w8_digits.py'
+TINY = [
+    'model.backbone.arch=dict(embed_dim=16,depths=(1,1,1,1),num_heads=(1,2,4,8))',
+    'model.head.in_channels=128',
+]
 SHORT = ['train_cfg.max_iters=2', 'train_dataloader.num_workers=1', 'train_dataloader.batch_size=4']
 
 
@@ -224,3 +229,56 @@ def test_amp_without_a_gpu(tool, use_data, tmp_path):
 def test_auto_scale_lr_without_a_base_batch_size(tool, use_data, tmp_path):
     status, errors = tool('train', DETECTOR, '--auto-scale-lr', '--work-dir', tmp_path)
     assert status == 1 and 'base_batch_size' in only_line(errors)
+
+
+class TestSavedConfig:
+    """A training saves what its user wrote, and no other command changes that file."""
+
+    @pytest.fixture
+    def run(self, tool, use_data, tmp_path):
+        def run(name, *arguments):
+            status, errors = tool(name, *arguments, '--work-dir', tmp_path / 'run')
+            assert status == 0, errors
+
+        return run
+
+    def test_by_training_testing_and_resuming(self, run, tmp_path):
+        options = [*SHORT, *TINY, 'default_hooks.checkpoint.interval=1']
+        options += ['accumulate=2', "log_to=['tensorboard']", 'train_cfg.max_iters=1']
+        options += ['+test_dataloader.dataset.indices=4', 'train_cfg.val_interval=9']
+        leaf = tmp_path / 'leaf.py'
+        leaf.write_text(f'_base_ = {str(CLASSIFIER)!r}\nload_from = None\n')
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            run('train', leaf, '--cfg-options', *options)
+            saved = tmp_path / 'run' / 'leaf.py'
+            wanted = load_config(str(leaf), options)
+            wanted.work_dir = str(tmp_path / 'run')
+            assert load_config(str(saved)).to_dict() == wanted.to_dict()
+            text = saved.read_bytes()
+            weights = tmp_path / 'run' / 'iter_1.pth'
+            run('test', saved, weights, '--tta', '--cfg-options', 'tta.scales=[1.0]')
+            run('test', saved, weights, '--show-dir', tmp_path / 'shown')
+            run('train', saved, '--resume')
+            assert saved.read_bytes() == text
+            assert [path.name for path in saved.parent.glob('*.py')] == ['leaf.py']
+            # A change of the user's is saved, and the switch that resumes is not.
+            run('train', saved, '--resume', '--cfg-options', 'train_cfg.max_iters=2')
+        wanted.train_cfg.max_iters = 2
+        assert load_config(str(saved)).to_dict() == wanted.to_dict()
+        assert (tmp_path / 'run' / 'iter_2.pth').exists()
+
+    def test_config_of_a_caller_is_not_modified(self, use_data, tmp_path):
+        options = [*SHORT, *TINY, '+val_dataloader=None', '+val_cfg=None', '+val_evaluator=None']
+        options += ['accumulate=2', 'default_hooks.checkpoint.interval=2']
+        options += ['+test_dataloader.dataset.indices=4']
+        cfg = load_config(str(CLASSIFIER), options)
+        before = cfg.to_dict()
+        runner = swinv2_mm.cli.train(cfg, work_dir=tmp_path)
+        metrics = swinv2_mm.cli.test(
+            cfg, tmp_path / 'iter_2.pth', tta=True, work_dir=tmp_path / 'test',
+            out=tmp_path / 'a.json',
+        )  # fmt: skip
+        assert runner.iter == 2 and cfg.to_dict() == before
+        assert metrics == json.loads((tmp_path / 'a.json').read_text())['metrics']
+        assert 0 <= metrics['accuracy/top1'] <= 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import select
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed
+from mmengine.dist import is_distributed, is_main_process
 from mmengine.runner import Runner
 
+from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.checkpoint.reading import trust_files
 from swinv2_mm.config.datasets import annotation_files
 from swinv2_mm.errors import DataError, UserError
@@ -48,13 +50,14 @@ def build_runner(
     """Build the Runner of a config.
 
     Args:
-        cfg: A whole config; it is changed.
+        cfg: A whole config; it is not modified.
         work_dir: Folder for logs and checkpoints; default that of the config.
         launcher: How the processes of a distributed job were started.
 
     Raises:
         UserError: If a value in the config does not fit the class that takes it.
     """
+    cfg = copy.deepcopy(cfg)
     cfg.launcher = launcher
     cfg.work_dir = str(work_dir or default_work_dir(cfg))
     if cfg.launcher != 'none' and not torch.cuda.is_available() and not is_distributed():
@@ -71,6 +74,23 @@ def build_runner(
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         message = error.args[0] if error.args else type(error).__name__
         raise UserError(f'config {cfg.filename}: {message}') from error
+
+
+def save_config(cfg: Config, runner: Runner) -> None:
+    """Save the config of a training in its work dir: what the user wrote, composed.
+
+    Args:
+        cfg: The config before anything of the run was written into it.
+        runner: Of the training.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    if is_main_process():
+        cfg = copy.deepcopy(cfg)
+        cfg.work_dir = runner.work_dir
+        name = f'{Path(cfg.filename).stem if cfg.filename else runner.timestamp}.py'
+        atomic_write(Path(runner.work_dir, name), cfg.pretty_text)
 
 
 def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> None:

@@ -56,6 +56,9 @@ class CheckedRunner(ParallelRunner):
         super()._log_env(env_cfg)
         self.logger.info(environment_summary(seed=self.seed, log_file=self.logger.log_file))
 
+    def dump_config(self) -> None:
+        """Save nothing: this config has been changed for the run; see ``save_config``."""
+
     def load_checkpoint(
         self,
         filename: str,

@@ -7,6 +7,7 @@ Exit status: 0 after the last iteration; 75 after SIGTERM or SIGUSR1, once a che
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,22 +61,24 @@ def train(
     from swinv2_mm.config.datasets import check_data
     from swinv2_mm.config.file import as_config
     from swinv2_mm.data_check.guard import guard_data
-    from swinv2_mm.engine.launch import build_runner, naming_broken_annotations
+    from swinv2_mm.engine.launch import build_runner, naming_broken_annotations, save_config
 
     cfg = as_config(cfg, options)
     if amp:
         _use_amp(cfg)
     if auto_scale_lr:
         _scale_lr(cfg)
+    check_data(cfg, ['train_dataloader', 'val_dataloader'])
+    running = copy.deepcopy(cfg)
     if resume is not None:
-        cfg.resume = True
+        running.resume = True
         if resume == 'auto':
             # What the Runner starts from if there is nothing to resume yet.
-            cfg.start_from, cfg.load_from = cfg.get('load_from'), None
+            running.start_from, running.load_from = cfg.get('load_from'), None
         else:
-            cfg.load_from = str(resume)
-    check_data(cfg, ['train_dataloader', 'val_dataloader'])
-    runner = build_runner(cfg, work_dir=work_dir, launcher=launcher)
+            running.load_from = str(resume)
+    runner = build_runner(running, work_dir=work_dir, launcher=launcher)
+    save_config(cfg, runner)
     guard_data(runner, ['train', 'val'])
     naming_broken_annotations(cfg, runner.train)
     return runner
