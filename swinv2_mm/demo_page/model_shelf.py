@@ -16,7 +16,7 @@ from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import Prediction, SwinV2Inferencer
-from swinv2_mm.inference.prediction import TASKS
+from swinv2_mm.libraries import library_of
 
 from .attention_view import attention_picture
 
@@ -48,11 +48,9 @@ def describe_model(config: str, weights: str) -> ModelChoice:
     Raises:
         UserError: If the config cannot be read, or is of no task that can be shown.
     """
-    scope = load_config(config).get('default_scope')
-    if scope not in TASKS:
-        raise UserError(f'config {config}: default_scope {scope} is none of {", ".join(TASKS)}')
+    task = library_of(load_config(config), purpose=f'config {config}').task
     name = f'{Path(config).stem} ({Path(weights).stem})'
-    return ModelChoice(name, TASKS[scope], config, weights)
+    return ModelChoice(name, task, config, weights)
 
 
 def find_models(folder: Path) -> list[ModelChoice]:

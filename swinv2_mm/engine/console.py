@@ -15,6 +15,8 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
 
+from swinv2_mm.libraries import LIBRARIES
+
 # Printed at import whatever the log level, for want of a logger.
 _PRINTS = {'Could not import OneDL', 'Could not import OneDL. Skipping OneDL datasets.'}
 # (module that warns, start of the message): known, and nothing that a user could change.
@@ -58,7 +60,6 @@ _RECORDS = [
         r'Hooks will be executed in the following order:\n.*',
     )
 ]
-_LIBRARIES = ('mmcv', 'mmdet', 'mmseg', 'mmpretrain')
 
 
 class KnownNoise(logging.Filter):
@@ -120,7 +121,7 @@ def environment_summary(*, seed: int | None, log_file: str | None) -> str:
     """
     versions = [f'Python {platform.python_version()}', f'torch {torch.__version__}']
     versions.append(f'mmengine {mmengine.__version__}')
-    for name in _LIBRARIES:
+    for name in ('mmcv', *LIBRARIES):
         if version := getattr(sys.modules.get(name), '__version__', None):
             versions.append(f'{name} {version}')
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import read_weights
 from swinv2_mm.errors import UserError
+from swinv2_mm.libraries import LIBRARIES
 
 from .backbone import TracedBackbone
 from .pooling import replace_pools
@@ -25,7 +27,6 @@ WHY_NO_DETECTOR = (
     "mmdet's test path branches on the values of tensors (rpn_head.py: `if not valid_mask.all()`), "
     'which a graph cannot hold, so only the backbone of a detector is exported'
 )
-_WHOLE = {'ImageClassifier': 'classifier', 'EncoderDecoder': 'segmentor'}
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
@@ -53,7 +54,8 @@ def load_model(cfg: Config, checkpoint: str) -> nn.Module:
 def whole_part(model: nn.Module) -> Part | None:
     """Say what a model is if all of it can be exported."""
     names = [cls.__name__ for cls in type(model).__mro__]
-    return next((part for name, part in _WHOLE.items() if name in names), None)
+    parts = (library.exported_whole.items() for library in LIBRARIES.values())
+    return next((part for name, part in chain(*parts) if name in names), None)
 
 
 class Network(nn.Module):

@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS
 from torch import nn
 
 from swinv2_mm.datasets.palette import Colour, class_colour, class_colours
+from swinv2_mm.libraries import LIBRARIES
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Cla
         names = []
     count = max(count, len(names))
     names += [f'class {number}' for number in range(len(names), count)]
-    palette = meta.get('palette') if cfg.default_scope == 'mmseg' else None
+    library = LIBRARIES.get(cfg.default_scope)
+    palette = meta.get('palette') if library and library.has_label_maps else None
     return Classes(tuple(names), tuple(class_colours(count, palette=palette)))
 
 

@@ -19,10 +19,11 @@ from mmengine.registry import DefaultScope
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import as_config
 from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.libraries import library_of
 
 from .class_names import find_classes
 from .drawing import draw_prediction
-from .prediction import TASKS, Prediction
+from .prediction import Prediction
 from .test_images import ImageInput, LoadedInput, build_preparation, prepare_config
 from .trained_model import load_trained_model, set_window_size
 
@@ -66,10 +67,7 @@ class SwinV2Inferencer:
         options: Sequence[str] = (),
     ) -> None:
         self.cfg = as_config(config, options)
-        scope = self.cfg.get('default_scope')
-        if scope not in TASKS:
-            raise UserError(f'default_scope {scope} of the config is none of {", ".join(TASKS)}')
-        self.task = TASKS[scope]
+        self.task = library_of(self.cfg, purpose='inference').task
         original = self.cfg.copy()
         prepare_config(self.cfg)
         self.model, meta = load_trained_model(self.cfg, weights, device=device or get_device())

@@ -10,7 +10,6 @@ import numpy as np
 
 from .class_names import Classes
 
-TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 _NUM_BEST = 5
 
 

@@ -15,18 +15,9 @@ from mmengine.registry import DATASETS
 
 from swinv2_mm.engine.runner import CheckedRunner
 from swinv2_mm.errors import UserError
+from swinv2_mm.libraries import imported, library_of
 
-from .classification import ClassificationTask
-from .detection import DetectionTask
 from .findings import Findings
-from .segmentation import SegmentationTask
-
-# The task of a config is that of the library it is written for.
-_TASKS = {
-    'mmdet': DetectionTask,
-    'mmseg': SegmentationTask,
-    'mmpretrain': ClassificationTask,
-}
 
 
 class Task(Protocol):
@@ -54,11 +45,9 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
         UserError: If the config has no validation set of a task that is known, or the weights
             do not fit.
     """
-    scope = cfg.get('default_scope')
-    if scope not in _TASKS or not cfg.get('val_dataloader'):
-        raise UserError(
-            'a report needs a config of mmdet, mmseg or mmpretrain with a val_dataloader'
-        )
+    library = library_of(cfg, purpose='report')
+    if not cfg.get('val_dataloader'):
+        raise UserError('a report needs a config with a val_dataloader')
     settings = copy.deepcopy(cfg.val_dataloader.dataset)
     model = _model(cfg, checkpoint)
     dataset = DATASETS.build(settings)
@@ -71,8 +60,8 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
         raise UserError('a report on panoptic segmentation is not supported')
     classes = [str(name) for name in meta.get('classes') or range(_num_classes(cfg))]
     # Label maps are known by their colours; those of boxes are often too dark to see.
-    palette = meta.get('palette') if scope == 'mmseg' else None
-    task: Task = _TASKS[scope](classes, palette=palette)
+    palette = meta.get('palette') if library.has_label_maps else None
+    task: Task = imported(library.report_task)(classes, palette=palette)
     yield wanted
     for count in range(wanted):
         at = count * number // wanted

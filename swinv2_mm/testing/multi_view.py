@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 
 import torch
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import MODELS
 
-from swinv2_mm.errors import UserError
+from swinv2_mm.libraries import imported, library_of
 
 from .views import build_views
-
-# How the predictions of views become one. Imported on use: no library is needed for another.
-_TASKS = {'mmdet': '.detections', 'mmseg': '.label_maps', 'mmpretrain': '.class_scores'}
 
 
 @MODELS.register_module()
@@ -43,9 +39,8 @@ class MultiViewModel(BaseTTAModel):
         nms: dict | None = None,
     ) -> None:
         super().__init__(module.module if is_model_wrapper(module) else module)
-        if scope not in _TASKS:
-            raise UserError(f'--tta: default_scope {scope} is none of {", ".join(_TASKS)}')
-        self._task = import_module(_TASKS[scope], package=__package__)
+        library = library_of({'default_scope': scope}, purpose='--tta')
+        self._task = imported(library.tta_merging)
         self._views = build_views(views)
         self._nms = nms
 

@@ -24,6 +24,7 @@ from mmengine.registry import TRANSFORMS
 from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
+from swinv2_mm.libraries import library_of
 
 # Transforms that decide the size of the network's input, and the argument that says it.
 _SIZING = {
@@ -33,7 +34,6 @@ _SIZING = {
     'CenterCrop': 'crop_size',
 }
 _FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'tta'
-_TASKS = {'mmdet': 'detection', 'mmseg': 'segmentation', 'mmpretrain': 'classification'}
 
 
 def complete_tta(cfg: Config) -> None:
@@ -42,11 +42,9 @@ def complete_tta(cfg: Config) -> None:
     Raises:
         UserError: If the config is of a library without such a fragment.
     """
-    scope = cfg.get('default_scope')
-    if scope not in _TASKS:
-        raise UserError(f'--tta: default_scope {scope} is none of {", ".join(_TASKS)}')
-    fragment = Config.fromfile(_FRAGMENTS / f'{_TASKS[scope]}.py')
-    cfg.tta = {**fragment.tta, **(cfg.get('tta') or {})}
+    task = library_of(cfg, purpose='--tta').task
+    fragment = Config.fromfile(_FRAGMENTS / f'{task}.py')
+    cfg.tta = {**fragment.tta, **(read_entry(cfg, 'tta') or {})}
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,6 @@ from swinv2_mm.errors import UserError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# The hook of each library that draws predictions, with its own words for the same thing.
-_DRAWING = {
-    'mmdet': dict(type='DetVisualizationHook', draw=True),
-    'mmseg': dict(type='SegVisualizationHook', draw=True, interval=1),
-    'mmpretrain': dict(type='VisualizationHook', enable=True, interval=1),
-}
-
 
 def test(
     cfg: str | Path | Config,
@@ -142,14 +135,12 @@ def _checked_outputs(
 
 def _draw_predictions(cfg: Config, folder: Path) -> None:
     """Have every test image written to ``folder`` with its prediction."""
-    scope = cfg.get('default_scope')
-    if scope not in _DRAWING:
-        raise UserError(f'--show-dir: default_scope {scope} is none of {", ".join(_DRAWING)}')
-    hook = dict(_DRAWING[scope])
-    if scope == 'mmpretrain':
-        hook['out_dir'] = str(folder)
-    elif scope == 'mmdet':
-        hook['test_out_dir'] = str(folder.absolute())
+    from swinv2_mm.libraries import library_of
+
+    library = library_of(cfg, purpose='--show-dir')
+    hook = dict(library.drawing_hook)
+    if library.drawing_folder is not None:
+        hook[library.drawing_folder] = str(folder.absolute())
     cfg.visualizer.save_dir = str(folder)
     hooks = cfg.setdefault('default_hooks', {})
     hooks['visualization'] = {**hooks.get('visualization', {}), **hook}
