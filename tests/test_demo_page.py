@@ -26,7 +26,7 @@ from swinv2_mm.demo_page.model_shelf import ModelShelf, describe_model, find_mod
 from swinv2_mm.demo_page.server import PageServer
 from swinv2_mm.demo_page.uploads import decode_upload
 from swinv2_mm.errors import DataError, UserError
-from swinv2_mm.inference.test_images import build_preparation, prepare_config
+from swinv2_mm.inference.preparation import build_preparation, prepare_config
 
 CONFIGS = [
     'classification/swinv2-nano-w8_digits.py',

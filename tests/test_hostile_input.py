@@ -32,7 +32,7 @@ from swinv2_mm.data_check.guarded import HINT
 from swinv2_mm.datasets.images import ImageLimits, read_image
 from swinv2_mm.engine.checkpoint_hook import SafeCheckpointHook
 from swinv2_mm.errors import DataError, UserError
-from swinv2_mm.inference.test_images import build_preparation, prepare_config
+from swinv2_mm.inference.preparation import build_preparation, prepare_config
 
 LEAVES = {
     'detection': 'cascade-mask-rcnn_swinv2-nano-w8_digits.py',

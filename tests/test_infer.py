@@ -404,7 +404,7 @@ def test_sources_stay_in_their_folder(tmp_path):
 
 @pytest.mark.parametrize('task', CONFIGS)
 def test_several_views(task, weights, images):
-    pytest.importorskip('swinv2_mm.testing.multi_view')
+    pytest.importorskip('swinv2_mm.tta.model')
     options = [*OPTIONS.get(task, ()), "+tta=dict(scales=[1.0],flips=['none'])"]
     inferencer = SwinV2Inferencer(
         config_of(task), weights / f'{task}.pth', device='cpu', use_tta=True, options=options

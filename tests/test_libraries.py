@@ -1,6 +1,7 @@
 """What is known of a library stands in one table."""
 
 import ast
+import inspect
 
 import pytest
 from conftest import ROOT
@@ -45,19 +46,20 @@ def test_there_is_no_second_table():
     assert not found
 
 
-@pytest.mark.parametrize('library', LIBRARIES.values(), ids=str)
+@pytest.mark.parametrize('library', LIBRARIES.values(), ids=LIBRARIES)
 def test_what_the_table_names_exists(library):
-    hook = dict(library.drawing_hook)
     with HOOKS.switch_scope_and_registry(library.scope) as registry:
-        folder = {library.drawing_folder: 'x'} if library.drawing_folder else {}
-        assert registry.build({**hook, **folder})
+        hook = registry.get(library.drawing_hook['type'])
+    with MODELS.switch_scope_and_registry(library.scope) as registry:
+        models = [registry.get(name) for name in library.exported_whole]
+    arguments = {*library.drawing_hook, library.drawing_folder} - {'type', None}
+    assert arguments <= set(inspect.signature(hook).parameters)
+    assert None not in models
     merging = imported(library.tta_merging)
     assert callable(merging.merge) and callable(merging.mirror_back)
-    assert callable(imported(library.report_task).findings)
+    assert inspect.isclass(imported(library.report_task))
     assert (ROOT / 'configs' / '_base_' / 'tta' / f'{library.task}.py').is_file()
     assert (ROOT / 'configs' / library.task).is_dir()
-    with MODELS.switch_scope_and_registry(library.scope) as registry:
-        assert all(registry.get(name) for name in library.exported_whole)
 
 
 def test_a_library_that_is_not_known():

@@ -29,11 +29,11 @@ from tta_models import (
 )
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.engine.prediction_file import PredictionFile, read_predictions
 from swinv2_mm.errors import UserError
-from swinv2_mm.testing import class_scores, detections, label_maps, two_stage
-from swinv2_mm.testing.multi_view import MultiViewModel
-from swinv2_mm.testing.predictions import PredictionFile, read_predictions
-from swinv2_mm.testing.views import split_test_pipeline
+from swinv2_mm.tta import class_scores, detections, label_maps, two_stage
+from swinv2_mm.tta.model import MultiViewModel
+from swinv2_mm.tta.views import split_test_pipeline
 
 SCOPES = ('mmdet', 'mmseg', 'mmpretrain')
 ONE_PLAIN_VIEW = ['tta.scales=[1.0]', 'tta.flips=[none]']

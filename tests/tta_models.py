@@ -10,7 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from swinv2_mm.config.file import load_config
-from swinv2_mm.testing.views import LoadedImage, build_views, split_test_pipeline
+from swinv2_mm.tta.views import LoadedImage, build_views, split_test_pipeline
 
 LEAVES = {
     'mmdet': ROOT / 'configs/detection/cascade-mask-rcnn_swinv2-nano-w8_digits.py',

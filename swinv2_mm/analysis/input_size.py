@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from mmengine.config import Config
 
+from swinv2_mm.config.datasets import testing_pipeline
 from swinv2_mm.errors import UserError
 
 
@@ -27,7 +27,7 @@ def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[i
     preprocessor = (cfg.get('model') or {}).get('data_preprocessor') or {}
     is_segmentor = bool(preprocessor.get('size'))
     size = preprocessor.get('size') or fallback
-    for transform in _test_pipeline(cfg):
+    for transform in testing_pipeline(cfg):
         if transform.get('type') in ('CenterCrop', 'ResizeEdge'):
             size = transform.get('crop_size') or transform.get('scale')
         elif transform.get('type') == 'Resize' and transform.get('scale'):
@@ -44,11 +44,3 @@ def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[i
     height, width = size if isinstance(size, (list, tuple)) else (size, size)
     multiple = preprocessor.get('pad_size_divisor') or 1
     return -(-height // multiple) * multiple, -(-width // multiple) * multiple
-
-
-def _test_pipeline(cfg: Config) -> list[dict]:
-    dataset: Any = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    while dataset and 'pipeline' not in dataset:
-        inner = dataset.get('dataset') or (dataset.get('datasets') or [{}])[0]
-        dataset = inner
-    return dataset.get('pipeline') or []

@@ -22,7 +22,7 @@ def check_data(cfg: Config, loaders: Iterable[str]) -> None:
         DataError: If a data root, an annotation file or an image folder is missing.
     """
     for loader in loaders:
-        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
+        for dataset in datasets_of(cfg, loader):
             for kind, path in _dataset_paths(dataset):
                 if not os.path.exists(path):
                     raise DataError(
@@ -35,8 +35,21 @@ def check_data(cfg: Config, loaders: Iterable[str]) -> None:
 def annotation_files(cfg: Config) -> Iterator[str]:
     """List the annotation files of all data loaders and evaluators."""
     for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
+        for dataset in datasets_of(cfg, loader):
             yield from (path for kind, path in _dataset_paths(dataset) if kind == 'annotation file')
+
+
+def datasets_of(cfg: Config, loader: str) -> list[dict]:
+    """Return the data sets of a data loader, without their wrappers; empty without the loader."""
+    return list(innermost_datasets((cfg.get(loader) or {}).get('dataset')))
+
+
+def testing_pipeline(cfg: Config) -> list[dict]:
+    """Return the transforms of the test data, or of the validation data without any."""
+    for loader in ('test_dataloader', 'val_dataloader'):
+        for dataset in datasets_of(cfg, loader):
+            return [dict(transform) for transform in dataset.get('pipeline') or ()]
+    return []
 
 
 def innermost_datasets(dataset: Any) -> Iterator[dict]:

@@ -14,7 +14,7 @@ from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import SwinV2Inferencer
-from swinv2_mm.inference.test_images import LoadedInput
+from swinv2_mm.inference.preparation import LoadedInput
 
 
 def attention_picture(inferencer: SwinV2Inferencer, image: np.ndarray, *, pixel: Size) -> bytes:

@@ -6,6 +6,7 @@ from .non_finite import NonFiniteHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .optimizer_state import OptimizerStateHook
 from .precision import Bfloat16OptimWrapper
+from .prediction_file import PredictionFile
 from .preemption import PreemptionHook
 from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
 from .throughput import ThroughputHook
@@ -15,6 +16,7 @@ __all__ = [
     'IterationSeedHook',
     'NonFiniteHook',
     'OptimizerStateHook',
+    'PredictionFile',
     'PreemptionHook',
     'ResumableEpochLoop',
     'SafeCheckpointHook',

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 from torch import nn
 
+from swinv2_mm.config.datasets import datasets_of
 from swinv2_mm.datasets.palette import Colour, class_colour, class_colours
 from swinv2_mm.libraries import LIBRARIES
 
@@ -62,12 +63,11 @@ def _num_classes(model: nn.Module) -> int:
 def _metas(cfg: Config) -> list[dict]:
     metas = []
     for loader in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
-        dataset = (cfg.get(loader) or {}).get('dataset') or {}
-        while isinstance(inner := dataset.get('dataset'), dict):
-            dataset = inner
-        metas.append(dict(dataset.get('metainfo') or {}))
-        if isinstance(dataset.get('type'), str):
-            with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
-                metas.append(dict(getattr(registry.get(dataset['type']), 'METAINFO', None) or {}))
+        for dataset in datasets_of(cfg, loader):
+            metas.append(dict(dataset.get('metainfo') or {}))
+            if isinstance(dataset.get('type'), str):
+                with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+                    cls = registry.get(dataset['type'])
+                metas.append(dict(getattr(cls, 'METAINFO', None) or {}))
     # Some data sets say there the name of a file or of a list, not the names.
     return [m for m in metas if not isinstance(m.get('classes'), str)]

@@ -20,11 +20,12 @@ import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import as_config
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.libraries import library_of
+from swinv2_mm.tta.model import wrap_for_tta
 
 from .class_names import find_classes
 from .drawing import draw_prediction
 from .prediction import Prediction
-from .test_images import ImageInput, LoadedInput, build_preparation, prepare_config
+from .preparation import ImageInput, LoadedInput, build_preparation, prepare_config
 from .trained_model import load_trained_model, set_window_size
 
 # Images that are read ahead while the model works.
@@ -75,9 +76,7 @@ class SwinV2Inferencer:
         if window_size is not None:
             set_window_size(self.model, window_size)
         if use_tta:
-            from .several_views import wrap_for_views
-
-            self.model = wrap_for_views(self.model, self.cfg)
+            self.model = wrap_for_tta(self.model, self.cfg)
         self._prepare = build_preparation(self.cfg)
 
     def __call__(

@@ -49,7 +49,7 @@ MODULES: dict[str, tuple[str, ...] | None] = {
     'swinv2_mm.inference': None,
     'swinv2_mm.engine': None,
     'swinv2_mm.ops': None,
-    'swinv2_mm.testing.predictions': ('read_predictions',),
+    'swinv2_mm.engine.prediction_file': ('read_predictions',),
 }
 HEADER = """# API
 

@@ -140,7 +140,7 @@ def test_training_validation_by_path_and_other_windows(tool, tmp_path):
             '--out', out, '--out', predictions, *arguments,
         )  # fmt: skip
         assert status == 0, errors
-        from swinv2_mm.testing.predictions import read_predictions
+        from swinv2_mm.engine.prediction_file import read_predictions
 
         scores = {
             r['image'].split('/')[-1]: r['class_scores'] for r in read_predictions(predictions)

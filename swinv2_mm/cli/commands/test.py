@@ -67,8 +67,7 @@ def test(
 
     # First: it puts the stand-in for mmcv's compiled ops in place.
     import swinv2_mm.models
-    import swinv2_mm.testing.multi_view
-    import swinv2_mm.testing.predictions  # noqa: F401
+    import swinv2_mm.tta.model  # noqa: F401
     from swinv2_mm.atomic_write import atomic_write
     from swinv2_mm.checkpoint.zoo import url_of
     from swinv2_mm.config.datasets import check_data
@@ -76,9 +75,9 @@ def test(
     from swinv2_mm.config.options import apply_options
     from swinv2_mm.data_check.guard import guard_data
     from swinv2_mm.engine.launch import build_runner, default_work_dir, naming_broken_annotations
+    from swinv2_mm.engine.submission import write_submission_only
     from swinv2_mm.inference.trained_model import set_window_size
-    from swinv2_mm.testing.submission import write_submission_only
-    from swinv2_mm.testing.views import complete_tta, split_test_pipeline
+    from swinv2_mm.tta.views import complete_tta, split_test_pipeline
 
     cfg = as_config(cfg)
     if tta:

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
+from swinv2_mm.config.datasets import testing_pipeline
 from swinv2_mm.data_check.loading import LoadCheckedImage
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
@@ -45,10 +46,7 @@ def prepare_config(cfg: Config) -> None:
     Raises:
         UserError: If there is no test pipeline, or it reads something else than plain images.
     """
-    dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset') or {}
-    while isinstance(inner := dataset.get('dataset'), dict):
-        dataset = inner
-    pipeline = [dict(step) for step in dataset.get('pipeline') or ()]
+    pipeline = testing_pipeline(cfg)
     if not pipeline:
         raise UserError('the config has no test_dataloader.dataset.pipeline to prepare images by')
     name = _name(pipeline[0])

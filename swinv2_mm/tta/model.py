@@ -1,16 +1,34 @@
-"""A model that looks at every test image in several ways and answers once."""
+"""Wrap a trained model for test-time augmentation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+from mmengine.config import Config
 from mmengine.model import BaseTTAModel, is_model_wrapper
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
 
 from swinv2_mm.libraries import imported, library_of
 
-from .views import build_views
+from .views import build_views, complete_tta, split_test_pipeline
+
+
+def wrap_for_tta(model: nn.Module, cfg: Config) -> MultiViewModel:
+    """Wrap a trained model by the entry ``tta`` of its config.
+
+    Args:
+        model: A trained model.
+        cfg: Its config; the test pipeline in it is changed to end with the loaded image.
+
+    Raises:
+        UserError: If the views do not fit the pipeline or the model.
+    """
+    complete_tta(cfg)
+    views = split_test_pipeline(cfg)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        return MultiViewModel(model, scope=cfg.default_scope, views=views, nms=cfg.tta.get('nms'))
 
 
 @MODELS.register_module()
@@ -32,7 +50,7 @@ class MultiViewModel(BaseTTAModel):
 
     def __init__(
         self,
-        module: torch.nn.Module,
+        module: nn.Module,
         *,
         scope: str,
         views: Sequence[dict],

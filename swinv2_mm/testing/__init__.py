@@ -1,1 +1,0 @@
-"""Testing beyond one pass over each image: several views of it, and predictions kept in files."""
