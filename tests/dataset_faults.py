@@ -468,10 +468,10 @@ def folder_emptied(root):
     return ['four']
 
 
-@fault(FOLDERS, 'class-folders-differ', also=('num-classes',))
+@fault(FOLDERS, 'class-folders-differ')
 def folder_missing(root):
     shutil.rmtree(root / 'folders/val/five')
-    return ["lacks 'five', which train has"]
+    return ["lacks 'five', which the training set has"]
 
 
 @fault(

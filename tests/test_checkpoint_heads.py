@@ -158,7 +158,9 @@ def test_a_config_of_0_means_the_window_clipped_to_the_map(tmp_path):
     path.write_text(json.dumps(config | {'pretrained_window_sizes': [0, 0, 0, 0]}))
     weights = safetensors.torch.load_file(tmp_path / 'model.safetensors')
     safetensors.torch.save_file(weights, tmp_path / 'model.safetensors')
-    assert model_of(tmp_path)[1].reference_windows == tuple((side, side) for side in WINDOWS)
+    assert model_of(tmp_path)[1].get_pretrained_window_sizes() == tuple(
+        (side, side) for side in WINDOWS
+    )
     path.write_text('{"model_type": "swinv2", "image_size": "big"}')
     with pytest.raises(CheckpointError, match='do not say which windows'):
         model_of(tmp_path)

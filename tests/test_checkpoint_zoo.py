@@ -111,7 +111,12 @@ def test_timm_folders_are_known_by_their_architecture(tmp_path):
     save_pretrained(build(window_size=12), tmp_path / 'weights.bin', layout='timm')
     (tmp_path / 'weights.bin').rename(tmp_path / 'pytorch_model.bin')
     (tmp_path / 'config.json').write_text('{"architecture": "swinv2_large_window12_192"}')
-    assert model_of(tmp_path)[1].reference_windows == ((12, 12), (12, 12), (12, 12), (6, 6))
+    assert model_of(tmp_path)[1].get_pretrained_window_sizes() == (
+        (12, 12),
+        (12, 12),
+        (12, 12),
+        (6, 6),
+    )
     (tmp_path / 'config.json').write_text('not json')
     with pytest.raises(CheckpointError, match='do not say which windows'):
         model_of(tmp_path)

@@ -18,8 +18,8 @@ from pycocotools import mask as coco_mask
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
 from swinv2_mm.data_check.catalogue import CATALOGUE
-from swinv2_mm.data_check.image_files import in_threads
 from swinv2_mm.data_check.masks import MaskFault, run_lengths
+from swinv2_mm.data_check.opening import in_threads
 from swinv2_mm.data_check.report import as_text
 from swinv2_mm.data_check.survey import survey
 
@@ -153,7 +153,7 @@ def test_classes_of_the_config_in_another_order_than_the_folders(use_data):
     cfg = Config.fromfile(LEAVES['folders'])
     names = sorted(p.name for p in (use_data / 'digits' / 'folders' / 'train').iterdir())
     cfg.train_dataloader.dataset.metainfo = dict(classes=[*names[1:], names[0]])
-    assert look(cfg, num_images=0)['class-order'][0] == 10
+    assert look(cfg, num_images=0, loaders=['train'])['class-order'][0] == 10
     cfg.train_dataloader.dataset.metainfo = dict(classes=names)
     assert 'class-order' not in look(cfg, num_images=0)
 

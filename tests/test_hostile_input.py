@@ -29,7 +29,7 @@ from swinv2_mm.config.file import load_config
 from swinv2_mm.data_check.bad_data import policy_of
 from swinv2_mm.data_check.guard import guard_data
 from swinv2_mm.data_check.guarded import HINT
-from swinv2_mm.datasets.images import ImageLimits, read_image
+from swinv2_mm.datasets.image_files import ImageLimits, read_image
 from swinv2_mm.engine.checkpoint_hook import SafeCheckpointHook
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.preparation import build_preparation, prepare_config

@@ -11,6 +11,7 @@ import struct
 import zlib
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,10 +22,11 @@ from PIL import Image
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
 from swinv2_mm.data_check.guarded import GuardedDataset
-from swinv2_mm.data_check.image_lists import screen_list
+from swinv2_mm.data_check.listing import Listing
 from swinv2_mm.data_check.loading import LoadCheckedAnnotations
-from swinv2_mm.data_check.screening import screen_coco
-from swinv2_mm.datasets.images import FORMATS, read_image
+from swinv2_mm.data_check.readers import read
+from swinv2_mm.data_check.sources import Source
+from swinv2_mm.datasets.image_files import FORMATS, read_image
 from swinv2_mm.errors import DataError
 
 WIDTH, HEIGHT = 24, 20
@@ -110,21 +112,32 @@ def folder(tmp_path_factory):
     return folder
 
 
+def usable(kind, path, **settings):
+    """What the guard keeps of an annotation file, and the problems of the rest."""
+    source = Source(name='test', type_name='', kind=kind, annotation_file=Path(path), **settings)
+    listing = Listing()
+    problems = list(read(source, listing, is_thorough=False))
+    for problem in problems:
+        if problem.kind == 'annotation-file-broken':
+            raise DataError(problem.detail)
+    return listing.content, [problem for problem in problems if problem.is_refused]
+
+
 def read_instances(path, folder, counts):
     """Screen a file, and have mmdet and pycocotools use what is left."""
     from mmdet.datasets.api_wrappers import COCO
 
     try:
-        screened = screen_coco(str(path), with_masks=True)
-        usable = folder / 'usable.json'
-        usable.write_text(json.dumps(screened.content))
+        content, problems = usable('instances', path, with_masks=True)
+        kept = folder / 'usable.json'
+        kept.write_text(json.dumps(content))
         pipeline = [
             dict(type='LoadCheckedImage'),
             dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
             dict(type='PackDetInputs'),
         ]
         data_set = dict(
-            type='CocoDataset', ann_file=str(usable), data_prefix=dict(img=str(folder)),
+            type='CocoDataset', ann_file=str(kept), data_prefix=dict(img=str(folder)),
             metainfo=dict(classes=('a', 'b')), pipeline=pipeline, test_mode=True,
             serialize_data=False,
         )  # fmt: skip
@@ -144,11 +157,11 @@ def read_instances(path, folder, counts):
             continue
         assert found.bboxes.tensor.isfinite().all()
         assert found.masks.masks.shape[1:] == (HEIGHT, WIDTH)
-    api = COCO(str(usable))
+    api = COCO(str(kept))
     for annotation in api.anns.values():
         assert api.annToMask(annotation).sum() > 0
         assert math.isfinite(annotation['area'])
-    counts['read' if not screened.faults else 'read in part'] += 1
+    counts['read' if not problems else 'read in part'] += 1
 
 
 def fuzz_coco(number, folder):
@@ -252,7 +265,7 @@ def made_up(whole):
     return st.one_of(damaged(whole), damaged(whole), damaged(whole), st.binary(max_size=200))
 
 
-def fuzz_bytes(number, folder, read, check, strategy, *, what):
+def fuzz_bytes(number, folder, read_file, check, strategy, *, what):
     counts = {'read': 0, 'refused': 0}
     path = folder / 'made-up.bin'
 
@@ -261,7 +274,7 @@ def fuzz_bytes(number, folder, read, check, strategy, *, what):
     def run(content):
         path.write_bytes(content)
         try:
-            found = read(str(path))
+            found = read_file(str(path))
         except DataError as error:
             assert str(error).isprintable() and 'made-up.bin' in str(error)
             counts['refused'] += 1
@@ -295,8 +308,8 @@ LINES = st.lists(
 ).map(b'\n'.join)  # fmt: skip
 
 
-def check_lines(screened):
-    for line in screened.content:
+def check_lines(found):
+    for line in found[0]:
         name, label = line.rsplit(' ', 1)
         assert name and 0 <= int(label) < 10
 
@@ -313,5 +326,5 @@ class TestFuzz:
         fuzz_bytes(number, folder, read_map, check_map, made_up(LABEL_MAPS), what='label maps')
 
     def test_lists_of_files(self, number, folder):
-        read = partial(screen_list, num_classes=10)
-        fuzz_bytes(number, folder, read, check_lines, LINES, what='lists of files')
+        read_list = partial(usable, 'image folder', num_classes=10, folders={'img_path': folder})
+        fuzz_bytes(number, folder, read_list, check_lines, LINES, what='lists of files')

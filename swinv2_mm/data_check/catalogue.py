@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+Severity = Literal['error', 'warning', 'note']
+
 
 class Kind(NamedTuple):
     """``what`` follows a count: '3 x images that do not exist'."""
 
-    severity: Literal['error', 'warning', 'note']
+    severity: Severity
     what: str
     remedy: str
 
@@ -24,7 +26,7 @@ CATALOGUE: dict[str, Kind] = {
     # Classes.
     'class-missing': Kind(
         'error',
-        'classes of the config that the data does not name; later classes move down a number',
+        'classes of the config that the data does not name',
         'spell metainfo.classes exactly as the data does, or take the class out',
     ),
     'class-left-out': Kind(
@@ -33,8 +35,9 @@ CATALOGUE: dict[str, Kind] = {
         'add them to metainfo.classes, or leave it so if that is meant',
     ),
     'class-order': Kind(
-        'error',
-        'classes whose number in the data is not their place in metainfo.classes',
+        'warning',
+        'classes in another order than in metainfo.classes; labels follow the names here, '
+        'in other programs they may follow the places',
         'write metainfo.classes in the order of the data, the same in train and val',
     ),
     'class-repeated': Kind(
@@ -59,9 +62,15 @@ CATALOGUE: dict[str, Kind] = {
         'delete them',
     ),
     'class-folders-differ': Kind(
-        'error',
-        'class folders that another data set lacks; folders are numbered by their sorted names',
+        'warning',
+        'class folders that are missing; labels follow the names here, in other programs the '
+        'places of the sorted names',
         'give train and val the same folders, an empty one if a class has no images',
+    ),
+    'class-folder-unknown': Kind(
+        'error',
+        'class folders without a class',
+        'spell folders as metainfo.classes and the training set do, or take them out',
     ),
     'num-classes': Kind(
         'error',
@@ -244,3 +253,5 @@ CATALOGUE: dict[str, Kind] = {
     'segment-missing': Kind('error', 'segments that their map does not show', _WRITE_AGAIN),
     'segment-unlisted': Kind('warning', 'areas of a map that no segment describes', _WRITE_AGAIN),
 }
+# Errors after which the libraries go on: they would learn from it, or score by it.
+LEARNT = frozenset({'mask-box-disagree'})

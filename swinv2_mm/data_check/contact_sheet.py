@@ -5,42 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from swinv2_mm.datasets.files import shown
-from swinv2_mm.datasets.images import read_image
-from swinv2_mm.errors import DataError
+from swinv2_mm.atomic_write import atomic_path
+from swinv2_mm.datasets.files import FileFault, shown
+from swinv2_mm.datasets.image_files import read_image, read_label_map
+from swinv2_mm.datasets.palette import Colour, class_colour
 
-from .image_files import FileFault, read_label_map
 from .listing import Listing, Mark, Sample
 from .masks import MaskFault, encode
 from .survey import Survey
 
 _TILE_PX = 360
 _CAPTION_PX = 22
-_TITLE_PX = 34
 _GAP_PX = 10
 _COLUMNS = 4
 _FONT_PX = 14
+_LINE_PX = 16
+_MAX_LETTERS = 48
 # Masks must not hide what they cover.
 _OPACITY = 0.45
-# Grey level from which black ink reads better than white.
-_BRIGHT = 110
-_VOID_COLOUR = (0, 0, 0)
-# Paul Tol's "muted" scheme, RGB: ten colours that stay apart under the common colour blindnesses.
-_PALETTE = (
-    (204, 102, 119),
-    (51, 34, 136),
-    (221, 204, 119),
-    (17, 119, 51),
-    (136, 204, 238),
-    (136, 34, 85),
-    (68, 170, 153),
-    (153, 153, 51),
-    (170, 68, 153),
-    (221, 221, 221),
-)
+# Of the segments of a panoptic map.
+_NUM_COLOURS = 24
 
 
 def draw_contact_sheet(survey: Survey, path: Path) -> int:
@@ -53,170 +43,119 @@ def draw_contact_sheet(survey: Survey, path: Path) -> int:
     Returns:
         Number of images drawn; those that cannot be read are left out.
     """
-    drawn = 0
-    sections: list[tuple[str, list[Image.Image]]] = []
-    for data_set in survey.data_sets:
-        listing = data_set.listing
-        tiles = [t for s in listing.samples if (t := _tile(s, listing)) is not None]
-        drawn += len(tiles)
-        where = data_set.source.annotation_file or data_set.source.folders.get('img_path', '')
-        sections.append((f'{data_set.source.name}: {where}', tiles))
-    # Rows as high as their highest image.
-    rows = [
-        (title if start == 0 else '', tiles[start : start + _COLUMNS])
-        for title, tiles in sections
-        for start in range(0, max(len(tiles), 1), _COLUMNS)
+    tiles = [
+        tile
+        for data_set in survey.data_sets
+        for sample in data_set.listing.samples
+        if (tile := _tile(sample, data_set.listing, name=data_set.source.name)) is not None
     ]
-    height = sum(_row_height(title, tiles) for title, tiles in rows) + _GAP_PX
-    page = Image.new('RGB', (_COLUMNS * (_TILE_PX + _GAP_PX) + _GAP_PX, height), 'white')
-    draw, top = ImageDraw.Draw(page), _GAP_PX
-    for title, tiles in rows:
-        draw.text((_GAP_PX, top), title, fill='black', font=_font(_FONT_PX + 4))
-        for column, tile in enumerate(tiles):
-            left = _GAP_PX + column * (_TILE_PX + _GAP_PX)
-            page.paste(tile, (left, top + (_TITLE_PX if title else 0)))
-        top += _row_height(title, tiles)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
-    return drawn
+    blank = torch.full((3, _TILE_PX + _CAPTION_PX, _TILE_PX), 255, dtype=torch.uint8)
+    # A page of its full width, however few there are.
+    rows = tiles + [blank] * (-len(tiles) % _COLUMNS or _COLUMNS * (not tiles))
+    page = make_grid(rows, nrow=_COLUMNS, padding=_GAP_PX, pad_value=255)
+    with atomic_path(path) as part:
+        image = Image.fromarray(page.permute(1, 2, 0).numpy())
+        image.save(part, format=Image.registered_extensions()[path.suffix.lower()])
+    return len(tiles)
 
 
-def _row_height(title: str, tiles: list[Image.Image]) -> int:
-    return max((t.height for t in tiles), default=0) + _GAP_PX + (_TITLE_PX if title else 0)
-
-
-def _tile(sample: Sample, listing: Listing) -> Image.Image | None:
-    """One image of the page with its name below, or ``None`` if it cannot be read."""
+def _tile(sample: Sample, listing: Listing, *, name: str) -> Tensor | None:
+    """Draw one image with its name below; ``None`` if it cannot be read."""
     entry = sample.entry
     try:
-        image = Image.fromarray(read_image(entry.image)[:, :, ::-1])
-    except DataError:
+        original = Image.fromarray(read_image(entry.image)[:, :, ::-1])
+    except FileFault:
         return None
-    original = image.size
-    image.thumbnail((_TILE_PX, _TILE_PX))
-    caption = shown(Path(entry.image).name)
+    small = original.copy()
+    small.thumbnail((_TILE_PX, _TILE_PX))
+    image = _tensor(small)
+    caption = f'{name}: {shown(Path(entry.image).name)}'
     if sample.marks:
         # Annotated pixels, not those of the file: a difference must show.
-        annotated = entry.size_px or original
-        _draw_masks(image, sample.marks, annotated)
-        _draw_boxes(image, sample.marks, annotated, listing.classes)
+        annotated = entry.size_px or original.size
+        image = _draw_marks(image, sample.marks, annotated, listing.classes)
         caption += f' ({len(sample.marks)})'
     elif entry.label_map is not None:
-        _draw_label_map(image, sample, listing)
+        image = _draw_label_map(image, sample, listing)
     elif entry.label:
-        _write(ImageDraw.Draw(image), (0, 0), entry.label, _colour_of(entry.label, listing))
-    tile = Image.new('RGB', (_TILE_PX, image.height + _CAPTION_PX), 'white')
-    tile.paste(image, (0, 0))
-    draw = ImageDraw.Draw(tile)
-    draw.text((0, image.height + 2), caption[-48:], fill='black', font=_font(_FONT_PX))
-    return tile
+        known = listing.classes.index(entry.label) if entry.label in listing.classes else 0
+        image = _write_names(image, [(entry.label, class_colour(known))])
+    tile = Image.new('RGB', (_TILE_PX, _TILE_PX + _CAPTION_PX), 'white')
+    tile.paste(Image.fromarray(image.permute(1, 2, 0).numpy()), (0, 0))
+    place, font = (0, image.shape[1] + 2), ImageFont.load_default(_FONT_PX)
+    ImageDraw.Draw(tile).text(place, caption[-_MAX_LETTERS:], fill='black', font=font)
+    return _tensor(tile)
 
 
-def _draw_masks(image: Image.Image, marks: tuple[Mark, ...], annotated: tuple) -> None:
+def _draw_marks(
+    image: Tensor, marks: tuple[Mark, ...], annotated: tuple[float, float], classes: tuple[str, ...]
+) -> Tensor:
+    height, width = image.shape[1:]
+    scale = torch.tensor([width / annotated[0], height / annotated[1]]).repeat(2)
+    # The largest first, so that none is hidden.
+    marks = sorted(marks, key=lambda mark: -abs(mark.box[2] * mark.box[3]))
+    colours = [class_colour(mark.label) for mark in marks]
+    masks = [_mask(mark, annotated, size=(width, height)) for mark in marks]
+    if any(mask.any() for mask in masks):
+        image = draw_segmentation_masks(image, torch.stack(masks), alpha=_OPACITY, colors=colours)
+    boxes = torch.tensor([mark.box for mark in marks])
+    boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:].clamp(min=0)
+    names = [classes[mark.label] + (' (crowd)' if mark.crowd else '') for mark in marks]
+    return draw_bounding_boxes(
+        image, boxes * scale, labels=names, colors=colours, width=2, fill_labels=True
+    )
+
+
+def _mask(mark: Mark, annotated: tuple[float, float], *, size: tuple[int, int]) -> Tensor:
     width, height = map(int, annotated)
-    if width * height > Image.MAX_IMAGE_PIXELS:
-        return
-    pixels = np.asarray(image, np.float32).copy()
-    for mark in _largest_first(marks):
-        try:
-            rle = encode(mark.segmentation, width=width, height=height)
-        except MaskFault:
-            continue
-        mask = Image.fromarray(coco_mask.decode(rle) * 255).resize(image.size)
-        cover = _OPACITY * (np.asarray(mask)[..., None] > 127)
-        pixels = pixels * (1 - cover) + cover * np.array(_PALETTE[mark.label % len(_PALETTE)])
-    image.paste(Image.fromarray(pixels.astype(np.uint8)))
+    try:
+        if width * height > Image.MAX_IMAGE_PIXELS:
+            raise MaskFault('mask-malformed')
+        rle = encode(mark.segmentation, width=width, height=height)
+    except MaskFault:
+        return torch.zeros(size[::-1], dtype=torch.bool)
+    mask = Image.fromarray(coco_mask.decode(rle) * 255).resize(size)
+    return torch.from_numpy(np.asarray(mask) > 127)
 
 
-def _draw_boxes(
-    image: Image.Image, marks: tuple[Mark, ...], annotated: tuple, classes: tuple[str, ...]
-) -> None:
-    draw = ImageDraw.Draw(image)
-    across, down = image.width / annotated[0], image.height / annotated[1]
-    placed = []
-    for mark in _largest_first(marks):
-        x, y, w, h = mark.box
-        left, top = x * across, y * down
-        right, bottom = (x + max(w, 0)) * across, (y + max(h, 0)) * down
-        colour = _PALETTE[mark.label % len(_PALETTE)]
-        # Dark around light: seen on any photograph.
-        draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline='black', width=4)
-        draw.rectangle((left, top, right, bottom), outline=colour, width=2)
-        name = classes[mark.label] + (' (crowd)' if mark.crowd else '')
-        placed.append(((left, top), name, colour))
-    taken: list[tuple[float, float, float, float]] = []
-    for place, name, colour in placed:
-        field = _field(draw, place, name)
-        # Names over names are no names; the colour still tells.
-        if not any(_overlap(field, other) for other in taken):
-            taken.append(field)
-            _write(draw, place, name, colour)
-
-
-def _draw_label_map(image: Image.Image, sample: Sample, listing: Listing) -> None:
+def _draw_label_map(image: Tensor, sample: Sample, listing: Listing) -> Tensor:
     """Blend the map over the image and list its classes."""
-    is_panoptic = sample.entry.segments is not None
+    is_panoptic, table = sample.entry.segments is not None, listing.label_table
     try:
         values = read_label_map(sample.entry.label_map, packs_ids=is_panoptic)
     except FileFault:
-        return
-    if is_panoptic or listing.label_table is None:
-        labels = np.where(values > 0, values % len(_PALETTE), -1)
-        names: list[int] = []
+        return image
+    if is_panoptic or table is None:
+        labels = np.where(values > 0, values % _NUM_COLOURS, -1)
     else:
-        table = listing.label_table
-        labels = np.where(
-            (values >= 0) & (values < len(table)), table[np.clip(values, 0, len(table) - 1)], -1
-        )
-        present, pixels = np.unique(labels[labels >= 0], return_counts=True)
-        names = present[np.argsort(-pixels)].tolist()
-    colours = np.array([*_PALETTE, _VOID_COLOUR], np.uint8)
-    picture = Image.fromarray(colours[np.where(labels >= 0, labels % len(_PALETTE), -1)])
-    picture = picture.resize(image.size, Image.Resampling.NEAREST)
-    image.paste(Image.blend(image, picture, _OPACITY))
-    draw, top = ImageDraw.Draw(image), 0.0
-    for label in names:
-        if top > image.height - _FONT_PX:
-            break
-        colour = _PALETTE[label % len(_PALETTE)]
-        top = _write(draw, (0, top), listing.classes[label], colour)
+        is_value = (values >= 0) & (values < len(table))
+        labels = np.where(is_value, table[np.clip(values, 0, len(table) - 1)], -1)
+    present, pixels = np.unique(labels[labels >= 0], return_counts=True)
+    small = Image.fromarray(labels.astype(np.int32)).resize(
+        tuple(image.shape[:0:-1]), Image.Resampling.NEAREST
+    )
+    if present.size:
+        masks = torch.from_numpy(np.asarray(small) == present[:, None, None])
+        colours = [class_colour(label) for label in present.tolist()]
+        image = draw_segmentation_masks(image, masks, alpha=_OPACITY, colors=colours)
+    if is_panoptic or table is None:
+        return image
+    order = present[np.argsort(-pixels)].tolist()
+    return _write_names(image, [(listing.classes[label], class_colour(label)) for label in order])
 
 
-def _write(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, colour: tuple[int, int, int]
-) -> float:
-    """Write on a field of its own; returns the lower edge of it."""
-    left, top, right, bottom = _field(draw, place, text)
-    draw.rectangle((left, top, right, bottom), fill=colour)
-    luminance = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    ink = 'black' if luminance > _BRIGHT else 'white'
-    draw.text((left + 2, top), text, fill=ink, font=_font(_FONT_PX))
-    return bottom
+def _write_names(image: Tensor, names: list[tuple[str, Colour]]) -> Tensor:
+    """Write names below each other, each on its colour."""
+    names = names[: max(1, image.shape[1] // _LINE_PX)]
+    if not names:
+        return image
+    tops = torch.arange(len(names)) * _LINE_PX
+    boxes = torch.stack([tops * 0, tops, tops * 0 + 1, tops + 1], dim=1)
+    texts, colours = zip(*names, strict=True)
+    return draw_bounding_boxes(
+        image, boxes, labels=list(texts), colors=list(colours), fill_labels=True
+    )
 
 
-def _field(
-    draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str
-) -> tuple[float, float, float, float]:
-    """Where a text goes: inside the picture, however near to its edge the object is."""
-    width = draw.textlength(text, font=_font(_FONT_PX)) + 4
-    height = _FONT_PX + 4
-    left = max(min(place[0], draw.im.size[0] - width), 0)
-    top = max(min(place[1], draw.im.size[1] - height), 0)
-    return left, top, left + width, top + height
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _largest_first(marks: tuple[Mark, ...]) -> list[Mark]:
-    return sorted(marks, key=lambda mark: -abs(mark.box[2] * mark.box[3]))
-
-
-def _colour_of(name: str, listing: Listing) -> tuple[int, int, int]:
-    number = listing.classes.index(name) if name in listing.classes else 0
-    return _PALETTE[number % len(_PALETTE)]
-
-
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

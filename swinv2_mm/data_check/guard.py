@@ -1,13 +1,18 @@
-"""The data sets of a run, guarded: the config entry ``bad_data`` says what bad data does."""
+"""The guard of a run: its annotation files are read first, its data sets refuse what is broken."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
+from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
@@ -18,20 +23,37 @@ from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SKIPPED_FILE, SkippedList, SkippedSummaryHook, policy_of
 from .catalogue import CATALOGUE
-from .faults import Fault, Screened
+from .class_names import check_config_classes
 from .guarded import HINT, GuardedDataset
-from .image_lists import screen_list
-from .screening import screen_coco
-from .sources import Source, loads_masks, source_of
+from .listing import Listing
+from .problems import Problem
+from .readers import read
+from .sources import Source, loads_masks, source_of, sources_of
+from .start_line import start_line, unseen_classes
 
-_COCO_KINDS = ('instances', 'panoptic')
+# Problems of a whole data set: there is no entry to leave out.
+_OF_ALL = frozenset(
+    {
+        'annotation-file-broken',
+        'class-missing',
+        'class-repeated',
+        'classes-not-a-list',
+        'class-not-of-type',
+        'class-folder-hidden',
+        'class-folder-unknown',
+    }
+)
+
+# The libraries say in their own way that nothing is left.
+_IN_PART = ('data-set-empty', 'classes-not-named')
 
 
-def guard_data(runner: Runner, loaders: Iterable[str]) -> None:
-    """Look the annotation files of a run over, and build its data sets so that they are guarded.
+def guard_data(runner: Runner, loaders: list[str]) -> None:
+    """Check the annotation files of a run, and build its data sets so that they are guarded.
 
     With ``bad_data='skip'`` the libraries and the metrics read copies of the annotation files
-    without what cannot be used, from the folder ``usable_annotations`` of the work dir.
+    without what is refused, from the folder ``usable_annotations`` of the work dir. They read
+    copies too where classes have another order than ``metainfo.classes``: labels follow names.
 
     Args:
         runner: Of a config, before it runs.
@@ -41,134 +63,245 @@ def guard_data(runner: Runner, loaders: Iterable[str]) -> None:
         DataError: If there is bad data and it is not to be skipped, or nothing is left.
         UserError: If the policy is unknown.
     """
-    work_dir = Path(runner.work_dir).resolve()
-    skipped = SkippedList(work_dir / SKIPPED_FILE)
+    guard = DataGuard(runner.cfg, work_dir=Path(runner.work_dir), logger=runner.logger)
     for loader in loaders:
         settings = getattr(runner, f'_{loader}_dataloader')
         if isinstance(settings, dict) and isinstance(settings.get('dataset'), dict):
-            listed = skipped if policy_of(runner.cfg, loader) == 'skip' else None
-            _Guard(runner, loader, skipped=listed, work_dir=work_dir).guard(settings)
-    runner.register_hook(SkippedSummaryHook(skipped))
+            metrics = getattr(runner, f'_{loader}_evaluator', None)
+            settings['dataset'] = guard.build(loader, settings['dataset'], metrics=metrics)
+    runner.register_hook(SkippedSummaryHook(guard.skipped))
+    runner.register_hook(_CheckpointNamesHook(guard.classes))
 
 
-class _Guard:
-    """Guards one loader of a run."""
+class DataGuard:
+    """Builds the data sets of a config so that they are guarded.
 
-    def __init__(
-        self, runner: Runner, loader: str, *, skipped: SkippedList | None, work_dir: Path
-    ) -> None:
-        self._runner, self._loader, self._skipped = runner, loader, skipped
+    Args:
+        cfg: A whole config.
+        work_dir: For the list of what is skipped, and copies of annotation files.
+        logger: Takes the start line of each loader, and warnings.
+    """
+
+    def __init__(self, cfg: Config, *, work_dir: Path, logger: logging.Logger) -> None:
+        self._cfg, self._logger = cfg, logger
+        work_dir = work_dir.resolve()
         self._folder = work_dir / 'usable_annotations'
+        self.skipped = SkippedList(work_dir / SKIPPED_FILE)
+        self.classes: dict[str, tuple[str, ...]] = {}
+        self._train_folders: tuple[str, ...] | None = None
         self._num_written = 0
 
-    def guard(self, settings: dict) -> None:
-        """Replace the data set in the settings of a loader by a guarded one."""
-        outer = settings['dataset']
-        read: dict[Path, Screened] = {}
-        for dataset in innermost_datasets(outer):
-            source = self._source(dataset, with_masks=loads_masks(outer))
-            if source is None or source.annotation_file is None:
-                continue
-            found = self._screen(source)
-            if found is not None:
-                path = self._usable(source.annotation_file, found)
-                if path != source.annotation_file:
-                    dataset['ann_file'] = str(path)
-                read[path] = found
-        self._screen_metrics(read)
-        guarded = GuardedDataset(
-            lambda: DATASETS.build(outer), loader=self._loader, skipped=self._skipped
-        )
-        self._check_folders(guarded)
-        settings['dataset'] = guarded
-        lost = guarded.left_out()
-        if len(read) == 1 and lost:
-            # Images that cannot be read: the metrics must not wait for them.
-            ((path, found),) = read.items()
-            if isinstance(found.content, dict):
-                _leave_out(found.content, lost)
-                self._redirect_metrics(path, self._write(found, f'readable-{path.stem}'))
+    def build(self, loader: str, outer: dict, *, metrics: Any = ()) -> GuardedDataset:
+        """Check and build the data set of a loader.
 
-    def _source(self, dataset: dict, *, with_masks: bool) -> Source | None:
-        scope = self._runner.cfg.get('default_scope') or 'mmengine'
-        with_masks = with_masks or any('segm' in str(m.get('metric')) for m in self._metrics())
+        Args:
+            loader: ``train``, ``val`` or ``test``.
+            outer: Settings of the data set; changed.
+            metrics: Settings of the metrics, whose annotation files must be those of the data.
+        """
+        metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+        metrics = [metric for metric in metrics if isinstance(metric, dict)]
+        read_files: dict[Path, Listing] = {}
+        found = []
+        for dataset in innermost_datasets(outer):
+            source = self._source(loader, dataset, outer, metrics=metrics)
+            if source is None or not source.kind:
+                continue
+            self._refuse_all(check_config_classes(source, config='the config'), loader=loader)
+            listing, path = self._usable(source, metrics=metrics)
+            found.append((source, listing))
+            if source.kind == 'label maps' and loader == 'train':
+                if text := unseen_classes(source, listing):
+                    self._logger.warning(text)
+            if source.has_class_folders:
+                self._check_folders(source, listing)
+            if path is not None:
+                read_files[path] = listing
+            if path != source.annotation_file:
+                dataset['ann_file'] = str(path)
+                if source.classes is None and listing.classes:
+                    dataset['metainfo'] = {
+                        **(dataset.get('metainfo') or {}),
+                        'classes': listing.classes,
+                    }
+        self._check_metrics(
+            loader, metrics, read_files, classes=found[0][0].classes if found else None
+        )
+        skipped = self.skipped if policy_of(self._cfg, loader) == 'skip' else None
+        guarded = GuardedDataset(lambda: DATASETS.build(outer), loader=loader, skipped=skipped)
+        lost = guarded.left_out()
+        if len(read_files) == 1 and lost:
+            # Images that cannot be read: the metrics must not wait for them.
+            ((path, listing),) = read_files.items()
+            if isinstance(listing.content, dict):
+                _leave_out(listing.content, lost)
+                new = self._write(listing.content, f'{loader}-readable-{path.stem}')
+                _redirect(metrics, path, new)
+        self.classes[loader] = tuple(guarded.metainfo.get('classes') or ())
+        if loader != 'train' and 'train' in self.classes:
+            check_places(
+                self.classes['train'], self.classes[loader], loader=loader, whose='train data set'
+            )
+        self._logger.info(start_line(loader, guarded, found))
+        return guarded
+
+    def _source(
+        self, loader: str, dataset: dict, outer: dict, *, metrics: list[dict]
+    ) -> Source | None:
+        scope = self._cfg.get('default_scope') or 'mmengine'
+        with_masks = loads_masks(outer) or any('segm' in str(m.get('metric')) for m in metrics)
         try:
-            return source_of(dataset, name=self._loader, scope=scope, with_masks=with_masks)
+            source = source_of(dataset, name=loader, scope=scope, with_masks=with_masks)
         except UserError:
             # On another machine, or of a class that only its library knows.
             return None
+        if source.kind != 'image folder':
+            return source
+        if loader != 'train' and self._train_folders is None:
+            self._train_folders = _train_folders(self._cfg)
+        return replace(
+            source,
+            num_classes=(self._cfg.model.get('head') or {}).get('num_classes'),
+            train_folders=self._train_folders if loader != 'train' else None,
+        )
 
-    def _screen(self, source: Source) -> Screened | None:
-        path = str(source.annotation_file)
-        if source.kind in _COCO_KINDS:
-            is_panoptic = source.kind == 'panoptic'
-            return screen_coco(path, is_panoptic=is_panoptic, with_masks=source.with_masks)
-        if source.kind == 'image folder' and source.settings.get('with_label', True):
-            return screen_list(path, num_classes=self._num_classes(source))
-        return None
+    def _usable(
+        self, source: Source, *, metrics: list[dict], is_of_metric: bool = False
+    ) -> tuple[Listing, Path | None]:
+        """Read a data set; return also the annotation file to use: the same one if it is right."""
+        loader, path, listing = source.name, source.annotation_file, Listing()
+        found = list(read(source, listing, is_thorough=False))
+        # The classes of a metric are those of its data set.
+        self._refuse_all(
+            (p for p in found if not is_of_metric or not p.kind.startswith('class')), loader=loader
+        )
+        refused = [p for p in found if p.is_refused and p.kind not in (*_OF_ALL, *_IN_PART)]
+        if refused:
+            message = _message(path, refused)
+            if policy_of(self._cfg, loader) != 'skip':
+                raise DataError(f'{message}. {HINT}')
+            self._logger.warning(f"bad_data='skip': {message}")
+            for p in refused if is_main_process() else ():
+                self.skipped.add(loader=loader, file=p.file, place=p.place, reason=p.reason)
+        elif not listing.is_reordered or not listing.content:
+            return listing, path
+        if listing.is_reordered:
+            where = shown(path or source.folders['img_path'])
+            self._logger.warning(
+                f'{loader} data set: the classes of {where} have another order than those of the '
+                'config, or some are missing: labels follow the class names'
+            )
+        self._num_written += 1
+        usable = self._write(
+            listing.content, f'{loader}-{self._num_written}-{(path or Path("folders")).stem}'
+        )
+        if path is not None:
+            _redirect(metrics, path, usable)
+        return listing, usable
 
-    def _num_classes(self, source: Source | None = None) -> int | None:
-        if source is not None and source.classes:
-            return len(source.classes)
-        return (self._runner.cfg.model.get('head') or {}).get('num_classes')
+    def _refuse_all(self, problems: Iterable[Problem], *, loader: str) -> None:
+        """Raise an error for the first problem that concerns the whole of a data set."""
+        for problem in problems:
+            if problem.kind == 'annotation-file-broken':
+                raise DataError(problem.detail)
+            if problem.kind in _OF_ALL:
+                raise DataError(
+                    f'{loader} data set: {shown(problem.file)}: {problem.reason}. '
+                    f'Fix: {CATALOGUE[problem.kind].remedy}'
+                )
 
-    def _check_folders(self, dataset: GuardedDataset) -> None:
+    def _check_folders(self, source: Source, listing: Listing) -> None:
         """Class folders beyond the model's classes would stop the loss."""
-        folders, num_classes = getattr(dataset, 'folder_to_idx', None), self._num_classes()
-        if folders and num_classes is not None and len(folders) > num_classes:
+        if source.name == 'train' and self._train_folders is None:
+            self._train_folders = listing.classes
+        if source.num_classes is not None and len(listing.classes) > source.num_classes:
             raise DataError(
-                f'{self._loader} data set: {len(folders)} class folders, the model has '
-                f'{num_classes} classes (model.head.num_classes)'
+                f'{source.name} data set: {len(listing.classes)} class folders, the model has '
+                f'{source.num_classes} classes (model.head.num_classes)'
             )
 
-    def _metrics(self) -> list[dict]:
-        metrics = getattr(self._runner, f'_{self._loader}_evaluator', None)
-        metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
-        return [metric for metric in metrics if isinstance(metric, dict)]
-
-    def _screen_metrics(self, read: Iterable[Path]) -> None:
-        """Look the files over that only metrics read."""
-        known = {path.resolve() for path in read}
-        for metric in self._metrics():
+    def _check_metrics(
+        self,
+        loader: str,
+        metrics: list[dict],
+        read_files: Iterable[Path],
+        *,
+        classes: tuple[str, ...] | None,
+    ) -> None:
+        """Check the files that only metrics read."""
+        known = {path.resolve() for path in read_files}
+        for metric in metrics:
             path = metric.get('ann_file')
             if path and 'Coco' in str(metric['type']) and Path(path).resolve() not in known:
-                is_panoptic = 'Panoptic' in str(metric['type'])
-                with_masks = 'segm' in str(metric.get('metric'))
-                found = screen_coco(path, is_panoptic=is_panoptic, with_masks=with_masks)
-                self._usable(Path(path), found)
-
-    def _redirect_metrics(self, old: Path, new: Path) -> None:
-        for metric in self._metrics():
-            path = metric.get('ann_file')
-            if path and Path(path).resolve() == old.resolve():
-                metric['ann_file'] = str(new)
-
-    def _usable(self, path: Path, found: Screened) -> Path:
-        """Return the file to read instead: the same one if it has no faults."""
-        if not found.faults:
-            return path
-        message = _message(path, found.faults)
-        if self._skipped is None:
-            raise DataError(f'{message}. {HINT}')
-        if is_main_process():
-            for fault in found.faults:
-                self._skipped.add(
-                    loader=self._loader, file=str(path), place=fault.place, reason=fault.reason
+                source = Source(
+                    name=loader,
+                    type_name='',
+                    kind='panoptic' if 'Panoptic' in str(metric['type']) else 'instances',
+                    classes=classes,
+                    annotation_file=Path(path),
+                    with_masks='segm' in str(metric.get('metric')),
                 )
-        self._runner.logger.warning(f"bad_data='skip': {message}")
-        self._num_written += 1
-        usable = self._write(found, f'{self._num_written}-{path.stem}')
-        self._redirect_metrics(path, usable)
-        return usable
+                self._usable(source, metrics=metrics, is_of_metric=True)
 
-    def _write(self, found: Screened, name: str) -> Path:
-        is_text = isinstance(found.content, list)
-        path = self._folder / f'{self._loader}-{name}{".txt" if is_text else ".json"}'
+    def _write(self, content: dict | list[str], name: str) -> Path:
+        is_text = isinstance(content, list)
+        path = self._folder / f'{name}{".txt" if is_text else ".json"}'
         if is_main_process():
-            text = '\n'.join(found.content) if is_text else json.dumps(found.content)
-            atomic_write(path, text)
+            atomic_write(path, '\n'.join(content) if is_text else json.dumps(content))
         barrier()
         return path
+
+
+class _CheckpointNamesHook(Hook):
+    """Compares the class names of a checkpoint that is tested or resumed with those of the data."""
+
+    def __init__(self, classes: dict[str, tuple[str, ...]]) -> None:
+        self._classes = classes
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Refuse names whose places differ."""
+        meta = checkpoint.get('meta')
+        meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
+        names = meta.get('classes') if isinstance(meta, dict) else None
+        is_start = 'train' in self._classes and not runner.cfg.get('resume')
+        if isinstance(names, (list, tuple)) and not is_start:
+            for loader, classes in self._classes.items():
+                check_places(names, classes, loader=loader, whose='checkpoint')
+
+
+def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, whose: str) -> None:
+    """Refuse class names that stand at other places than those the model was trained with.
+
+    Raises:
+        DataError: If a name that both lists have stands for two labels.
+    """
+    place_of = {name: number for number, name in enumerate(known)}
+    for number, name in enumerate(classes):
+        if place_of.get(name, number) != number and classes.index(name) == number:
+            raise DataError(
+                f'{loader} data set: class {number} is {name!r}, which is class {place_of[name]} '
+                f'of the {whose}: set metainfo.classes to {", ".join(map(repr, known[:4]))}, ...'
+            )
+
+
+def _train_folders(cfg: Config) -> tuple[str, ...] | None:
+    """Return the class folders of the training set, if that is here."""
+    try:
+        source = next(iter(sources_of(cfg, 'train')), None)
+    except UserError:
+        return None
+    if source is None or not source.has_class_folders or not source.folders['img_path'].is_dir():
+        return None
+    listing = Listing()
+    list(read(source, listing, is_thorough=False))
+    return listing.classes
+
+
+def _redirect(metrics: list[dict], old: Path, new: Path) -> None:
+    for metric in metrics:
+        path = metric.get('ann_file')
+        if path and Path(path).resolve() == old.resolve():
+            metric['ann_file'] = str(new)
 
 
 def _leave_out(content: dict, image_ids: set) -> None:
@@ -176,10 +309,10 @@ def _leave_out(content: dict, image_ids: set) -> None:
     content['annotations'] = [a for a in content['annotations'] if a['image_id'] not in image_ids]
 
 
-def _message(path: Path, faults: list[Fault]) -> str:
-    counts = Counter(fault.kind for fault in faults).most_common()
-    listed = ', '.join(f'{n} {kind}' for kind, n in counts)
+def _message(path: Path | None, problems: list[Problem]) -> str:
+    counts = Counter(problem.kind for problem in problems).most_common()
+    listed, first = ', '.join(f'{n} {kind}' for kind, n in counts), problems[0]
     return (
-        f'annotation file {shown(path)}: {len(faults)} entries cannot be used ({listed}); the '
-        f'first: {faults[0].place}: {faults[0].reason}. Mend: {CATALOGUE[faults[0].kind].remedy}'
+        f'annotation file {shown(path)}: {len(problems)} problems ({listed}); the first: '
+        f'{first.place}: {first.reason}. Fix: {CATALOGUE[first.kind].remedy}'
     )

@@ -10,8 +10,8 @@ from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SkippedList
-from .image_files import in_threads
 from .loading import LoadCheckedAnnotations
+from .opening import in_threads
 
 HINT = (
     "bad_data='skip' in the config leaves such data out and keeps a list of it; "
@@ -52,7 +52,8 @@ class GuardedDataset:
             if 'need at least one array' not in str(error):
                 raise DataError(f'{loader} data set: {_reason(error)}') from error
             self._indices = range(0)
-        for dataset in _innermost(self.dataset) if self._indices else ():
+        self.innermost = list(_innermost(self.dataset)) if self._indices else []
+        for dataset in self.innermost:
             for step in getattr(getattr(dataset, 'pipeline', None), 'transforms', ()):
                 if isinstance(step, LoadCheckedAnnotations) and hasattr(dataset, 'label_map'):
                     step.num_classes = step.num_classes or len(dataset.metainfo['classes'])
@@ -78,6 +79,11 @@ class GuardedDataset:
             if error is not None:
                 self._note(index, error)
         return [index for index, error in faults.items() if error is None]
+
+    @property
+    def num_left_out(self) -> int:
+        """Number of samples that cannot be used."""
+        return len(self.dataset) - len(self._indices)
 
     def left_out(self) -> set[Any]:
         """Ids of the images of a COCO file that are left out."""

@@ -1,77 +1,103 @@
-"""Images in one folder per class, or listed with their class in a text file."""
+"""The reader of images in one folder per class, or listed with their class in a text file."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
-from .class_names import check_numbering
-from .findings import Reporter
+from swinv2_mm.datasets.files import read_lines
+from swinv2_mm.errors import DataError
+
+from .class_names import are_of_one_kind, nearest
 from .listing import Entry, Listing, Sample, evenly
+from .problems import Problem
 from .sources import Source
+
+_MAX_DIGITS = 9
 
 
 def read_image_folder(
-    source: Source, report: Reporter, *, num_samples: int, advance: Callable[[int], object]
-) -> Listing:
+    source: Source, listing: Listing, *, num_samples: int = 0, lists_images: bool = True
+) -> Iterator[Problem]:
     """List the images of every class.
+
+    Labels go by the names of the folders: their place in ``metainfo.classes``, if that names the
+    folders, else among the folders of the training set, else in the order of their names.
+    ``listing.content`` is the list of files that says so, where the library would number otherwise.
 
     Args:
         source: A data set of kind ``image folder``.
-        report: Takes the faults.
+        listing: Is filled.
         num_samples: Images to draw.
-        advance: Called with the number of images listed.
+        lists_images: Whether to look into class folders that the library numbers rightly.
     """
+    listing.unit = 'images'
     folder = source.folders['img_path']
     if source.annotation_file is not None:
-        listing = _read_list(source, report, folder=folder)
+        yield from _read_list(source, listing, folder=folder)
+    elif not source.settings.get('with_label', True):
+        if lists_images:
+            yield from _list_images(source, folder, '', listing)
     else:
-        listing = _read_folders(source, report, folder=folder)
-    listing.unit = 'images'
-    advance(len(listing.entries))
-    if not listing.entries:
-        report('data-set-empty', source.annotation_file or folder)
+        yield from _read_folders(source, listing, folder=folder, lists_images=lists_images)
+    if not listing.entries and lists_images:
+        yield Problem('data-set-empty', str(source.annotation_file or folder))
     # Listed class by class: even distances show all of them.
-    by_class = sorted(listing.entries, key=lambda entry: entry.label)
+    by_class = sorted(listing.entries, key=lambda entry: entry.label) if num_samples else []
     listing.samples = [Sample(entry=entry) for entry in evenly(by_class, num_samples)]
-    return listing
 
 
-def _read_folders(source: Source, report: Reporter, *, folder: Path) -> Listing:
+def _read_folders(
+    source: Source, listing: Listing, *, folder: Path, lists_images: bool
+) -> Iterator[Problem]:
     suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
-    if not source.settings.get('with_label', True):
-        listing = Listing()
-        _list_images(folder, '', listing, report, suffixes=suffixes)
-        return listing
     names = []
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir():
             names.append(path.name)
             if path.name.startswith('.'):
-                report('class-folder-hidden', path)
+                yield Problem('class-folder-hidden', str(path))
         elif path.name.lower().endswith(suffixes):
-            report('image-outside-folders', path)
-    if source.classes is not None and _are_class_names(source.classes, names):
-        check_numbering(source.classes, names, report, file=str(folder))
-    elif source.classes is not None and len(names) != len(source.classes):
-        detail = f'{len(names)} folders, {len(source.classes)} classes'
-        report('class-missing', folder, detail=detail)
-    # Folder names, not those of the config: they are what the labels come from.
-    listing = Listing(classes=tuple(names))
-    for name in names:
-        _list_images(folder / name, name, listing, report, suffixes=suffixes)
-    return listing
+            yield Problem('image-outside-folders', str(path))
+    listing.classes = tuple(names)
+    wanted, whose = source.classes, 'metainfo.classes'
+    if wanted is None or not are_of_one_kind(wanted, names):
+        if wanted is not None and len(names) != len(wanted):
+            detail = f'{len(names)} folders, {len(wanted)} classes'
+            yield Problem('class-missing', str(folder), detail=detail)
+        wanted, whose = source.train_folders, 'the training set'
+    if wanted is not None and tuple(wanted) != tuple(names):
+        listing.classes = tuple(wanted)
+        listing.is_reordered = True
+        left_out = [name for name in names if name not in wanted]
+        for name in left_out:
+            detail = f'{name!r}, {whose} lacks it{nearest(name, wanted)}'
+            yield Problem('class-folder-unknown', str(folder), detail=detail)
+        for name in wanted:
+            if name not in names:
+                detail = f'lacks {name!r}, which {whose} has{nearest(name, left_out)}'
+                yield Problem('class-folders-differ', str(folder), detail=detail)
+        in_order = [name for name in wanted if name in names]
+        for own, name in zip(in_order, [n for n in names if n in wanted], strict=True):
+            if own != name:
+                place = f'class {wanted.index(own)}'
+                detail = f'{own!r} in the config, {name!r} in the data'
+                yield Problem('class-order', str(folder), place, detail)
+    if lists_images or listing.is_reordered:
+        for name in names:
+            yield from _list_images(source, folder / name, name, listing)
+    if listing.is_reordered:
+        place_of = {name: number for number, name in enumerate(listing.classes)}
+        listing.content = [
+            f'{os.path.relpath(entry.image, folder)} {place_of[entry.label]}'
+            for entry in listing.entries
+            if entry.label in place_of
+        ]
 
 
-def _are_class_names(classes: tuple[str, ...], folders: list[str]) -> bool:
-    """Whether folders carry the classes' names, rather than codes such as n01440764."""
-    return len(set(classes) & set(folders)) * 2 >= min(len(classes), len(folders))
-
-
-def _list_images(
-    folder: Path, name: str, listing: Listing, report: Reporter, *, suffixes: tuple[str, ...]
-) -> None:
+def _list_images(source: Source, folder: Path, name: str, listing: Listing) -> Iterator[Problem]:
+    suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         for file in sorted(files):
@@ -82,40 +108,40 @@ def _list_images(
                 listing.entries.append(Entry(image=path, label=name))
                 listing.counts[name] += 1
             else:
-                report('image-other-suffix', path)
+                yield Problem('image-other-suffix', path)
 
 
-def _read_list(source: Source, report: Reporter, *, folder: Path) -> Listing:
-    path = source.annotation_file
-    listing = Listing(classes=source.classes or ())
+def _read_list(source: Source, listing: Listing, *, folder: Path) -> Iterator[Problem]:
+    path, classes = str(source.annotation_file), source.classes or ()
+    listing.classes = classes
     try:
-        lines = path.read_text(encoding='utf-8').splitlines()
-    except (OSError, ValueError) as error:
-        report('annotation-file-broken', path, detail=str(error))
-        return listing
+        lines = read_lines(path)
+    except DataError as error:
+        yield Problem('annotation-file-broken', path, detail=str(error))
+        return
     with_label = source.settings.get('with_label', True)
-    if with_label and not listing.classes:
-        report('classes-not-named', path, detail='a list of files gives numbers only')
+    num_classes = len(classes) or source.num_classes
+    if with_label and num_classes is None:
+        yield Problem('classes-not-named', path, detail='a list of files gives numbers only')
     listed: set[str] = set()
+    listing.content = []
     for number, line in enumerate(lines, start=1):
         place = f'line {number}'
         name, _, label = line.strip().rpartition(' ') if with_label else (line.strip(), '', '')
-        if not name or (with_label and not label.lstrip('-').isdecimal()):
-            report('line-malformed', path, id=place, detail=repr(line[:80]))
+        if not name or (with_label and not _is_class_number(label)):
+            yield Problem('line-malformed', path, place, repr(line[:80]))
+            continue
+        if with_label and num_classes is not None and int(label) >= num_classes:
+            yield Problem('label-out-of-range', path, place, f'{label}, {num_classes} classes')
             continue
         if name in listed:
-            report('image-listed-twice', path, id=place, detail=name)
+            yield Problem('image-listed-twice', path, place, name)
         listed.add(name)
-        label_name = ''
-        if with_label:
-            if not 0 <= int(label) < len(listing.classes):
-                detail = f'{label}, {len(listing.classes)} classes'
-                if listing.classes:
-                    report('label-out-of-range', path, id=place, detail=detail)
-                    continue
-                label_name = label
-            else:
-                label_name = listing.classes[int(label)]
-            listing.counts[label_name] += 1
-        listing.entries.append(Entry(image=str(folder / name), id=place, label=label_name))
-    return listing
+        label_name = classes[int(label)] if with_label and classes else label
+        listing.counts[label_name] += with_label
+        listing.content.append(line)
+        listing.entries.append(Entry(image=str(folder / name), place=place, label=label_name))
+
+
+def _is_class_number(label: str) -> bool:
+    return label.isascii() and label.isdecimal() and len(label) <= _MAX_DIGITS

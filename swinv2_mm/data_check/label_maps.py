@@ -1,72 +1,71 @@
-"""Folders of images with a label map each."""
+"""The reader of folders of images with a label map each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from .findings import Reporter
-from .listing import Entry, Listing, Sample, evenly
+from swinv2_mm.datasets.files import read_lines
+from swinv2_mm.datasets.image_files import is_image_name
+from swinv2_mm.errors import DataError
+
+from .listing import IGNORED, INVALID, Entry, Listing, Sample, evenly
+from .problems import Problem
 from .sources import Source
 
-# Classes of a map's values that are none.
-IGNORED, INVALID = -1, -2
 _DEFAULT_IGNORE = 255
-_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
-def read_label_maps(
-    source: Source, report: Reporter, *, num_samples: int, advance: Callable[[int], object]
-) -> Listing:
+def read_label_maps(source: Source, listing: Listing, *, num_samples: int) -> Iterator[Problem]:
     """List images and maps and check that each has the other.
 
     Args:
         source: A data set of kind ``label maps``.
-        report: Takes the faults.
+        listing: Is filled.
         num_samples: Images to draw.
-        advance: Called with the number of images listed.
     """
-    settings = source.settings
-    image_suffix, map_suffix = settings['img_suffix'], settings['seg_map_suffix']
+    image_suffix, map_suffix = (source.settings[k] for k in ('img_suffix', 'seg_map_suffix'))
     image_folder, map_folder = (source.folders.get(k) for k in ('img_path', 'seg_map_path'))
-    listing = Listing(classes=source.classes, unit='pixels', label_table=label_table(source))
+    listing.classes, listing.unit = source.classes or (), 'pixels'
+    listing.label_table = label_table(source)
     if image_folder is None or map_folder is None:
-        report('data-set-empty', f'{source.name}.data_prefix', detail='img_path, seg_map_path')
-        return listing
+        place = f'{source.name}.data_prefix'
+        yield Problem('data-set-empty', place, detail='img_path, seg_map_path')
+        return
     if source.annotation_file is not None and not source.annotation_file.is_dir():
         try:
-            text = source.annotation_file.read_text(encoding='utf-8')
-        except (OSError, ValueError) as error:
-            report('annotation-file-broken', source.annotation_file, detail=str(error))
-            return listing
-        stems = [line.strip() for line in text.splitlines()]
+            stems = [line.strip() for line in read_lines(str(source.annotation_file))]
+        except DataError as error:
+            yield Problem('annotation-file-broken', str(source.annotation_file), detail=str(error))
+            return
     else:
         names = _files_below(image_folder)
         stems = [n.removesuffix(image_suffix) for n in names if n.endswith(image_suffix)]
-        for name in names:
-            if not name.endswith(image_suffix) and name.lower().endswith(_IMAGE_SUFFIXES):
-                # Label maps may lie beside their images.
-                if not (image_folder == map_folder and name.endswith(map_suffix)):
-                    detail = f'img_suffix is {image_suffix!r}'
-                    report('image-other-suffix', image_folder / name, detail=detail)
+        # Label maps may lie beside their images.
+        is_shared = image_folder == map_folder
+        for name in names if image_suffix else ():
+            is_map = is_shared and name.endswith(map_suffix)
+            if is_image_name(name) and not name.endswith(image_suffix) and not is_map:
+                detail = f'img_suffix is {image_suffix!r}'
+                yield Problem('image-other-suffix', str(image_folder / name), detail=detail)
         used = {stem + map_suffix for stem in stems}
-        for name in _files_below(map_folder):
-            if name.endswith(map_suffix) and name not in used and image_folder != map_folder:
-                report('label-map-unused', map_folder / name)
-    for stem in stems:
-        entry = Entry(
+        for name in _files_below(map_folder) if not is_shared else ():
+            if name.endswith(map_suffix) and name not in used:
+                yield Problem('label-map-unused', str(map_folder / name))
+    listing.entries = [
+        Entry(
             image=str(image_folder / (stem + image_suffix)),
             label_map=str(map_folder / (stem + map_suffix)),
         )
-        listing.entries.append(entry)
-        advance(1)
+        for stem in stems
+    ]
     if not stems:
-        report('data-set-empty', image_folder, detail=f'no file ends in {image_suffix!r}')
+        detail = f'no file ends in {image_suffix!r}'
+        yield Problem('data-set-empty', str(image_folder), detail=detail)
     listing.samples = [Sample(entry=entry) for entry in evenly(listing.entries, num_samples)]
-    return listing
 
 
 def label_table(source: Source) -> np.ndarray:
@@ -81,8 +80,9 @@ def label_table(source: Source) -> np.ndarray:
     values = np.arange(256)
     if source.settings.get('reduce_zero_label'):
         values = np.where((values == 0) | (values == 255), 255, values - 1)
-    stored = source.own_classes or source.classes
-    wanted = {name: number for number, name in enumerate(source.classes)}
+    classes = source.classes or ()
+    stored = source.own_classes or classes
+    wanted = {name: number for number, name in enumerate(classes)}
     meaning = np.full(256, INVALID)
     meaning[: len(stored)] = [wanted.get(name, IGNORED) for name in stored[:256]]
     ignore = source.settings.get('ignore_index', _DEFAULT_IGNORE)

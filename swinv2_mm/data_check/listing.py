@@ -1,4 +1,4 @@
-"""What the reader of each kind of data set hands on: files to open, labels counted, samples."""
+"""What a reader returns of a data set: images to open, labels counted, samples to draw."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+# Classes of the values of a label map that are none.
+IGNORED, INVALID = -1, -2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -15,19 +18,21 @@ class Entry:
 
     Args:
         image: Path.
-        id: What finds it in the annotations; may be empty.
+        place: What finds it in the annotations; may be empty.
         size_px: Annotated (width, height).
         label_map: Path of its label map or panoptic map.
         segments: Segment ids that its panoptic map must show.
         label: Class of the whole image.
+        num_labels: Instances to learn from.
     """
 
     image: str
-    id: str = ''
+    place: str = ''
     size_px: tuple[float, float] | None = None
     label_map: str | None = None
     segments: frozenset[int] | None = None
     label: str = ''
+    num_labels: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,7 @@ class Sample:
 
 @dataclass(kw_only=True)
 class Listing:
-    """A data set as read.
+    """A data set as read; a reader fills it while it yields problems.
 
     Args:
         classes: Names, in the order of the labels.
@@ -66,8 +71,11 @@ class Listing:
         unit: What ``counts`` counts.
         label_table: (256,) class of each value of a label map, or ``IGNORED`` or ``INVALID``;
             ``None`` if the maps' values are not checked.
+        ignored: Pixels of each value that is ignored.
         samples: Images to draw.
         num_opened: How many images were opened.
+        content: What can be used of the annotation file: a COCO object or lines of text.
+        is_reordered: Whether ``content`` has its classes in another order than the file.
     """
 
     classes: tuple[str, ...] = ()
@@ -75,8 +83,11 @@ class Listing:
     counts: Counter[str] = field(default_factory=Counter)
     unit: str = 'instances'
     label_table: np.ndarray | None = None
+    ignored: Counter[int] = field(default_factory=Counter)
     samples: list[Sample] = field(default_factory=list)
     num_opened: int = 0
+    content: Any = None
+    is_reordered: bool = False
 
 
 def evenly(items: list, number: int | None) -> list:

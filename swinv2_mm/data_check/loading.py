@@ -6,12 +6,12 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
-from swinv2_mm.datasets.files import shown
-from swinv2_mm.datasets.images import read_image
+from swinv2_mm.datasets.files import FileFault, shown
+from swinv2_mm.datasets.image_files import read_image, read_label_map
 from swinv2_mm.errors import DataError
 
 from .catalogue import CATALOGUE
-from .image_files import FileFault, read_label_map
+from .opening import map_problem
 
 # Of what no class is learnt.
 _IGNORED = 255
@@ -77,21 +77,23 @@ class LoadCheckedAnnotations(BaseTransform):
         try:
             values = read_label_map(path)
         except FileFault as fault:
-            raise _error(path, fault.kind, str(fault)) from fault
+            raise _error(path, map_problem(fault), fault.detail or str(fault)) from fault
         height, width = results['ori_shape'][:2]
         if values.shape != (height, width):
             detail = f'it is {values.shape[1]}x{values.shape[0]}, the image {width}x{height}'
-            raise _error(path, 'size', detail)
+            raise _error(path, 'label-map-size', detail)
         table = _meanings(results)
         if values.min() < 0 or values.max() > _IGNORED:
-            raise _error(path, 'out-of-range', f'values from {values.min()} to {values.max()}')
+            raise _error(
+                path, 'label-out-of-range', f'values from {values.min()} to {values.max()}'
+            )
         labels = table[values]
         if self.num_classes is not None:
             wrong = (labels >= self.num_classes) & (labels != _IGNORED)
             if wrong.any():
                 found = ', '.join(map(str, np.unique(values[wrong])[:5]))
                 detail = f'{found} in {wrong.sum()} pixels; there are {self.num_classes} classes'
-                raise _error(path, 'out-of-range', detail)
+                raise _error(path, 'label-out-of-range', detail)
         results['gt_seg_map'] = labels
         results['ignore_index'] = _IGNORED
         if 'seg_fields' in results:
@@ -109,6 +111,5 @@ def _meanings(results: dict) -> np.ndarray:
 
 
 def _error(path: str, kind: str, detail: str) -> DataError:
-    kind = 'label-out-of-range' if kind == 'out-of-range' else f'label-map-{kind}'
     what, remedy = CATALOGUE[kind].what, CATALOGUE[kind].remedy
     return DataError(f'label map {shown(path)}: {what} ({detail}): {remedy}')

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
+from PIL import ExifTags
 
-from .findings import Reporter
-from .image_files import (
-    FileFault,
-    ImageLook,
-    MapLook,
-    in_threads,
-    look_at_image,
-    look_at_label_map,
-)
-from .label_maps import IGNORED, INVALID
-from .listing import Entry, Listing
+from swinv2_mm.datasets.files import FileFault, read_bytes, shown
+from swinv2_mm.datasets.image_files import decoding, read_label_map
 
+from .listing import IGNORED, INVALID, Entry, Listing
+from .problems import Problem
+
+# Orientations that exchange width and height.
+_LYING = (5, 6, 7, 8)
+_DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 # A panoptic pixel that belongs to nothing.
 _VOID = 0
 _LISTED_VALUES = 5
+# Images in flight: enough for the threads, few enough for flat memory.
+_CHUNK = 64
 
-Look = tuple[Entry, ImageLook | FileFault, MapLook | FileFault | None]
+T = TypeVar('T')
+R = TypeVar('R')
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLook:
+    """An image that could be read.
+
+    Args:
+        stored_px: (width, height) as stored.
+        upright_px: The same after the turn that the EXIF tag asks for.
+        orientation: The EXIF tag; 1 is upright.
+        is_deep: Whether it has more than 8 bits a channel.
+        digest: Hash of the file.
+    """
+
+    stored_px: tuple[int, int]
+    upright_px: tuple[int, int]
+    orientation: int
+    is_deep: bool
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapLook:
+    """A label map that could be read: its size, and how many pixels each value has."""
+
+    size_px: tuple[int, int]
+    values: np.ndarray
+    pixels: np.ndarray
 
 
 class Digests:
@@ -32,130 +65,177 @@ class Digests:
     def __init__(self) -> None:
         self._first: dict[bytes, tuple[str, Entry]] = {}
 
-    def check(self, digest: bytes, entry: Entry, report: Reporter) -> None:
-        """Report an image whose bytes were seen before; training sets must come first."""
-        first = self._first.setdefault(digest, (report.data_set, entry))
-        data_set, other = first
+    def check(self, digest: bytes, entry: Entry, *, data_set: str) -> Iterator[Problem]:
+        """Look for an image whose bytes were seen before; training sets must come first."""
+        first_set, other = self._first.setdefault(digest, (data_set, entry))
         if other is entry:
             return
         detail = f'same as {other.image}'
-        is_trained = data_set.startswith('train') and not report.data_set.startswith('train')
-        if is_trained:
-            report('image-repeated-in-train', entry.image, id=entry.id, detail=detail)
+        if first_set.startswith('train') and not data_set.startswith('train'):
+            yield Problem('image-repeated-in-train', entry.image, entry.place, detail)
         elif other.image == entry.image:
             # The same files listed by two data sets; within one, the lists themselves are checked.
             return
         elif other.label != entry.label:
             detail += f' ({other.label or "no label"} there, {entry.label or "no label"} here)'
-            report('image-with-two-labels', entry.image, id=entry.id, detail=detail)
+            yield Problem('image-with-two-labels', entry.image, entry.place, detail)
         else:
-            report('image-repeated', entry.image, id=entry.id, detail=detail)
+            yield Problem('image-repeated', entry.image, entry.place, detail)
 
 
 def open_images(
     listing: Listing,
     entries: list[Entry],
-    report: Reporter,
     *,
+    data_set: str,
     digests: Digests,
     workers: int,
-    advance: Callable[[int], Any],
-) -> None:
-    """Open images and maps, report what is wrong, and count the pixels of label maps.
+    advance: Callable[[int], object],
+) -> Iterator[Problem]:
+    """Open images and maps, and count the pixels of label maps.
 
     Args:
         listing: Takes the pixel counts.
         entries: Those of the listing to open.
-        report: Takes the faults.
+        data_set: Their name in reports.
         digests: Of the images seen so far.
         workers: Threads.
         advance: Called with the number of images done.
     """
-    for entry, image, label_map in in_threads(_look, entries, workers=workers):
+
+    def look(entry: Entry) -> tuple:
+        return entry, _caught(look_at_image, entry.image), _caught(_look_at_map, entry)
+
+    for entry, image, label_map in in_threads(look, entries, workers=workers):
         if isinstance(image, FileFault):
-            report(f'image-{image.kind}', entry.image, id=entry.id, detail=str(image))
+            kind = f'image-{image.kind}'
+            yield Problem(kind, entry.image, entry.place, image.detail)
         else:
-            _check_image(entry, image, report)
-            digests.check(image.digest, entry, report)
+            yield from _check_image(entry, image)
+            yield from digests.check(image.digest, entry, data_set=data_set)
         if isinstance(label_map, FileFault):
-            kind = f'label-map-{label_map.kind}'
-            report(kind, entry.label_map, id=entry.id, detail=str(label_map))
+            kind = map_problem(label_map)
+            yield Problem(kind, entry.label_map, entry.place, label_map.detail)
         elif label_map is not None:
-            _check_map(entry, image, label_map, listing, report)
+            if isinstance(image, ImageLook) and label_map.size_px != image.upright_px:
+                sizes = f'the map is {_size(label_map.size_px)}'
+                detail = f'{sizes}, the image {_size(image.upright_px)}'
+                yield Problem('label-map-size', entry.label_map, entry.place, detail)
+            yield from _check_map(entry, label_map, listing)
         listing.num_opened += 1
         advance(1)
 
 
-def _look(entry: Entry) -> Look:
+def count_pixels(listing: Listing, entries: list[Entry], *, workers: int) -> None:
+    """Count the pixels of label maps alone; those that cannot be read are passed over."""
+    for entry, look in zip(
+        entries,
+        in_threads(lambda e: _caught(_look_at_map, e), entries, workers=workers),
+        strict=True,
+    ):
+        if isinstance(look, MapLook):
+            for _ in _check_map(entry, look, listing):
+                pass
+
+
+def map_problem(fault: FileFault) -> str:
+    """Return the kind of problem that a label map has: with any damage, it is unreadable."""
+    kind = fault.kind if fault.kind in ('missing', 'mode') else 'unreadable'
+    return f'label-map-{kind}'
+
+
+def look_at_image(path: str) -> ImageLook:
+    """Read every byte of an image.
+
+    Raises:
+        FileFault: If it is missing, empty, no image, or breaks off.
+    """
+    content = read_bytes(path)
+    with decoding(content, name=f'image {shown(path)}') as image:
+        stored, mode = image.size, image.mode
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        # An eighth of the pixels, but all of the bytes: four times as fast.
+        image.draft(mode, (max(stored[0] // 8, 1), max(stored[1] // 8, 1)))
+        image.load()
+    return ImageLook(
+        stored_px=stored,
+        upright_px=stored[::-1] if orientation in _LYING else stored,
+        orientation=orientation,
+        is_deep=mode in _DEEP_MODES,
+        digest=hashlib.blake2b(content, digest_size=16).digest(),
+    )
+
+
+def _look_at_map(entry: Entry) -> MapLook | None:
+    if entry.label_map is None:
+        return None
+    values = read_label_map(entry.label_map, packs_ids=entry.segments is not None)
+    if values.dtype == np.uint8:
+        pixels = np.bincount(values.ravel(), minlength=256)
+        present = np.flatnonzero(pixels)
+        pixels = pixels[present]
+    else:
+        present, pixels = np.unique(values, return_counts=True)
+    return MapLook(size_px=values.shape[::-1], values=present, pixels=pixels)
+
+
+def _caught(look: Callable[[T], R], item: T) -> R | FileFault:
     try:
-        image: ImageLook | FileFault = look_at_image(entry.image)
+        return look(item)
     except FileFault as fault:
-        image = fault
-    label_map: MapLook | FileFault | None = None
-    if entry.label_map is not None:
-        try:
-            label_map = look_at_label_map(entry.label_map, packs_ids=entry.segments is not None)
-        except FileFault as fault:
-            label_map = fault
-    return entry, image, label_map
+        return fault
 
 
-def _check_image(entry: Entry, image: ImageLook, report: Reporter) -> None:
+def _check_image(entry: Entry, image: ImageLook) -> Iterator[Problem]:
     if image.is_deep:
-        report('image-deep', entry.image, id=entry.id)
-    sizes = f'the image is {_size(image.upright_px)}'
+        yield Problem('image-deep', entry.image, entry.place)
     if entry.size_px is not None and tuple(entry.size_px) != image.upright_px:
-        detail = f'{sizes}, annotated {_size(entry.size_px)}'
+        detail = f'the image is {_size(image.upright_px)}, annotated {_size(entry.size_px)}'
         is_turned = tuple(entry.size_px) == image.stored_px
         kind = 'image-rotated-labels' if is_turned else 'image-size'
-        report(kind, entry.image, id=entry.id, detail=detail)
+        yield Problem(kind, entry.image, entry.place, detail)
     elif image.orientation != 1:
         detail = f'orientation {image.orientation}'
-        report('image-rotated', entry.image, id=entry.id, detail=detail)
+        yield Problem('image-rotated', entry.image, entry.place, detail)
 
 
-def _check_map(
-    entry: Entry,
-    image: ImageLook | FileFault,
-    label_map: MapLook,
-    listing: Listing,
-    report: Reporter,
-) -> None:
-    if isinstance(image, ImageLook) and label_map.size_px != image.upright_px:
-        detail = f'the map is {_size(label_map.size_px)}, the image {_size(image.upright_px)}'
-        report('label-map-size', entry.label_map, id=entry.id, detail=detail)
+def _check_map(entry: Entry, label_map: MapLook, listing: Listing) -> Iterator[Problem]:
+    values, table = label_map.values, listing.label_table
     if entry.segments is not None:
-        _check_segments(entry, label_map, report)
-    elif listing.label_table is not None:
-        _check_values(entry, label_map, listing, report)
-
-
-def _check_segments(entry: Entry, label_map: MapLook, report: Reporter) -> None:
-    shown = set(label_map.values.tolist()) - {_VOID}
-    for kind, ids in (
-        ('segment-missing', entry.segments - shown),
-        ('segment-unlisted', shown - entry.segments),
-    ):
-        if ids:
-            detail = f'segments {_first(sorted(ids))}'
-            report(kind, entry.label_map, id=entry.id, detail=detail)
-
-
-def _check_values(entry: Entry, label_map: MapLook, listing: Listing, report: Reporter) -> None:
-    values = label_map.values
-    in_byte = (values >= 0) & (values < len(listing.label_table))
-    meaning = np.full(values.shape, INVALID)
-    meaning[in_byte] = listing.label_table[values[in_byte]]
-    if (meaning == INVALID).any():
+        is_shown = set(values.tolist()) - {_VOID}
+        for kind, ids in (
+            ('segment-missing', entry.segments - is_shown),
+            ('segment-unlisted', is_shown - entry.segments),
+        ):
+            if ids:
+                detail = f'segments {_first(sorted(ids))}'
+                yield Problem(kind, entry.label_map, entry.place, detail)
+    elif table is not None:
+        meaning = np.full(values.shape, INVALID)
+        in_table = (values >= 0) & (values < len(table))
+        meaning[in_table] = table[values[in_table]]
         wrong = meaning == INVALID
-        pixels = int(label_map.pixels[wrong].sum())
-        detail = f'values {_first(values[wrong].tolist())} in {pixels} pixels'
-        report('label-out-of-range', entry.label_map, detail=detail)
-    if (meaning == IGNORED).all():
-        report('image-without-labels', entry.label_map, detail='every pixel is ignored')
-    for label, pixels in zip(meaning.tolist(), label_map.pixels.tolist(), strict=True):
-        if label >= 0:
-            listing.counts[listing.classes[label]] += pixels
+        if wrong.any():
+            pixels = int(label_map.pixels[wrong].sum())
+            detail = f'values {_first(values[wrong].tolist())} in {pixels} pixels'
+            yield Problem('label-out-of-range', entry.label_map, detail=detail)
+        if (meaning == IGNORED).all():
+            detail = 'every pixel is ignored'
+            yield Problem('image-without-labels', entry.label_map, detail=detail)
+        pairs = zip(values.tolist(), meaning.tolist(), label_map.pixels.tolist(), strict=True)
+        for value, label, pixels in pairs:
+            if label >= 0:
+                listing.counts[listing.classes[label]] += pixels
+            elif label == IGNORED:
+                listing.ignored[value] += pixels
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
+    """Map in order, with few results in memory; decoding releases Python's lock."""
+    items = iter(items)
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        while chunk := list(islice(items, _CHUNK)):
+            yield from pool.map(function, chunk)
 
 
 def _first(values: list) -> str:

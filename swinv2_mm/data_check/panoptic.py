@@ -1,74 +1,86 @@
-"""COCO files of panoptic segments: each image has a map whose colours are segment ids."""
+"""Annotations of a COCO file that are segments: the colours of a map are their ids."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
-from .coco_file import is_id, read_categories, read_coco, read_images
-from .findings import Reporter
-from .listing import Listing, Sample, evenly
+from .listing import Entry, Listing, Sample, evenly
+from .problems import Problem
 from .sources import Source
+from .values import LARGEST_NUMBER, is_box, is_name, is_number
 
 
 def read_panoptic(
-    source: Source, report: Reporter, *, num_samples: int, advance: Callable[[int], object]
-) -> Listing:
-    """Read the file; the maps are compared with it when they are opened.
+    source: Source,
+    listing: Listing,
+    *,
+    images: dict[Any, Entry],
+    is_thorough: bool,
+    num_samples: int,
+    advance: Callable[[int], object],
+) -> Iterator[Problem]:
+    """Check the segments of every image; the maps are compared with them when they are opened.
 
-    Args:
-        source: A data set of kind ``panoptic``.
-        report: Takes the faults.
-        num_samples: Images to draw.
-        advance: Called with the number of images done.
+    Arguments are those of ``read_instances``.
     """
-    listing = Listing(classes=source.classes, unit='segments')
-    content = read_coco(source, report)
-    if content is None:
-        return listing
-    path = str(source.annotation_file)
-    labels = read_categories(source, content, report)
-    images = read_images(source, content, report)
-    described = set()
+    content, path = listing.content, str(source.annotation_file)
+    listing.unit = 'segments'
+    place_of = {name: number for number, name in enumerate(source.classes or ())}
+    labels = {c['id']: place_of.get(c['name']) for c in content['categories']}
+    kept, described = [], set()
     for number, annotation in enumerate(content['annotations']):
         advance(1)
+        problems = list(
+            _problems(annotation, number=number, images=images, labels=labels, path=path)
+        )
         image_id, segments = annotation.get('image_id'), annotation.get('segments_info')
-        place = f'annotations[{number}]'
-        if not is_id(image_id) or not _are_segments(segments):
-            detail = 'lacks image_id or segments_info'
-            report('annotation-incomplete', path, id=place, detail=detail)
-            continue
-        place = f'image {image_id}'
-        if image_id not in images:
-            report('annotation-image-unknown', path, id=place)
-            continue
-        if image_id in described:
-            report('annotation-repeated', path, id=place)
-        described.add(image_id)
-        ids = Counter(segment.get('id') for segment in segments)
-        for segment in segments:
-            segment_place = f'segment {segment.get("id")} of {place}'
-            if any(segment.get(key) is None for key in ('id', 'category_id', 'area', 'bbox')):
-                detail = 'lacks id, category_id, area or bbox'
-                report('annotation-incomplete', path, id=segment_place, detail=detail)
-            elif not is_id(segment['category_id']) or segment['category_id'] not in labels:
-                detail = f'category_id {segment["category_id"]}'
-                report('annotation-category-unknown', path, id=segment_place, detail=detail)
-            elif labels[segment['category_id']] is not None:
-                listing.counts[source.classes[labels[segment['category_id']]]] += 1
-            if ids[segment.get('id')] > 1:
-                report('annotation-id-repeated', path, id=segment_place)
-        images[image_id] = replace(images[image_id], segments=frozenset(ids) - {None})
-    for image_id, entry in images.items():
-        if image_id not in described:
-            report('image-without-labels', entry.image, id=entry.id)
-    listing.entries = list(images.values())
-    listing.samples = [Sample(entry=entry) for entry in evenly(listing.entries, num_samples)]
-    return listing
+        if not any(problem.is_refused for problem in problems):
+            if image_id in described:
+                problems.append(Problem('annotation-repeated', path, f'image {image_id}'))
+            described.add(image_id)
+            kept.append(annotation)
+            known = [labels[segment['category_id']] for segment in segments]
+            names = [source.classes[label] for label in known if label is not None]
+            listing.counts.update(names)
+            ids = frozenset(segment['id'] for segment in segments)
+            images[image_id] = replace(images[image_id], segments=ids, num_labels=len(names))
+        yield from problems
+    content['annotations'] = kept
+    chosen = evenly(list(images.values()), num_samples)
+    listing.samples = [Sample(entry=entry) for entry in chosen]
 
 
-def _are_segments(segments: object) -> bool:
-    return isinstance(segments, list) and all(
-        isinstance(segment, dict) and is_id(segment.get('id')) for segment in segments
-    )
+def _problems(
+    annotation: dict, *, number: int, images: dict[Any, Entry], labels: dict, path: str
+) -> Iterator[Problem]:
+    place = f'annotations[{number}]'
+    image_id, segments = annotation.get('image_id'), annotation.get('segments_info')
+    if not isinstance(image_id, (int, str)) or not isinstance(segments, list):
+        detail = 'lacks image_id or segments_info'
+        yield Problem('annotation-incomplete', path, place, detail)
+        return
+    if image_id not in images:
+        yield Problem('annotation-image-unknown', path, place, f'image_id {image_id}')
+        return
+    if not is_name(annotation.get('file_name')):
+        yield Problem('annotation-incomplete', path, place, 'lacks file_name')
+    ids: Counter = Counter()
+    for segment in segments:
+        segment = segment if isinstance(segment, dict) else {}
+        category_id, area = segment.get('category_id'), segment.get('area')
+        place = f'segment {segment.get("id")} of image {image_id}'
+        is_area = isinstance(area, (int, float)) and abs(area) < LARGEST_NUMBER
+        has_shape = is_box(segment.get('bbox')) and is_area and 'iscrowd' in segment
+        if not is_number(segment.get('id')) or category_id is None or not has_shape:
+            detail = 'lacks id, category_id, area, bbox or iscrowd'
+            yield Problem('annotation-incomplete', path, place, detail)
+            continue
+        if not isinstance(category_id, int) or category_id not in labels:
+            detail = f'category_id {category_id}'
+            yield Problem('annotation-category-unknown', path, place, detail)
+        ids[segment['id']] += 1
+        if ids[segment['id']] == 2:
+            yield Problem('annotation-id-repeated', path, place)

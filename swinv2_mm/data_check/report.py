@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalogue import CATALOGUE
-from .findings import SEVERITIES, Finding
+from .problems import SEVERITIES, Finding
 from .survey import Survey, Surveyed
 
 # A table of a thousand classes would bury the findings.

@@ -37,6 +37,8 @@ class Source:
         own_classes: The names that the class of the data set brings along.
         thing_classes: For panoptic data, those that are objects.
         palette: One colour per class, or nothing.
+        num_classes: Of the model, where the data does not name its classes.
+        train_folders: Class folders of the training set, in the order of their labels.
         annotation_file: Its path, or ``None``.
         folders: ``data_prefix``, joined with the data root.
         settings: Other arguments, defaults included.
@@ -51,10 +53,18 @@ class Source:
     own_classes: tuple[str, ...] | None = None
     thing_classes: tuple[str, ...] | None = None
     palette: tuple = ()
+    num_classes: int | None = None
+    train_folders: tuple[str, ...] | None = None
     annotation_file: Path | None = None
     folders: dict[str, Path] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict, repr=False)
     with_masks: bool = False
+
+    @property
+    def has_class_folders(self) -> bool:
+        """Whether the names of folders are its labels."""
+        is_labelled = self.settings.get('with_label', True)
+        return self.kind == 'image folder' and self.annotation_file is None and is_labelled
 
     def reads_same_files(self, other: Source) -> bool:
         """Whether the two are one data set in two loaders."""

@@ -1,9 +1,9 @@
-"""All data sets of a config, looked over one after the other."""
+"""Validation of all data sets of a config, one after the other."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from mmengine.config import Config
@@ -12,24 +12,14 @@ from tqdm import tqdm
 from swinv2_mm.errors import UserError
 
 from .class_names import check_config_classes, check_heads
-from .coco_file import image_folder, report_unused_images
-from .findings import Findings, Reporter
-from .image_folders import read_image_folder
-from .instances import read_instances
-from .label_maps import read_label_maps
+from .coco import image_folder, unused_images
 from .listing import Listing, evenly
 from .opening import Digests, open_images
-from .panoptic import read_panoptic
+from .problems import Findings, Problem
+from .readers import check_balance, read
 from .sources import Source, sources_of
 
 LOADERS = ('train', 'val', 'test')
-_READERS = {
-    'instances': read_instances,
-    'panoptic': read_panoptic,
-    'label maps': read_label_maps,
-    'image folder': read_image_folder,
-}
-_RARE_RATE = 0.01
 
 
 @dataclass(kw_only=True)
@@ -42,7 +32,7 @@ class Surveyed:
 
 @dataclass(kw_only=True)
 class Survey:
-    """Everything that was looked at and found."""
+    """All data sets that were read, and the problems found."""
 
     config: str
     data_sets: list[Surveyed]
@@ -59,7 +49,7 @@ def survey(
     workers: int | None = None,
     progress: bool = True,
 ) -> Survey:
-    """Look over the data sets of a config.
+    """Validate the data sets of a config.
 
     Args:
         cfg: A whole config.
@@ -71,7 +61,7 @@ def survey(
         progress: Whether to show progress bars on stderr.
 
     Raises:
-        UserError: If there is no data set that can be inspected.
+        UserError: If there is no data set that can be checked.
     """
     sources = _sources(cfg, loaders)
     if not any(source.kind for source in sources):
@@ -80,33 +70,51 @@ def survey(
             f'config {config} has no data set that can be checked (it has: {named}); '
             'known are COCO instances and panoptic, label maps, image folders'
         )
-    findings, digests, data_sets = Findings(), Digests(), []
+    result = Survey(config=config, data_sets=[], findings=Findings())
+    findings, digests = result.findings, Digests()
     workers = workers or min(8, os.cpu_count() or 1)
+    train_folders = None
     for source in sources:
-        report = Reporter(findings, data_set=source.name)
+        name = source.name
         if not source.kind:
-            report('not-inspected', config, id=source.name, detail=source.type_name)
+            problem = Problem('not-inspected', config, name, source.type_name)
+            findings.add([problem], data_set=name)
             continue
-        if not check_config_classes(source, report, config=config):
+        findings.add(check_config_classes(source, config=config), data_set=name)
+        is_unnamed = source.raw_classes is None and source.kind == 'image folder'
+        if source.classes is None and not is_unnamed:
             continue
-        with _bar(f'{source.name}: labels', progress) as bar:
-            listing = _READERS[source.kind](
-                source, report, num_samples=num_samples, advance=bar.update
+        source, listing = replace(source, train_folders=train_folders), Listing()
+        with _bar(f'{name}: labels', progress) as bar:
+            problems = read(
+                source, listing, is_thorough=True, num_samples=num_samples, advance=bar.update
             )
+            findings.add(problems, data_set=name)
+        # A file of COCO takes gigabytes.
+        listing.content = None
         chosen = evenly(listing.entries, num_images)
-        with _bar(f'{source.name}: images', progress, total=len(chosen)) as bar:
-            open_images(
-                listing, chosen, report, digests=digests, workers=workers, advance=bar.update
+        with _bar(f'{name}: images', progress, total=len(chosen)) as bar:
+            problems = open_images(
+                listing,
+                chosen,
+                data_set=name,
+                digests=digests,
+                workers=workers,
+                advance=bar.update,
             )
-        _check_model(cfg, source, listing, report, config=config)
-        _check_balance(listing, report, file=str(source.annotation_file or source.name))
-        data_sets.append(Surveyed(source=source, listing=listing))
+            findings.add(problems, data_set=name)
+        findings.add(_check_model(cfg, source, listing, config=config), data_set=name)
+        file, is_training = str(source.annotation_file or name), name.startswith('train')
+        balance = check_balance(listing, is_training=is_training, file=file)
+        findings.add(balance, data_set=name)
+        if source.has_class_folders and train_folders is None:
+            train_folders = listing.classes
+        result.data_sets.append(Surveyed(source=source, listing=listing))
     for loader in loaders:
-        _check_evaluators(cfg, loader, sources, Reporter(findings, data_set=loader), config=config)
-    _check_folders(data_sets, findings)
+        findings.add(_check_evaluators(cfg, loader, sources, config=config), data_set=loader)
     if set(loaders) == set(LOADERS):
-        _check_unused(data_sets, findings)
-    return Survey(config=config, data_sets=data_sets, findings=findings)
+        _check_unused(result)
+    return result
 
 
 def _sources(cfg: Config, loaders: Sequence[str]) -> list[Source]:
@@ -117,18 +125,13 @@ def _sources(cfg: Config, loaders: Sequence[str]) -> list[Source]:
             known = next((i for i, s in enumerate(sources) if s.reads_same_files(source)), None)
             if known is None:
                 sources.append(source)
-            elif not _is_training(sources[known]) or loader == 'train':
-                sources[known] = replace(
-                    sources[known], name=f'{sources[known].name}, {source.name}'
-                )
+            elif not sources[known].name.startswith('train') or loader == 'train':
+                name = f'{sources[known].name}, {source.name}'
+                sources[known] = replace(sources[known], name=name)
             else:
                 # Tested on its training images: read again, so that every image is named.
                 sources.append(source)
     return sources
-
-
-def _is_training(source: Source) -> bool:
-    return source.name.startswith('train')
 
 
 def _bar(title: str, progress: bool, *, total: int | None = None) -> tqdm:
@@ -136,71 +139,38 @@ def _bar(title: str, progress: bool, *, total: int | None = None) -> tqdm:
 
 
 def _check_model(
-    cfg: Config, source: Source, listing: Listing, report: Reporter, *, config: str
-) -> None:
+    cfg: Config, source: Source, listing: Listing, *, config: str
+) -> Iterator[Problem]:
     is_panoptic = source.kind == 'panoptic' and source.thing_classes is not None
     things = len(source.thing_classes) if is_panoptic else None
-    if listing.classes:
-        check_heads(cfg, report, config=config, num_classes=len(listing.classes), num_things=things)
-
-
-def _check_balance(listing: Listing, report: Reporter, *, file: str) -> None:
-    counts = listing.counts
-    largest = max(counts.values(), default=0)
-    if not largest:
-        return
-    for number, name in enumerate(listing.classes):
-        place = f'class {number}'
-        if not counts[name]:
-            is_training = report.data_set.startswith('train')
-            kind = 'class-never-seen' if is_training else 'class-not-tested'
-            report(kind, file, id=place, detail=name)
-        elif counts[name] < _RARE_RATE * largest:
-            report('class-rare', file, id=place, detail=f'{name}: {counts[name]} {listing.unit}')
+    if number := len(listing.classes):
+        yield from check_heads(cfg, config=config, num_classes=number, num_things=things)
 
 
 def _check_evaluators(
-    cfg: Config, loader: str, sources: list[Source], report: Reporter, *, config: str
-) -> None:
+    cfg: Config, loader: str, sources: list[Source], *, config: str
+) -> Iterator[Problem]:
     evaluators = cfg.get(f'{loader}_evaluator') or []
     own = [s for s in sources if loader in s.name and s.annotation_file is not None]
-    read = {os.path.normpath(s.annotation_file) for s in own}
+    paths = {os.path.normpath(s.annotation_file) for s in own}
     is_panoptic = any(s.kind == 'panoptic' for s in own)
     for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
         path = evaluator.get('ann_file')
         # Panoptic results are measured as instances too, with a file of their own.
         if is_panoptic and evaluator.get('type') != 'CocoPanopticMetric':
             continue
-        if path and read and os.path.normpath(path) not in read:
-            detail = f'{path}; the loader reads {", ".join(sorted(read))}'
-            report('evaluator-file', config, id=f'{loader}_evaluator.ann_file', detail=detail)
+        if path and paths and os.path.normpath(path) not in paths:
+            detail = f'{path}; the loader reads {", ".join(sorted(paths))}'
+            yield Problem('evaluator-file', config, f'{loader}_evaluator.ann_file', detail)
 
 
-def _check_unused(data_sets: list[Surveyed], findings: Findings) -> None:
+def _check_unused(result: Survey) -> None:
     """Look for images that no data set reads: train and val may share a folder."""
-    used = {os.path.normpath(e.image) for d in data_sets for e in d.listing.entries}
+    used = {os.path.normpath(e.image) for d in result.data_sets for e in d.listing.entries}
     folders = {
         image_folder(d.source): d.source.name
-        for d in reversed(data_sets)
+        for d in reversed(result.data_sets)
         if d.source.kind in ('instances', 'panoptic') and d.listing.entries
     }
     for folder, name in folders.items():
-        report_unused_images(folder, used, Reporter(findings, data_set=name))
-
-
-def _check_folders(data_sets: list[Surveyed], findings: Findings) -> None:
-    """Compare the class folders: their sorted names are the labels."""
-    in_folders = [
-        d for d in data_sets
-        if d.source.kind == 'image folder' and d.source.annotation_file is None
-    ]  # fmt: skip
-    for other in in_folders[1:]:
-        first = in_folders[0]
-        report = Reporter(findings, data_set=other.source.name)
-        for name in sorted(set(first.listing.classes) ^ set(other.listing.classes)):
-            has, lacks = (first, other) if name in first.listing.classes else (other, first)
-            report(
-                'class-folders-differ',
-                lacks.source.folders['img_path'],
-                detail=f'lacks {name!r}, which {has.source.name} has',
-            )
+        result.findings.add(unused_images(folder, used), data_set=name)

@@ -15,12 +15,19 @@ from swinv2_mm.errors import DataError
 MAX_IMAGE_BYTES = 2**30
 
 
-class MissingFile(DataError):
-    """There is no such file."""
+class FileFault(DataError):
+    """A file cannot be used.
 
+    Attributes:
+        kind: ``missing``, ``zero-bytes``, ``unreadable``, ``truncated``, or ``mode`` of a label map
+            in colour.
+        detail: The reason, without the name of the file.
+    """
 
-class EmptyFile(DataError):
-    """It has no bytes."""
+    def __init__(self, message: str, *, kind: str = 'unreadable', detail: str = '') -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.detail = detail
 
 
 def shown(path: object) -> str:
@@ -38,29 +45,30 @@ def read_bytes(path: str, *, what: str = 'image', limit: int | None = MAX_IMAGE_
         limit: Most bytes; ``None`` takes any number.
 
     Raises:
-        DataError: If it is missing, empty, too large, or no file: a pipe would be waited for, a
+        FileFault: If it is missing, empty, too large, or no file: a pipe would be waited for, a
             device never ends.
     """
     name = f'{what} {shown(path)}'
+    reason = ''
     try:
         if '://' not in path:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 kind = 'folder' if stat.S_ISDIR(status.st_mode) else 'pipe, socket or device'
-                raise DataError(f'{name} is a {kind}, not a file')
-            if limit is not None and status.st_size > limit:
-                raise DataError(f'{name} has {status.st_size:,} bytes; at most {limit:,} are read')
-        content = fileio.get(path)
-    except FileNotFoundError as error:
-        raise MissingFile(f'{name} does not exist') from error
+                reason = f'is a {kind}, not a file'
+            elif limit is not None and status.st_size > limit:
+                reason = f'has {status.st_size:,} bytes; at most {limit:,} are read'
+        content = b'' if reason else fileio.get(path)
+    except FileNotFoundError:
+        raise FileFault(f'{name} does not exist', kind='missing') from None
     except (OSError, ValueError, MemoryError) as error:
-        if isinstance(error, DataError):
-            raise
         # A ValueError: no file can have the name.
-        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-        raise DataError(f'{name} cannot be read: {reason}') from error
+        cause = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        reason = f'cannot be read: {cause}'
+    if reason:
+        raise FileFault(f'{name} {reason}', detail=reason)
     if not content:
-        raise EmptyFile(f'{name} is empty (0 bytes)')
+        raise FileFault(f'{name} is empty (0 bytes)', kind='zero-bytes')
     return content
 
 
@@ -78,3 +86,15 @@ def read_json(path: str) -> Any:
         raise DataError(f'annotation file {shown(path)} is not of COCO: {reason}') from error
     except ValueError as error:
         raise DataError(f'annotation file {shown(path)} is not JSON: {error}') from error
+
+
+def read_lines(path: str) -> list[str]:
+    """Read the lines of a text file.
+
+    Raises:
+        DataError: If it cannot be read or is not UTF-8.
+    """
+    try:
+        return read_bytes(path, what='annotation file', limit=None).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f'annotation file {shown(path)} is not a text in UTF-8') from error

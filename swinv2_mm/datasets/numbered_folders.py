@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS
 
 from swinv2_mm.errors import DataError
 
-_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp')
+from .image_files import IMAGE_SUFFIXES, is_image_name
 
 
 @DATASETS.register_module()
@@ -42,8 +42,8 @@ class NumberedFolders(BaseDataset):
             )
         samples = []
         for label, folder in sorted(folders.items()):
-            images = sorted(p for p in folder.rglob('*') if p.suffix.lower() in _IMAGE_SUFFIXES)
+            images = sorted(p for p in folder.rglob('*') if is_image_name(p.name))
             if not images:
-                raise DataError(f'{folder} holds no image ({", ".join(_IMAGE_SUFFIXES)})')
+                raise DataError(f'{folder} holds no image ({", ".join(IMAGE_SUFFIXES)})')
             samples += [{'img_path': str(path), 'gt_label': label} for path in images]
         return samples

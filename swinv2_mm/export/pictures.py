@@ -14,9 +14,8 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 from swinv2_mm.config.datasets import check_data
+from swinv2_mm.datasets.image_files import is_image_name
 from swinv2_mm.errors import UserError
-
-_SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
 
 def read_pictures(folder: Path, *, num_pictures: int) -> list[Tensor]:
@@ -25,7 +24,7 @@ def read_pictures(folder: Path, *, num_pictures: int) -> list[Tensor]:
     Raises:
         UserError: If there is none, or one cannot be read.
     """
-    paths = sorted(path for path in folder.glob('**/*') if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.glob('**/*') if is_image_name(path.name))
     if not paths:
         raise UserError(f'--images: no image in {folder}')
     pictures = []

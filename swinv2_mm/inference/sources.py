@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from swinv2_mm.datasets.image_files import IMAGE_SUFFIXES
 from swinv2_mm.errors import UserError
 
-IMAGE_ENDINGS = frozenset('.jpg .jpeg .png .bmp .webp .tif .tiff .ppm .pgm'.split())
 VIDEO_ENDINGS = frozenset('.mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg'.split())
 
 
@@ -71,6 +71,6 @@ def _walk(folder: str) -> Iterator[Source]:
         folders[:] = sorted(f for f in folders if not f.startswith('.'))
         for file in sorted(files):
             path = Path(here, file)
-            if file.startswith('.') or path.suffix.lower() not in IMAGE_ENDINGS | VIDEO_ENDINGS:
+            if file.startswith('.') or path.suffix.lower() not in {*IMAGE_SUFFIXES, *VIDEO_ENDINGS}:
                 continue
             yield Source(str(path), str(path.relative_to(folder).with_suffix('')))

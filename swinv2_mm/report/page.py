@@ -14,10 +14,11 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 
 from swinv2_mm.analysis.canvas import line_style, new_figure, style, tidy
 from swinv2_mm.analysis.curves import Record, default_keys, draw_curves, series
+from swinv2_mm.datasets.image_files import read_image
 from swinv2_mm.datasets.palette import Colour
 
 from .findings import Example, Findings, Side
@@ -111,8 +112,7 @@ def _data_uri(content: bytes, kind: str) -> str:
 
 
 def _thumbnail(path: str) -> tuple[str, tuple[int, int]]:
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert('RGB')
+    image = Image.fromarray(read_image(path)[:, :, ::-1])
     size = image.size
     image.thumbnail((_LONGER_SIDE_PX, _LONGER_SIDE_PX))
     stream = io.BytesIO()

@@ -117,7 +117,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
@@ -132,6 +132,7 @@ from swinv2_mm.analysis.signal import SignalRecorder, draw_signal
 from swinv2_mm.checkpoint.building import model_of
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.datasets.image_files import read_image
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
@@ -155,7 +156,7 @@ def names_of(sources: Sequence[str | Path]) -> list[str]:
     return names
 
 
-def read_image(path: Path, *, size: int) -> tuple[Tensor, tuple[int, int]]:
+def read_scaled(path: Path, *, size: int) -> tuple[Tensor, tuple[int, int]]:
     """Read a picture and make its longer side ``size`` px.
 
     Returns:
@@ -166,11 +167,7 @@ def read_image(path: Path, *, size: int) -> tuple[Tensor, tuple[int, int]]:
     """
     if size < 1:
         raise UserError(f'--size must be positive, got {size}')
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert('RGB')
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f'image {path} cannot be read: {error}') from error
+    image = Image.fromarray(read_image(str(path))[:, :, ::-1])
     before, scale = image.size, size / max(image.size)
     image = image.resize([max(1, round(side * scale)) for side in before])
     return torch.from_numpy(np.asarray(image).copy()).float() / 255, before
@@ -202,7 +199,7 @@ def bias_figure(args: argparse.Namespace) -> Figure:
 @torch.no_grad()
 def signal_figure(args: argparse.Namespace) -> Figure:
     """Measure and draw amplitudes."""
-    images = [normalised(read_image(path, size=args.size)[0]) for path in args.images]
+    images = [normalised(read_scaled(path, size=args.size)[0]) for path in args.images]
     signals = {}
     for source, name in zip(args.weights, names_of(args.weights), strict=True):
         backbone = backbone_of(source)
@@ -219,7 +216,7 @@ def attention_figure(args: argparse.Namespace) -> Figure:
     backbone = backbone_of(args.weights)
     if args.window_size is not None:
         backbone.set_window_size(args.window_size)
-    image, (width, height) = read_image(args.image, size=args.size)
+    image, (width, height) = read_scaled(args.image, size=args.size)
     x, y = args.pixel
     if x >= width or y >= height:
         raise UserError(f'--pixel {x},{y} is outside of {args.image}, {width} x {height} px')
