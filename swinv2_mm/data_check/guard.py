@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS
+from mmengine.logging import MMLogger
+from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 
 from swinv2_mm.atomic_write import atomic_write
@@ -71,6 +74,27 @@ def guard_data(runner: Runner, loaders: list[str]) -> None:
             settings['dataset'] = guard.build(loader, settings['dataset'], metrics=metrics)
     runner.register_hook(SkippedSummaryHook(guard.skipped))
     runner.register_hook(_CheckpointNamesHook(guard.classes))
+
+
+def guarded_dataset(cfg: Config, loader: str, *, trained_on: Sequence[str] = ()) -> GuardedDataset:
+    """Build the data set of a loader outside of a run, guarded in the same way.
+
+    Args:
+        cfg: A whole config.
+        loader: ``train``, ``val`` or ``test``.
+        trained_on: Class names of the model that predicts for it.
+
+    Raises:
+        DataError: As ``guard_data``; also if the names of the model stand for other labels.
+    """
+    outer = copy.deepcopy(cfg[f'{loader}_dataloader'].dataset)
+    scope = DefaultScope.overwrite_default_scope(cfg.get('default_scope'))
+    with TemporaryDirectory() as folder, scope:
+        logger = MMLogger.get_current_instance()
+        guard = DataGuard(cfg, work_dir=Path(folder), logger=logger)
+        dataset = guard.build(loader, outer)
+    check_places(trained_on, guard.classes[loader], loader=loader, whose='model')
+    return dataset
 
 
 class DataGuard:

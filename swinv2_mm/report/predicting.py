@@ -11,8 +11,8 @@ from typing import Protocol
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS
 
+from swinv2_mm.data_check.guard import guarded_dataset
 from swinv2_mm.engine.runner import CheckedRunner
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import imported, library_of
@@ -48,9 +48,8 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
     library = library_of(cfg, purpose='report')
     if not cfg.get('val_dataloader'):
         raise UserError('a report needs a config with a val_dataloader')
-    settings = copy.deepcopy(cfg.val_dataloader.dataset)
     model = _model(cfg, checkpoint)
-    dataset = DATASETS.build(settings)
+    dataset = guarded_dataset(cfg, 'val')
     number = len(dataset)
     if not number:
         raise UserError('the validation set of this config is empty')
