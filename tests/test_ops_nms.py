@@ -1,4 +1,4 @@
-"""NMS and soft-NMS of the stand-in, through mmcv's Python API, against their definitions."""
+"""NMS and soft-NMS of the stand-in, through mmcv's Python API, against torchvision and mmcv."""
 
 import math
 import sys
@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 from swinv2_mm.ops import ensure_ops
 
@@ -37,33 +38,21 @@ def random_boxes(num_boxes, *, seed=0, extent=25.0):
     return torch.cat([corner, corner + size], 1), scores
 
 
-def iou(a, b, offset):
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]) + offset)
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]) + offset)
-    area_a = (a[2] - a[0] + offset) * (a[3] - a[1] + offset)
-    area_b = (b[2] - b[0] + offset) * (b[3] - b[1] + offset)
-    union = area_a + area_b - width * height
-    return width * height / union if union else float('nan')
-
-
 def reference_nms(boxes, scores, threshold, offset=0):
-    boxes, scores = boxes.tolist(), scores.tolist()
-    kept = []
-    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        if not any(iou(boxes[i], boxes[j], offset) > threshold for j in kept):
-            kept.append(i)
-    return kept
+    """That of torchvision, whose corners are no pixels."""
+    boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torchvision.ops.nms(boxes, scores, threshold).tolist()
 
 
 def reference_soft_nms(boxes, scores, threshold, sigma, min_score, method, offset=0):
-    boxes = boxes.tolist()
+    overlaps = torchvision.ops.box_iou(*[boxes + boxes.new_tensor([0, 0, offset, offset])] * 2)
     remaining = dict(enumerate(scores.tolist()))
     picked = []
     while remaining:
         best = max(remaining, key=remaining.get)
         picked.append((best, remaining.pop(best)))
         for i in list(remaining):
-            overlap = iou(boxes[best], boxes[i], offset)
+            overlap = float(overlaps[best, i])
             if method == 'gaussian':
                 remaining[i] *= math.exp(-(overlap**2) / sigma)
             elif overlap >= threshold:
@@ -265,13 +254,10 @@ def test_batched_nms(class_agnostic, split_thr, kind):
     for group in [labels >= 0] if class_agnostic else [labels == c for c in range(3)]:
         index = group.nonzero().flatten()
         if kind == 'nms':
-            kept = reference_nms(boxes[index], scores[index], 0.4)
-            lowered = scores[index][kept].tolist()
+            dets, kept = nms(boxes[index], scores[index], 0.4)
         else:
-            kept, lowered = reference_soft_nms(
-                boxes[index], scores[index], 0.4, 0.5, 0.05, 'linear'
-            )
-        scored += zip(lowered, index[kept].tolist(), strict=True)
+            dets, kept = soft_nms(boxes[index], scores[index], 0.4, min_score=0.05)
+        scored += zip(dets[:, 4].tolist(), index[kept].tolist(), strict=True)
     scored.sort(reverse=True)
 
     config = dict(type=kind, iou_threshold=0.4, split_thr=split_thr)
