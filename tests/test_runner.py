@@ -117,25 +117,7 @@ def test_released_weights_can_be_tested_but_not_half_of_them(tool, use_data, tmp
     assert status == 1 and 'no weights for head.fc.weight' in only_line(errors)
 
 
-def test_only_what_is_trusted_may_run_code(train, tmp_path):
-    train()
-    path = tmp_path / 'run' / 'iter_1.pth'
-    proof = tmp_path / 'proof'
-
-    class Hostile:
-        def __reduce__(self):
-            return open, (str(proof), 'w')
-
-    content = torch.load(path, weights_only=False)
-    torch.save(content | {'extra': Hostile()}, path)
-    line = train(f'load_from={path}', name='refused')
-    assert 'was refused' in line and '--trust-checkpoint' in line and not proof.exists()
-    # Also on the way into a backbone alone.
-    init_cfg = f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{path}")'
-    assert 'was refused' in train(init_cfg, name='refused_too') and not proof.exists()
-
-
-def test_trust_is_a_flag(tool, train, tmp_path):
+def test_only_what_is_trusted_may_run_code(train, tool, tmp_path):
     train()
     path = tmp_path / 'run' / 'iter_1.pth'
     proof = tmp_path / 'proof'
@@ -145,6 +127,11 @@ def test_trust_is_a_flag(tool, train, tmp_path):
             return open, (str(proof), 'w')
 
     torch.save(torch.load(path, weights_only=False) | {'extra': Hostile()}, path)
+    line = train(f'load_from={path}', name='refused')
+    assert 'was refused' in line and '--trust-checkpoint' in line and not proof.exists()
+    # Also on the way into a backbone alone.
+    init_cfg = f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{path}")'
+    assert 'was refused' in train(init_cfg, name='refused_too') and not proof.exists()
     status, errors = tool(
         'train', CLASSIFIER, '--trust-checkpoint', '--work-dir', tmp_path / 'trusted',
         '--cfg-options', *SMALL, f'load_from={path}',

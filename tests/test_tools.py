@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,15 +144,22 @@ def test_truncated_image(kept, num_workers, tool, own_digits, tmp_path):
 
 
 class TestCheckpoints:
+    @pytest.fixture(scope='class')
+    def shared_run(self, tmp_path_factory):
+        return tmp_path_factory.mktemp('run')
+
     @pytest.fixture
-    def trained(self, tool, use_data, tmp_path):
-        options = [*SHORT, 'default_hooks.checkpoint.interval=2', '+val_dataloader=None']
-        options += ['+val_cfg=None', '+val_evaluator=None']
-        status, errors = tool(
-            'train', CLASSIFIER, '--work-dir', tmp_path / 'run', '--cfg-options', *options
-        )
-        assert status == 0, errors
-        return tmp_path / 'run' / 'iter_2.pth'
+    def trained(self, tool, use_data, shared_run, tmp_path):
+        """A copy of a checkpoint that is trained once for all tests."""
+        path = shared_run / 'iter_2.pth'
+        if not path.exists():
+            options = [*SHORT, 'default_hooks.checkpoint.interval=2', '+val_dataloader=None']
+            options += ['+val_cfg=None', '+val_evaluator=None']
+            status, errors = tool(
+                'train', CLASSIFIER, '--work-dir', shared_run, '--cfg-options', *options
+            )
+            assert status == 0, errors
+        return Path(shutil.copy(path, tmp_path))
 
     def refuse(self, tool, tmp_path, checkpoint, *options):
         status, errors = tool(
