@@ -295,5 +295,5 @@ def test_resolve_backend():
     assert set(BACKENDS) == {'eager', 'sdpa', 'flex', 'triton', 'sequential'}
     for name, backend in BACKENDS.items():
         assert resolve_backend(name) is backend
-    with pytest.raises(ValueError, match=r"unknown attention 'flsh' \(known: auto, eager"):
+    with pytest.raises(ValueError, match='flsh'):
         resolve_backend('flsh')

@@ -358,8 +358,8 @@ def test_the_report_can_be_read():
     report = load_pretrained(build(out_indices=(1, 3)), weights | {'head.bias': torch.ones(2)})
     assert isinstance(report, LoadReport)
     lines = str(report).splitlines()
-    assert 'official weights trained at windows 4, 4, 4x6, 2' in lines[0]
-    assert '  dropped, classification head: head.bias' in lines
+    assert 'official' in lines[0] and '4, 4, 4x6, 2' in lines[0]
+    assert any('dropped' in line and 'head.bias' in line for line in lines)
     assert any('missing' in line and 'norm1.weight, norm1.bias' in line for line in lines)
 
 

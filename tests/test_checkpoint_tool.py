@@ -126,7 +126,7 @@ def test_released_names_and_trust_are_known(checkpoint, tmp_path):
     path = tmp_path / 'hostile.pth'
     torch.save({'state_dict': build().state_dict(), 'meta': Hostile()}, path)
     status, errors, _ = checkpoint('inspect', path)
-    assert status == 1 and 'add --trust-checkpoint' in errors and not proof.exists()
+    assert status == 1 and '--trust-checkpoint' in errors and not proof.exists()
     assert checkpoint('inspect', path, '--trust-checkpoint')[0] == 0 and proof.exists()
     proof.unlink()
     # Trust ends with the run.

@@ -304,53 +304,46 @@ def test_extra_norm_follows_every_sixth_block():
 # --- settings -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ('settings', 'message'),
-    [
-        ({'arch': 'tny'}, "unknown arch 'tny'; did you mean 'tiny'"),
-        ({'arch': 'xxl'}, r"unknown arch 'xxl' \(known: tiny, small"),
-        ({'arch': 7}, 'arch must be a name or a dict, got int'),
-        ({'arch': {'embed_dim': 8, 'depths': (1,)}}, r"missing \['num_heads'\]"),
-        ({'arch': NARROW | {'dephts': (1,)}}, r"unknown \['dephts'\]"),
-        ({'arch': NARROW | {'num_heads': (1, 2)}}, 'one depth and one head count per stage'),
-        ({'arch': NARROW | {'num_heads': (3, 2, 2, 4)}}, '3 heads do not divide the 8 channels'),
-        ({'arch': NARROW | {'embed_dim': 0}}, 'positive whole numbers'),
-        ({'arch': NARROW | {'embed_dim': 8.0}}, 'positive whole numbers'),
-        ({'arch': NARROW | {'depths': (2, 2, -1, 2)}}, 'positive whole numbers'),
-        ({'arch': NARROW | {'depths': 2}}, 'depths'),
-        ({'arch': NARROW | {'extra_norm_every': 0}}, 'positive whole numbers'),
-        ({'arch': NARROW | {'extra_norm_every': -6}}, 'positive whole numbers'),
-        ({'window_size': 0}, 'window_size must be positive whole numbers'),
-        ({'window_size': -7}, 'window_size must be positive whole numbers'),
-        ({'window_size': True}, 'window_size must be positive whole numbers'),
-        ({'window_size': 8.0}, 'window_size must be positive whole numbers'),
-        ({'window_size': None}, 'window_size must be positive whole numbers'),
-        ({'window_size': '8888'}, 'window_size must be positive whole numbers'),
-        ({'window_size': (8, 8, 8, 0)}, 'window_size must be positive whole numbers'),
-        ({'window_size': (8, 8, 8, (8, 8, 8))}, 'window_size must be positive whole numbers'),
-        ({'window_size': (8, 8, 8, (8, False))}, 'window_size must be positive whole numbers'),
-        ({'window_size': (8, 8)}, 'window_size needs one value or 4, one per stage'),
-        ({'pretrained_window_sizes': 0}, 'pretrained_window_sizes must be positive'),
-        ({'pretrained_window_sizes': (8, 8, 8)}, 'pretrained_window_sizes needs one value or 4'),
-        ({'position_bias': 'log'}, "unknown position_bias 'log'"),
-        ({'tiling': 'even'}, "'fixed' or 'balanced', got 'even'"),
-        ({'attention': 'flash'}, "unknown attention 'flash'"),
-        ({'drop_path_rate': 1.0}, r'drop_path_rate must be in \[0, 1\)'),
-        ({'drop_path_rate': -0.1}, r'drop_path_rate must be in \[0, 1\)'),
-        ({'out_indices': ()}, 'out_indices must name stages from 0 to 3'),
-        ({'out_indices': (0, 4)}, 'out_indices must name stages from 0 to 3'),
-        ({'out_indices': (-1,)}, 'out_indices must name stages from 0 to 3'),
-        ({'frozen_stages': 4}, r'frozen_stages must be from -1 \(none\) to 3'),
-        ({'frozen_stages': -2}, r'frozen_stages must be from -1 \(none\) to 3'),
-        ({'with_cp': (True, False)}, 'with_cp needs one value or 4'),
-        ({'attention': ('sdpa', 'eager')}, 'attention needs one value or 4'),
-        ({'attention': ('sdpa', 'eager', 'sdpa', 'fast')}, "unknown attention 'fast'"),
+# By argument; each message holds its name, or the word that stands before the values.
+REFUSED = {
+    'arch': ['tny', 'xxl', 7, {'embed_dim': 8, 'depths': (1,)}, NARROW | {'dephts': (1,)}],
+    'arch: stage': [NARROW | {'num_heads': (1, 2)}],
+    'arch: heads': [NARROW | {'num_heads': (3, 2, 2, 4)}],
+    'arch: depths': [NARROW | {'depths': 2}],
+    'arch: positive': [
+        NARROW | change
+        for change in (
+            {'embed_dim': 0}, {'embed_dim': 8.0}, {'depths': (2, 2, -1, 2)},
+            {'extra_norm_every': 0}, {'extra_norm_every': -6},
+        )
     ],
-    ids=str,
+    'window_size': [
+        0, -7, True, 8.0, None, '8888', (8, 8, 8, 0), (8, 8, 8, (8, 8, 8)), (8, 8, 8, (8, False)),
+        (8, 8),
+    ],
+    'pretrained_window_sizes': [0, (8, 8, 8)],
+    'position_bias': ['log'],
+    'tiling': ['even'],
+    'attention': ['flash', ('sdpa', 'eager'), ('sdpa', 'eager', 'sdpa', 'fast')],
+    'drop_path_rate': [1.0, -0.1],
+    'out_indices': [(), (0, 4), (-1,)],
+    'frozen_stages': [4, -2],
+    'with_cp': [(True, False)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('place', 'value'), [(place, value) for place in REFUSED for value in REFUSED[place]], ids=str
 )
-def test_what_does_not_fit_is_refused(settings, message):
-    with torch.device('meta'), pytest.raises(ValueError, match=message):
-        SwinTransformerV2(**({'arch': NARROW} | settings))
+def test_what_does_not_fit_is_refused(place, value):
+    name, _, word = place.partition(': ')
+    with torch.device('meta'), pytest.raises(ValueError, match=word or name):
+        SwinTransformerV2(**({'arch': NARROW} | {name: value}))
+
+
+def test_a_misspelt_arch_is_guessed():
+    with pytest.raises(ValueError, match='tiny'):
+        SwinTransformerV2('tny')
 
 
 @pytest.mark.parametrize('name', ['windowsize', 'init_cfg', 'use_checkpoint'])
@@ -363,9 +356,9 @@ def test_unknown_setting_is_refused(name):
 
 def test_set_window_size_refuses_what_does_not_fit():
     model = build()
-    with pytest.raises(ValueError, match='window_size must be positive'):
+    with pytest.raises(ValueError, match='window_size'):
         model.set_window_size(0)
-    with pytest.raises(ValueError, match='window_size needs one value or 4'):
+    with pytest.raises(ValueError, match='window_size'):
         model.set_window_size((4, 4))
     assert model.window_sizes == ((4, 4),) * 4
 
@@ -709,7 +702,7 @@ def test_a_conflict_about_the_reference_is_an_error(kind):
     weights = build(window_size=4, position_bias=kind).state_dict()
     model = build(1, window_size=6, pretrained_window_sizes=8, position_bias=kind)
     for strict in (True, False):
-        with pytest.raises(RuntimeError, match='pretrained_window_sizes says'):
+        with pytest.raises(RuntimeError, match='pretrained_window_sizes'):
             model.load_state_dict(weights, strict=strict)
     assert model.get_pretrained_window_sizes() == ((8, 8),) * 4
 

@@ -287,7 +287,7 @@ class TestTool:
         listed = [folder / 'a' / '0.jpg', folder / 'b' / '0.jpg', folder / 'nowhere.jpg']
         monkeypatch.setattr('sys.stdin', io.StringIO('\n'.join(map(str, listed)) + '\n\n'))
         status, errors = infer('-')
-        assert status == 1 and 'nowhere.jpg does not exist' in errors
+        assert status == 1 and 'nowhere.jpg' in errors
         pictures = (tmp_path / 'out' / 'pictures').iterdir()
         assert sorted(path.name for path in pictures) == ['0-2.jpg', '0.jpg']
 
@@ -367,7 +367,7 @@ class TestTool:
             (['--window-size', 'wide'], '--window-size'),
             (['--device', 'abacus'], 'abacus'),
             (['-', '-'], 'only once'),
-            (['empty'], 'holds no images'),
+            (['empty'], 'no images'),
         ],
     )
     def test_bad_arguments(self, arguments, words, infer, folder, tmp_path, monkeypatch):
@@ -387,7 +387,7 @@ class TestTool:
             'infer', folder, '--config', config_of('classification'), '--weights',
             tmp_path / 'hostile.pth', '--out', tmp_path / 'o',
         )  # fmt: skip
-        assert status == 1 and 'would have to run code' in errors
+        assert status == 1 and 'run code' in errors
         assert not (tmp_path / 'ran').exists() and not (tmp_path / 'o').exists()
 
 

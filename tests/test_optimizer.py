@@ -145,7 +145,7 @@ def test_depths_rise_through_the_model():
 
 
 def test_unknown_setting_is_refused():
-    with pytest.raises(ValueError, match='layer_decay_rate and backbone_lr_mult'):
+    with pytest.raises(ValueError, match='backbone_lr_mult'):
         settings(Model(), custom_keys={})
 
 

