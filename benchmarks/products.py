@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.torch_private import TorchDispatchMode, onednn_linear, operator_name
 
 from .cases import Case
 
-# F.linear takes MKL, which keeps to AVX2 on processors of other makers (swinv2_mm.core.linear).
-_ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 # The products of all windows are made in pieces of at most this.
 _MAX_OPERAND_BYTES = 2**28
 
@@ -39,7 +37,7 @@ class _Products(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if func._schema.name.removeprefix('aten::') in ('mm', 'bmm', 'addmm', 'baddbmm'):
+        if operator_name(func).removeprefix('aten::') in ('mm', 'bmm', 'addmm', 'baddbmm'):
             a, b = args[-2:]
             product = Product(a.shape[-2], a.shape[-1], b.shape[-1], a.ndim == 3)
             self.counts[product] += a.shape[0] if a.ndim == 3 else 1
@@ -119,12 +117,13 @@ def _ways(
         ways = [lambda: torch.bmm(a, b, out=out)]
     else:
         ways = [lambda: torch.mm(a[0], b[0], out=out[0])]
-    if device.type == 'cpu' and dtype is torch.float32 and _ONEDNN is not None:
+    # F.linear takes MKL, which keeps to AVX2 on processors of other makers (swinv2_mm.core.linear).
+    if device.type == 'cpu' and dtype is torch.float32 and onednn_linear is not None:
         transposed = b.transpose(1, 2).contiguous()
 
         def by_onednn() -> None:
             for x, weight in zip(a, transposed, strict=True):
-                _ONEDNN(x, weight, None, 'none', [], '')
+                onednn_linear(x, weight, None, 'none', [], '')
 
         ways.append(by_onednn)
     return ways

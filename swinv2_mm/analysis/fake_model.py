@@ -9,9 +9,9 @@ import torch
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from swinv2_mm.core.torch_private import FakeTensor, FakeTensorMode, shape_as_tensor
 from swinv2_mm.errors import UserError
 
 
@@ -88,7 +88,7 @@ class KnownValues(TorchFunctionMode):
                 return 0
             if func is Tensor.any and len(args) == 1:
                 return torch.tensor(False)
-            if func is torch._shape_as_tensor:
+            if func is shape_as_tensor:
                 return torch.tensor(args[0].shape)
             if func is torch.where and len(args) == 1:
                 with args[0].fake_mode:

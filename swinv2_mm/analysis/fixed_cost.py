@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+
+from swinv2_mm.core.torch_private import tree_leaves
 
 
 @dataclass(frozen=True)

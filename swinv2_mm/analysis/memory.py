@@ -10,10 +10,16 @@ from weakref import finalize
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch import Tensor
 from torch.utils.flop_counter import flop_registry
+
+from swinv2_mm.core.torch_private import (
+    BatchNorm,
+    TorchDispatchMode,
+    efficient_attention,
+    storage_key,
+    tree_map_only,
+)
 
 from .fake_model import KnownValues
 from .fixed_cost import FixedCost
@@ -63,7 +69,7 @@ class PeakMemory(TorchDispatchMode):
     def hold(self, tensor: Tensor) -> None:
         """Count a tensor's storage until it is freed; views of it add nothing."""
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage_key(storage)
         if key in self._known:
             return
         num_bytes = storage.nbytes()
@@ -122,7 +128,7 @@ def _efficient_attention(
         if attn_mask.dtype == torch.bool:
             attn_mask = torch.zeros_like(attn_mask, dtype=q.dtype).masked_fill(~attn_mask, -1e9)
         attn_mask = attn_mask.expand(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    return torch.ops.aten._scaled_dot_product_efficient_attention(
+    return efficient_attention(
         q, k, v, attn_mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
     )[0]
 
@@ -193,7 +199,7 @@ def _run(network: FixedCost, images: Tensor, *, amp: bool, training: bool) -> _R
         network.model.train(False)
     for module in network.modules():
         # In training it refuses the 1 x 1 map that PSP pooling makes of a single image.
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, BatchNorm):
             module.train(False)
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(training))

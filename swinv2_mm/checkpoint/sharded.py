@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, serialization
+from torch import Tensor
 from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint import filesystem, metadata
+from torch.distributed.checkpoint import metadata
 from torch.distributed.checkpoint.api import CheckpointException
 
 from swinv2_mm.atomic_write import atomic_path
+from swinv2_mm.core.torch_private import types_of_sharded_index
 
 from .errors import CheckpointError
 
@@ -28,11 +29,9 @@ _INDEX_TYPES = (
     metadata.StorageMeta,
     metadata.TensorProperties,
     metadata.TensorStorageMetadata,
-    metadata._MEM_FORMAT_ENCODING,
-    filesystem._StorageInfo,
-    serialization._get_layout,
     torch.Size,
     PosixPath,
+    *types_of_sharded_index(),
 )
 _INDEX_MODULES = {kind.__module__ for kind in _INDEX_TYPES} | {'pathlib'}
 # What is left of a training checkpoint without its tensors.

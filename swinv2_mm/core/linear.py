@@ -11,8 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# The operator that torch's own compiler emits for linear layers on a CPU.
-_ONEDNN = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+from .torch_private import onednn_linear
 
 
 def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -24,7 +23,7 @@ def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.device.type == 'cpu'
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
-        and _ONEDNN is not None
+        and onednn_linear is not None
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled('cpu')
@@ -37,7 +36,7 @@ class _OneDnn(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return _ONEDNN(x, weight, bias, 'none', [], '')
+        return onednn_linear(x, weight, bias, 'none', [], '')
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: Tensor) -> None:  # noqa: ANN001
@@ -68,7 +67,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _OneDnn.apply(x, weight, bias)
-    return _ONEDNN(x, weight, bias, 'none', [], '')
+    return onednn_linear(x, weight, bias, 'none', [], '')
 
 
 class Linear(nn.Linear):
@@ -86,4 +85,4 @@ class LinearGelu(Linear):
         """(..., C_in) -> (..., C_out)."""
         if torch.is_grad_enabled() or not _runs_onednn(x, self.weight):
             return F.gelu(super().forward(x))
-        return _ONEDNN(x, self.weight, self.bias, 'gelu', [], 'none')
+        return onednn_linear(x, self.weight, self.bias, 'gelu', [], 'none')

@@ -12,6 +12,7 @@ from .architectures import Architecture, resolve_architecture
 from .attention import resolve_backend
 from .blocks import PatchEmbed, Stage, draw_layers
 from .position_bias import POSITION_BIASES, PositionBias
+from .torch_private import BatchNorm
 from .window_partition import Size, Tiling
 
 WindowSize = int | Sequence[int | Sequence[int]]
@@ -203,7 +204,7 @@ class SwinTransformerV2(nn.Module):
             module.eval()
         if self.norm_eval:
             for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BatchNorm):
                     module.eval()
         return self
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.core.torch_private import norms_of_tensors
 from swinv2_mm.errors import UserError
 
 from .seeding import seed_everything
@@ -95,7 +96,7 @@ class NonFiniteHook(Hook):
 
     def _is_bad(self, gradients: list[Tensor]) -> bool:
         """Whether the loss or a gradient of any process is not finite: all do the same."""
-        parts = [self._loss, *(torch._foreach_norm(gradients) if gradients else ())]
+        parts = [self._loss, *(norms_of_tensors(gradients) if gradients else ())]
         # One number, for which a GPU is waited for once.
         is_bad = (~torch.stack(parts).isfinite()).any().int()
         all_reduce(is_bad, 'max')

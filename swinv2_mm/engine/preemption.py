@@ -17,8 +17,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
-from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from swinv2_mm.core.torch_private import LoaderIterator
 from swinv2_mm.errors import UserError
 
 from .checkpoint_hook import SafeCheckpointHook
@@ -31,7 +31,7 @@ PREEMPTED_STATUS = 75
 _ECHO_S = 2.0
 # Code in which a training only waits: nothing of its state is half-changed there.
 _WAITING = {
-    _BaseDataLoaderIter.__next__.__code__,
+    LoaderIterator.__next__.__code__,
     DataLoader.__iter__.__code__,
     Evaluator.evaluate.__code__,
 }

@@ -13,17 +13,19 @@ from mmengine.dist import all_reduce, get_world_size, is_main_process
 from mmengine.model import BaseDataPreprocessor
 from mmengine.utils import apply_to
 from torch import Tensor, nn
-from torch.distributed import distributed_c10d
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm.core.blocks import SwinBlock
+from swinv2_mm.core.torch_private import (
+    TorchDispatchMode,
+    apply_to_tensors,
+    is_in_place,
+    replace_parameter,
+    set_group_timeout,
+)
 from swinv2_mm.errors import UserError
-
-# torch 2.11 has it by another name.
-_set_timeout = getattr(distributed_c10d, 'set_timeout', None) or distributed_c10d._set_pg_timeout
 
 
 @contextmanager
@@ -35,9 +37,8 @@ def meta_parameters() -> Iterator[None]:
         register(module, name, parameter)
         # One that is there already is shared by two modules, and stays shared.
         if parameter is not None and not parameter.is_meta:
-            module._parameters[name] = nn.Parameter(
-                parameter.to('meta'), requires_grad=parameter.requires_grad
-            )
+            on_meta = nn.Parameter(parameter.to('meta'), requires_grad=parameter.requires_grad)
+            replace_parameter(module, name, on_meta)
 
     nn.Module.register_parameter = register_on_meta
     try:
@@ -78,7 +79,7 @@ def shard(
     sizes, names = (sizes, ('copy', 'shard')) if sizes[0] > 1 else (sizes[1:], ('shard',))
     mesh = init_device_mesh(device.type, sizes, mesh_dim_names=names)
     for group in mesh.get_all_groups():
-        _set_timeout(timeout, group)
+        set_group_timeout(timeout, group)
     for module in model.modules():
         # Remembers its device, for what it puts there.
         if isinstance(module, BaseDataPreprocessor):
@@ -88,8 +89,9 @@ def shard(
     # torch would leave the rest whole after a forward pass without a backward pass; whoever looks
     # at the parameters then, such as an average of them, expects shards.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
-    model._apply(
-        lambda t: torch.full_like(t, torch.nan, device=device) if t.is_meta else t.to(device)
+    apply_to_tensors(
+        model,
+        lambda t: torch.full_like(t, torch.nan, device=device) if t.is_meta else t.to(device),
     )
 
     def copied(memo: dict) -> nn.Module:
@@ -111,7 +113,7 @@ class _WholeValues(TorchDispatchMode):
         kwargs = kwargs or {}
         target = args[0] if args else None
         if isinstance(target, DTensor):
-            if torch.Tag.nondeterministic_seeded in func.tags and func._schema.is_mutable:
+            if torch.Tag.nondeterministic_seeded in func.tags and is_in_place(func):
                 whole = torch.empty(target.shape, dtype=target.dtype, device=target.device)
                 whole = func(whole, *args[1:], **kwargs)
             elif func is torch.ops.aten.copy_.default and not isinstance(args[1], DTensor):

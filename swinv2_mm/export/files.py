@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from swinv2_mm.core.torch_private import sizes_of_one_are_like_others
 from swinv2_mm.errors import UserError
 
 Format = Literal['onnx', 'torch-export']
@@ -56,8 +57,7 @@ def trace(
     example = torch.zeros(_EXAMPLE_BATCH, 3, *(shape_px or open_px))
     try:
         # A map of one window is to be like any other, not a special case.
-        oblivious = torch.fx.experimental._config.patch(backed_size_oblivious=True)
-        with torch.no_grad(), oblivious:
+        with torch.no_grad(), sizes_of_one_are_like_others():
             return torch.export.export(network, (example,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:
         # Whatever the parts of a model that are not ours run into; torch has no common type.

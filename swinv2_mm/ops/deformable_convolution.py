@@ -10,6 +10,8 @@ import torch
 import torchvision  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor
 
+from swinv2_mm.core.torch_private import vision_operator
+
 from .precision import compute_dtype
 
 # Stride, padding and dilation as (height, width), then groups and groups of the offsets: what
@@ -192,7 +194,8 @@ def _gradients(
     bias = weight.new_zeros(len(weight))
     operands = (grad_output, input, weight, offset, modulation, bias)
     tensors = (tensor.to(dtype) for tensor in operands)
-    return torch.ops.torchvision._deform_conv2d_backward(*tensors, *geometry, mask is not None)
+    backward = vision_operator('_deform_conv2d_backward')
+    return backward(*tensors, *geometry, mask is not None)
 
 
 def _per_output(

@@ -6,6 +6,8 @@ import torch
 import torchvision  # noqa: F401  registers torch.ops.torchvision
 from torch import Tensor
 
+from swinv2_mm.core.torch_private import vision_operator
+
 from .missing_op import missing_op
 from .precision import compute_dtype
 
@@ -84,7 +86,7 @@ def roi_align_backward(
         return
     dtype = compute_dtype(grad_output, rois)
     grad_input.add_(
-        torch.ops.torchvision._roi_align_backward(
+        vision_operator('_roi_align_backward')(
             grad_output.to(dtype),
             rois.to(dtype),
             spatial_scale,

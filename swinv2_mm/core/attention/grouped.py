@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..position_bias import pairwise_bias
+from ..torch_private import softmax_backward
 from ..window_partition import WindowGrid, window_tokens
 from .mask import attention_mask
 from .prologue import bounded_scale, computing_dtype, merge_heads, normalize_, split_heads
@@ -120,6 +121,6 @@ def _gradients(x: Tensor, d_out: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     d_out = d_out.flatten(0, 1)
     logits = (q @ k.mT).unflatten(0, (n, heads)).add_(bias)
     p = torch.softmax(logits, dim=-1).flatten(0, 1)
-    d_logits = torch._softmax_backward_data(d_out @ v.mT, p, -1, p.dtype)
+    d_logits = softmax_backward(d_out @ v.mT, p, -1, p.dtype)
     d_x = torch.stack((d_logits @ k, d_logits.mT @ q, p.mT @ d_out))
     return d_x.unflatten(1, (n, heads)), d_logits.unflatten(0, (n, heads))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..linear import Linear, linear
 from ..position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
+from ..torch_private import version_of
 from ..window_partition import Size, WindowGrid
 from .backends import Backend
 from .weights import token_weights
@@ -144,7 +145,7 @@ class WindowAttention(nn.Module):
             return compute()
         # The kept parameters themselves are compared: an address alone can be used again.
         key = (*name, torch.is_inference_mode_enabled())
-        state = [(p.data_ptr(), p._version, p.dtype, p.device) for p in parameters]
+        state = [(p.data_ptr(), version_of(p), p.dtype, p.device) for p in parameters]
         kept = self._tables.get(key)
         if kept is not None and kept.state == state:
             if all(old is new for old, new in zip(kept.parameters, parameters, strict=True)):

@@ -1,0 +1,121 @@
+"""Every private name of torch that this package uses, in one place.
+
+``PRIVATE_NAMES`` lists them, and a test asserts that the installed torch has each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
+from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+from torch.fx.experimental import _config
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._pytree import tree_leaves as tree_leaves
+from torch.utils._pytree import tree_map_only as tree_map_only
+from torch.utils.data import dataloader
+
+# Owner, or the module to import it from, and the name of what is used of it.
+PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
+    (torch, '_softmax_backward_data'),
+    (torch, '_foreach_norm'),
+    (torch, '_shape_as_tensor'),
+    (torch.ops.mkldnn, '_linear_pointwise'),
+    (torch.ops.aten, '_scaled_dot_product_efficient_attention'),
+    (torch.ops.aten.copy_.default, '_schema'),
+    # Registered when torchvision is imported.
+    (torch.ops.torchvision, '_roi_align_backward'),
+    (torch.ops.torchvision, '_deform_conv2d_backward'),
+    (Tensor, '_version'),
+    (torch.UntypedStorage, '_cdata'),
+    (nn.Module, '_apply'),
+    # Overridden by modules that take a window from the weights.
+    (nn.Module, '_load_from_state_dict'),
+    (nn.Module(), '_parameters'),
+    (nn.modules.batchnorm, '_BatchNorm'),
+    ('torch.utils._python_dispatch', 'TorchDispatchMode'),
+    ('torch.utils._pytree', 'tree_leaves'),
+    ('torch.utils._pytree', 'tree_map_only'),
+    ('torch.utils.data.dataloader', '_BaseDataLoaderIter'),
+    ('torch._subclasses.fake_tensor', 'FakeTensorMode'),
+    ('torch._subclasses.fake_tensor', 'FakeTensor'),
+    ('torch.fx.experimental._config', 'backed_size_oblivious'),
+    ('torch.distributed.checkpoint.metadata', '_MEM_FORMAT_ENCODING'),
+    ('torch.distributed.checkpoint.filesystem', '_StorageInfo'),
+    ('torch.serialization', '_get_layout'),
+)
+
+LoaderIterator = dataloader._BaseDataLoaderIter
+BatchNorm = nn.modules.batchnorm._BatchNorm
+softmax_backward: Callable[..., Tensor] = torch._softmax_backward_data
+norms_of_tensors: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm
+shape_as_tensor: Callable[[Tensor], Tensor] = torch._shape_as_tensor
+# The operator that torch's compiler emits for linear layers on a CPU; a build may lack oneDNN.
+onednn_linear: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+efficient_attention: Callable[..., tuple[Tensor, ...]] = (
+    torch.ops.aten._scaled_dot_product_efficient_attention
+)
+
+
+def version_of(tensor: Tensor) -> int:
+    """Return the counter that goes up at every in-place change of a tensor."""
+    return tensor._version
+
+
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """Return what tells a storage from others while it lives, also one without memory."""
+    return storage._cdata
+
+
+def is_in_place(operator: Any) -> bool:
+    """Whether an operator that is dispatched changes one of its arguments."""
+    return bool(operator._schema.is_mutable)
+
+
+def operator_name(operator: Any) -> str:
+    """Return the name of an operator that is dispatched, with its namespace: ``aten::mm``."""
+    return str(operator._schema.name)
+
+
+def replace_parameter(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    """Put another parameter in the place of one, past ``register_parameter``."""
+    module._parameters[name] = parameter
+
+
+def apply_to_tensors(module: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
+    """Replace all parameters and buffers of a module, as ``Module.to`` does."""
+    module._apply(function)
+
+
+def vision_operator(name: str) -> Callable[..., Any]:
+    """Return an operator of torchvision, which must have been imported."""
+    operator: Callable[..., Any] = getattr(torch.ops.torchvision, name)
+    return operator
+
+
+def sizes_of_one_are_like_others() -> AbstractContextManager[object]:
+    """Let ``torch.export`` take an axis of length 1 for one of any length, within a ``with``."""
+    patch: AbstractContextManager[object] = _config.patch(backed_size_oblivious=True)
+    return patch
+
+
+def set_group_timeout(timeout: timedelta, group: Any) -> None:
+    """Set how long the processes of a group wait for each other."""
+    from torch.distributed import distributed_c10d
+
+    # torch 2.11 has it by another name.
+    set_timeout = getattr(distributed_c10d, 'set_timeout', None)
+    (set_timeout or distributed_c10d._set_pg_timeout)(timeout, group)
+
+
+def types_of_sharded_index() -> tuple[Any, ...]:
+    """Return the types in the index of a sharded checkpoint that torch keeps to itself."""
+    from torch import serialization
+    from torch.distributed.checkpoint import filesystem, metadata
+
+    return metadata._MEM_FORMAT_ENCODING, filesystem._StorageInfo, serialization._get_layout
