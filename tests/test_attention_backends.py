@@ -1,5 +1,6 @@
 """Which backend runs, what it says when it cannot, and what each promises beyond its numbers."""
 
+import gc
 import logging
 import subprocess
 import sys
@@ -170,6 +171,24 @@ def test_compiles_without_a_graph_break(name):
     expected = gradients(eager, GRIDS[0], inputs)
     for a, b in zip(gradients(compiled, GRIDS[0], inputs), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize('name', ['eager', 'sdpa', 'sequential'])
+def test_leaves_no_tensor_to_the_garbage_collector(name):
+    """A reference cycle would hold the memory of a step until some later one."""
+    inputs = operands(GRIDS[0])
+    gradients(BACKENDS[name], GRIDS[0], inputs)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gradients(BACKENDS[name], GRIDS[0], inputs)
+        gc.collect()
+        assert not [x for x in gc.garbage if isinstance(x, torch.Tensor)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
 
 
 def test_imports_without_triton():

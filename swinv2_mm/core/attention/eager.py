@@ -15,6 +15,8 @@ from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_hea
 
 # Queries, keys, values (n, heads, N, d) and what is added to the logits (heads, N, N).
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+# Of the tokens of a window along each axis (``AxisRun.origins``).
+Origins = tuple[tuple[int, ...], ...]
 
 
 def attention_weights(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ def _attend(
     scale = bounded_scale(logit_scale, dtype=dtype)
     pairs = pairwise_bias(bias.to(dtype), window=grid.window)
 
-    def attend_windows(windows: Tensor, origins: tuple[tuple[int, ...], ...]) -> Tensor:
+    def attend_windows(windows: Tensor, origins: Origins) -> Tensor:
         mask = attention_mask(origins, device=qkv.device, dtype=dtype)
         q, k, v = cosine_operands(windows, scale=scale)
         counts = q.shape[:-3]
@@ -75,17 +77,26 @@ def _attend(
         out = kernel(q, k, v, pairs if mask is None else pairs + mask).to(qkv.dtype)
         return merge_heads(out.unflatten(0, counts)[None], window=grid.window)
 
-    def attend_runs(windows: Tensor, origins: tuple[tuple[int, ...], ...]) -> Tensor:
-        axis = len(origins)
-        if axis == len(grid.size):
-            return attend_windows(windows, origins)
-        place = 1 + 2 * axis
-        parts = [
-            attend_runs(
-                windows.narrow(place, run.start, run.stop - run.start), (*origins, run.origins)
-            )
-            for run in grid.axis_runs(axis)
-        ]
-        return torch.cat(parts, dim=place) if len(parts) > 1 else parts[0]
+    return from_windows(_by_mask(to_windows(qkv, grid=grid), grid, attend_windows), grid=grid)
 
-    return from_windows(attend_runs(to_windows(qkv, grid=grid), ()), grid=grid)
+
+def _by_mask(
+    windows: Tensor,
+    grid: WindowGrid,
+    attend_windows: Callable[[Tensor, Origins], Tensor],
+    *,
+    origins: Origins = (),
+) -> Tensor:
+    """Run a function on the windows of each mask, axis after axis, and join the results.
+
+    Args:
+        origins: Of the axes that have been taken apart already.
+    """
+    axis = len(origins)
+    if axis == len(grid.size):
+        return attend_windows(windows, origins)
+    place, parts = 1 + 2 * axis, []
+    for run in grid.axis_runs(axis):
+        part = windows.narrow(place, run.start, run.stop - run.start)
+        parts.append(_by_mask(part, grid, attend_windows, origins=(*origins, run.origins)))
+    return torch.cat(parts, dim=place) if len(parts) > 1 else parts[0]
