@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from swinv2_mm.checkpoint.heads import find_head
+from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.architectures import resolve_architecture
 from swinv2_mm.errors import UserError
@@ -101,13 +103,14 @@ def measure(
         UserError: If the config is not valid, or its model holds no SwinV2.
     """
     model = build_fake(model_cfg, scope=scope)
-    backbones = [m for m in model.modules() if isinstance(m, SwinTransformerV2)]
+    backbones = find_backbones(model)
     if not backbones:
         raise UserError('the model of this config has no SwinV2 backbone')
     backbone = backbones[0]
     network = FixedCost(model)
     macs = count_macs(network, fake_images(model, batch=1, size_px=size_px))
-    num_classes = getattr(getattr(model, 'head', None), 'num_classes', 0)
+    head = find_head(model)
+    num_classes = 0 if head is None else head[1].out_features
     memory = None
     if with_memory:
         images = fake_images(model, batch=batch, size_px=size_px)

@@ -66,13 +66,18 @@ def load_pretrained(
         raise CheckpointError(f'{weights.origin}: {error}') from None
 
 
+def find_backbones(model: nn.Module) -> list[SwinTransformerV2]:
+    """Return all backbones that a model is or holds."""
+    return [module for module in model.modules() if isinstance(module, SwinTransformerV2)]
+
+
 def find_backbone(model: nn.Module) -> SwinTransformerV2:
     """Return the one backbone that a model is or holds.
 
     Raises:
         ValueError: If there is none, or more than one.
     """
-    found = [module for module in model.modules() if isinstance(module, SwinTransformerV2)]
+    found = find_backbones(model)
     if len(found) != 1:
         raise ValueError(
             f'{type(model).__name__} holds {len(found) or "no"} SwinTransformerV2 backbones; '

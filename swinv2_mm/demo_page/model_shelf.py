@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.config.file import load_config
-from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import Prediction, SwinV2Inferencer
@@ -116,13 +116,15 @@ class ModelShelf:
         if number not in self._loaded:
             choice = self.choices[number]
             inferencer = SwinV2Inferencer(choice.config, choice.weights, device=self._device)
-            self._windows[number] = tuple(b.window_sizes for b in _backbones(inferencer))
+            self._windows[number] = tuple(b.window_sizes for b in find_backbones(inferencer.model))
             self._loaded[number] = inferencer
         self._loaded.move_to_end(number)
         while len(self._loaded) > _MOST_LOADED:
             self._loaded.popitem(last=False)
         inferencer = self._loaded[number]
-        for backbone, own in zip(_backbones(inferencer), self._windows[number], strict=True):
+        for backbone, own in zip(
+            find_backbones(inferencer.model), self._windows[number], strict=True
+        ):
             backbone.set_window_size(own if window_size is None else window_size)
         return inferencer
 
@@ -138,7 +140,3 @@ def parse_request_window(text: str) -> int | None:
     if not re.fullmatch(r'[1-9]\d{0,3}', text) or int(text) > MAX_WINDOW:
         raise UserError(f'the window size must be a whole number from 1 to {MAX_WINDOW}')
     return int(text)
-
-
-def _backbones(inferencer: SwinV2Inferencer) -> list[SwinTransformerV2]:
-    return [m for m in inferencer.model.modules() if isinstance(m, SwinTransformerV2)]

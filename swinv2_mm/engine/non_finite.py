@@ -12,7 +12,6 @@ from typing import Any, Literal
 import torch
 from mmengine.dist import all_reduce, gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
@@ -21,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.core.torch_private import norms_of_tensors
+from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
 
 from .seeding import seed_everything
@@ -64,7 +64,7 @@ class NonFiniteHook(Hook):
         # Schedules look for the mark that they have left on the step.
         wrapper.step = update_wrapper(partial(self._guarded_step), self._step)
         wrapper.backward = self._guarded_backward
-        model = _bare(runner.model)
+        model = unwrapped(runner.model)
         saved = model.state_dict().keys()
         self._buffers = {name: b for name, b in model.named_buffers() if name in saved}
 
@@ -139,7 +139,7 @@ class NonFiniteHook(Hook):
 
     def _told(self, iteration: int, data: Any, loss: Tensor) -> dict:
         """Run an iteration forward again, with an ear at every module."""
-        runner, model = self._runner, _bare(self._runner.model)
+        runner, model = self._runner, unwrapped(self._runner.model)
         norms: dict[str, float | str] = {}
         handles = [
             module.register_forward_hook(_listener(norms, name or '(model)'))
@@ -161,17 +161,13 @@ class NonFiniteHook(Hook):
         }
 
     def _gradients(self) -> dict[str, Tensor]:
-        parameters = _bare(self._runner.model).named_parameters()
+        parameters = unwrapped(self._runner.model).named_parameters()
         # Of shards, this process's own.
         return {
             name: p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad
             for name, p in parameters
             if p.grad is not None
         }
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _listener(norms: dict[str, float | str], name: str) -> Callable:

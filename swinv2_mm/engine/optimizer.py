@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.unwrapping import unwrapped
 
 from .parameter_rules import backbone_depth, is_decayed
 
@@ -47,9 +47,7 @@ class SwinV2OptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Build the optimiser wrapper for the trainable parameters of ``model``."""
-        if is_model_wrapper(model):
-            model = model.module
-        groups = self.param_groups(model)
+        groups = self.param_groups(unwrapped(model))
         rates = sorted({group['lr'] for group in groups})
         print_log(
             f'{sum(len(group["params"]) for group in groups)} trainable parameters in '

@@ -11,6 +11,7 @@ from torch import nn
 from swinv2_mm.config.datasets import datasets_of
 from swinv2_mm.datasets.palette import Colour, class_colour, class_colours
 from swinv2_mm.libraries import LIBRARIES
+from swinv2_mm.models.class_count import num_classes_of
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Cla
     by their number. Palettes of data sets hold for label maps, which are known by their colours;
     for thin boxes many of those colours are too dark.
     """
-    count = _num_classes(model)
+    count = num_classes_of(model)
     found = [meta for meta in (checkpoint_meta, *_metas(cfg)) if meta.get('classes')]
     meta = found[0] if found else {}
     names = [str(name) for name in meta.get('classes', ())]
@@ -52,12 +53,6 @@ def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Cla
     library = LIBRARIES.get(cfg.default_scope)
     palette = meta.get('palette') if library and library.has_label_maps else None
     return Classes(tuple(names), tuple(class_colours(count, palette=palette)))
-
-
-def _num_classes(model: nn.Module) -> int:
-    """Most classes that any part says it tells apart (an RPN says 1); 0 if none says so."""
-    counts = [getattr(module, 'num_classes', None) for module in model.modules()]
-    return max((c for c in counts if isinstance(c, int)), default=0)
 
 
 def _metas(cfg: Config) -> list[dict]:

@@ -12,8 +12,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
+from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.checkpoint.reading import read_weights
-from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.engine.runner import CheckedRunner
 from swinv2_mm.errors import UserError
 
@@ -80,7 +80,7 @@ def set_window_size(model: nn.Module, window_size: int | tuple) -> None:
     Raises:
         UserError: If there is no SwinV2 in the model, or the size does not fit it.
     """
-    backbones = [m for m in model.modules() if isinstance(m, SwinTransformerV2)]
+    backbones = find_backbones(model)
     if not backbones:
         raise UserError('window size: the model of this config has no SwinV2 backbone')
     for backbone in backbones:

@@ -16,6 +16,7 @@ from swinv2_mm.data_check.guard import guarded_dataset
 from swinv2_mm.engine.runner import CheckedRunner
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import imported, library_of
+from swinv2_mm.models.class_count import num_classes_of
 
 from .findings import Findings
 
@@ -57,7 +58,7 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
     meta = dataset.metainfo
     if 'thing_classes' in meta:
         raise UserError('a report on panoptic segmentation is not supported')
-    classes = [str(name) for name in meta.get('classes') or range(_num_classes(cfg))]
+    classes = [str(name) for name in meta.get('classes') or range(num_classes_of(model))]
     # Label maps are known by their colours; those of boxes are often too dark to see.
     palette = meta.get('palette') if library.has_label_maps else None
     task: Task = imported(library.report_task)(classes, palette=palette)
@@ -93,7 +94,3 @@ def _model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
             raise UserError(f'the model of this config cannot be built: {error}') from error
         runner.load_checkpoint(str(checkpoint))
     return runner.model.eval()
-
-
-def _num_classes(cfg: Config) -> int:
-    return (cfg.model.get('head') or {}).get('num_classes', 1)

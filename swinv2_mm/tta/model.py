@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.libraries import imported, library_of
 
 from .views import build_views, complete_tta, split_test_pipeline
@@ -56,7 +57,7 @@ class MultiViewModel(BaseTTAModel):
         views: Sequence[dict],
         nms: dict | None = None,
     ) -> None:
-        super().__init__(module.module if is_model_wrapper(module) else module)
+        super().__init__(unwrapped(module))
         library = library_of({'default_scope': scope}, purpose='--tta')
         self._task = imported(library.tta_merging)
         self._views = build_views(views)

@@ -1,0 +1,16 @@
+"""The model inside what training, averaging and compiling put around it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+# The only child of a wrapper: of DDP, DataParallel, averaged models (EMA) and MMEngine's; of
+# ``torch.compile``; of FSDP; of activation checkpointing.
+_INNER = {'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return a model without its wrappers, however many there are."""
+    while len(children := dict(model.named_children())) == 1 and _INNER & children.keys():
+        (model,) = children.values()
+    return model
