@@ -1,4 +1,4 @@
-"""What ends a run without being a mistake in the code: the machine, told in a sentence."""
+"""Explain in a sentence what ends a run without being a bug, such as a full disk."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ _GO_ON = 'what was saved is intact, go on with --resume'
 _DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'free some space')
 _DISK |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), 'allow access')
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.', re.DOTALL)
+_ONE_VALUE = 'Expected more than 1 value per channel when training'
 # How gloo and NCCL say it, neither of which has a type of its own for it.
 _LOST = re.compile(
     r'(?:gloo|nccl|TCPStore|socket).*?(?:closed by|reset by peer|broken pipe|tim(?:ed |e)?out'
@@ -18,9 +19,9 @@ _LOST = re.compile(
 
 
 def explanation(error: BaseException | None) -> str | None:
-    """Say what went wrong and how to mend it, or None if it may be a mistake in the code."""
+    """Return what went wrong and how to fix it, or ``None`` if it may be a bug."""
     while error is not None:
-        if message := _told(error):
+        if message := _explained(error):
             return message
         # torch reports the end of a worker in the middle of whatever is being done; what is in
         # the way may have made something else of it.
@@ -28,17 +29,23 @@ def explanation(error: BaseException | None) -> str | None:
     return None
 
 
-def _told(error: BaseException) -> str | None:
+def _explained(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f'{error.filename}: ' if error.filename else ''
-        mend = f'{_DISK[error.errno]} or choose another --work-dir'
-        return f'{where}{error.strerror}; {mend}; {_GO_ON}'
+        fix = f'{_DISK[error.errno]} or choose another --work-dir'
+        return f'{where}{error.strerror}; {fix}; {_GO_ON}'
     text = str(error)
     if isinstance(error, RuntimeError) and (worker := _DEAD_WORKER.search(text)):
         return (
             f'the data loader worker {worker[1]} {worker[2].strip()}: most often the machine has '
             'run out of memory, or of shared memory (/dev/shm); lower num_workers or batch_size; '
             f'{_GO_ON}'
+        )
+    if isinstance(error, ValueError) and text.startswith(_ONE_VALUE):
+        return (
+            'batch normalization cannot train on one image whose feature map is 1 x 1: set '
+            'train_dataloader.batch_size to 2 or more (and drop_last=True, if a last batch of one '
+            'image is left), or another norm_cfg, such as GN'
         )
     if isinstance(error, RuntimeError) and text.startswith('DataLoader timed out'):
         return f'{text.strip(" .")}: a worker hangs, such as on a network drive; {_GO_ON}'

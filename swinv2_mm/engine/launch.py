@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import select
 import signal
@@ -20,15 +19,18 @@ from mmengine.runner import Runner
 
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.checkpoint.reading import trust_files
-from swinv2_mm.config.datasets import annotation_files
-from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.errors import UserError
 
+from .config_errors import config_errors
 from .console import quiet_console
 from .failures import explanation
 from .log_backends import add_log_backends
 from .parallel import apply_parallel, process_timeout
 from .runner import CheckedRunner
 from .workers import end_workers
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_FOR_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
 
 def default_work_dir(cfg: Config) -> str:
@@ -65,15 +67,20 @@ def build_runner(
         if cfg.launcher != 'pytorch':
             raise UserError(f'--launcher {cfg.launcher} needs GPUs; pytorch works without')
         torch.distributed.init_process_group('gloo', timeout=process_timeout(cfg))
+    try:
+        Path(cfg.work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--work-dir {cfg.work_dir}: {error.strerror or error}') from error
     apply_parallel(cfg)
     add_log_backends(cfg)
-    try:
+    for loader in _LOADERS:
+        settings = cfg.get(loader) or {}
+        if settings.get('num_workers') == 0:
+            # Without workers torch refuses what is for them.
+            for name in _FOR_WORKERS:
+                settings.pop(name, None)
+    with config_errors(cfg):
         return CheckedRunner.from_cfg(cfg)
-    except UserError:
-        raise
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        message = error.args[0] if error.args else type(error).__name__
-        raise UserError(f'config {cfg.filename}: {message}') from error
 
 
 def save_config(cfg: Config, runner: Runner) -> None:
@@ -139,23 +146,6 @@ def _is_reader_gone() -> bool:
         # Or the interpreter writes once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return is_gone
-
-
-def naming_broken_annotations(cfg: Config, run: Callable[[], object]) -> object:
-    """Call ``run``, and name the annotation file that turns out not to be JSON.
-
-    Raises:
-        DataError: If there is such a file.
-    """
-    try:
-        return run()
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        for path in annotation_files(cfg):
-            try:
-                json.loads(Path(path).read_bytes())
-            except ValueError as reason:
-                raise DataError(f'annotation file {path} is not JSON: {reason}') from error
-        raise
 
 
 def _one_line(error: Exception) -> str:

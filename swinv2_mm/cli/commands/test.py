@@ -73,8 +73,10 @@ def test(
     from swinv2_mm.config.datasets import check_data
     from swinv2_mm.config.file import as_config
     from swinv2_mm.config.options import apply_options
+    from swinv2_mm.config.values import check_values
     from swinv2_mm.data_check.guard import guard_data
-    from swinv2_mm.engine.launch import build_runner, default_work_dir, naming_broken_annotations
+    from swinv2_mm.engine.config_errors import config_errors
+    from swinv2_mm.engine.launch import build_runner, default_work_dir
     from swinv2_mm.engine.submission import write_submission_only
     from swinv2_mm.inference.trained_model import set_window_size
     from swinv2_mm.tta.views import complete_tta, split_test_pipeline
@@ -93,6 +95,7 @@ def test(
         write_submission_only(cfg, submission)
     for path in outputs['.npz']:
         _keep_predictions(cfg, path)
+    check_values(cfg, ['test_dataloader'])
     check_data(cfg, ['test_dataloader'])
     if show_dir is not None:
         _draw_predictions(cfg, Path(show_dir))
@@ -106,7 +109,8 @@ def test(
         runner.register_hook(hook)
     if window_size is not None:
         set_window_size(runner.model, window_size)
-    metrics = naming_broken_annotations(cfg, runner.test)
+    with config_errors(cfg):
+        metrics = runner.test()
     if is_main_process():
         result = {'config': str(cfg.filename), 'checkpoint': weights, 'metrics': metrics}
         for path in outputs['.json']:

@@ -60,14 +60,18 @@ def train(
     import swinv2_mm.models  # noqa: F401
     from swinv2_mm.config.datasets import check_data
     from swinv2_mm.config.file import as_config
+    from swinv2_mm.config.values import check_values
     from swinv2_mm.data_check.guard import guard_data
-    from swinv2_mm.engine.launch import build_runner, naming_broken_annotations, save_config
+    from swinv2_mm.engine.config_errors import config_errors
+    from swinv2_mm.engine.launch import build_runner, save_config
+    from swinv2_mm.engine.preflight import check_training
 
     cfg = as_config(cfg, options)
     if amp:
         _use_amp(cfg)
     if auto_scale_lr:
         _scale_lr(cfg)
+    check_values(cfg, ['train_dataloader', 'val_dataloader'])
     check_data(cfg, ['train_dataloader', 'val_dataloader'])
     running = copy.deepcopy(cfg)
     if resume is not None:
@@ -80,7 +84,9 @@ def train(
     runner = build_runner(running, work_dir=work_dir, launcher=launcher)
     save_config(cfg, runner)
     guard_data(runner, ['train', 'val'])
-    naming_broken_annotations(cfg, runner.train)
+    with config_errors(cfg):
+        check_training(runner, cfg)
+        runner.train()
     return runner
 
 

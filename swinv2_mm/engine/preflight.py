@@ -1,0 +1,140 @@
+"""Validate a training before its first step, where its parts are built but nothing has run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from swinv2_mm.errors import DataError, UserError
+
+_AP_SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
+_IOU_NAMES = {
+    'mIoU': ('aAcc', 'mIoU', 'mAcc'),
+    'mDice': ('aAcc', 'mDice', 'mAcc'),
+    'mFscore': ('aAcc', 'mFscore', 'mPrecision', 'mRecall'),
+}
+
+
+def check_training(runner: Runner, cfg: Config) -> None:
+    """Validate the parts of a training against each other.
+
+    Args:
+        runner: Built, but not run.
+        cfg: Its config.
+
+    Raises:
+        DataError: If the images do not make up one batch.
+        UserError: If the channels of the model do not fit, or no evaluator gives the metric of
+            ``save_best``.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
+    if isinstance(channels, Sequence):
+        check_channels(cfg.model, channels)
+    _check_save_best(cfg)
+    _check_batches(runner.train_loop.dataloader)
+
+
+def check_channels(model: Mapping[str, Any], channels: Sequence[int]) -> None:
+    """Validate ``in_channels`` of a neck or, without one, of the heads.
+
+    Args:
+        model: Settings of a model.
+        channels: What its backbone gives.
+
+    Raises:
+        UserError: If they differ.
+    """
+    neck = model.get('neck')
+    if neck is None or (isinstance(neck, Mapping) and 'in_channels' not in neck):
+        takers = dict(_heads(model))
+    elif isinstance(neck, Mapping) and isinstance(neck['in_channels'], (list, tuple)):
+        takers = {'neck': neck}
+    else:
+        return
+    for name, settings in takers.items():
+        given = settings.get('in_channels')
+        is_one = not isinstance(given, (list, tuple))
+        index = settings.get('in_index', -1 if is_one else range(len(channels)))
+        indices = [index] if isinstance(index, int) else list(index)
+        if given is None or not all(-len(channels) <= i < len(channels) for i in indices):
+            continue
+        wanted = [channels[i] for i in indices]
+        if ([given] if is_one else list(given)) != wanted:
+            fit = str(wanted[0] if is_one else wanted).replace(' ', '')
+            raise UserError(
+                f'model.{name}.in_channels is {given}, which does not fit the backbone: set '
+                f'model.{name}.in_channels={fit}'
+            )
+
+
+def _heads(model: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name in ('decode_head', 'auxiliary_head', 'head'):
+        heads = model.get(name)
+        if isinstance(heads, Mapping):
+            yield name, heads
+        else:
+            yield from ((f'{name}.{i}', head) for i, head in enumerate(heads or ()))
+
+
+def _check_batches(loader: DataLoader) -> None:
+    """Refuse an epoch without a single batch."""
+    sampler = loader.batch_sampler
+    if sampler is None or isinstance(getattr(sampler, 'sampler', None), InfiniteSampler):
+        return
+    if len(sampler) == 0:
+        raise DataError(
+            f'train_dataloader: {len(sampler.sampler)} images make no batch of '
+            f'{sampler.batch_size} (train_dataloader.batch_size), and smaller ones are dropped: '
+            'lower batch_size, or set train_dataloader.drop_last=False'
+        )
+
+
+def _check_save_best(cfg: Config) -> None:
+    wanted = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('save_best')
+    evaluator = cfg.get('val_evaluator')
+    if not wanted or not isinstance(evaluator, (Mapping, list, tuple)):
+        return
+    known: list[str] = []
+    for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
+        names = _names_of(metric) if isinstance(metric, Mapping) else None
+        if names is None:
+            # Any could be among those of a metric that is not known here.
+            return
+        known += names
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        if name not in known and name != 'auto':
+            meant = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise UserError(
+                f"default_hooks.checkpoint.save_best: no evaluator gives '{name}'; did you mean "
+                f"'{meant}'?"
+            )
+
+
+def _names_of(metric: Mapping[str, Any]) -> list[str] | None:
+    """Return the names that a metric gives, or ``None`` if they are not known."""
+    kind = str(metric.get('type')).rpartition('.')[2]
+    if kind == 'CocoMetric':
+        kinds = metric.get('metric', 'bbox')
+        kinds = [kinds] if isinstance(kinds, str) else kinds
+        if not {'bbox', 'segm'}.issuperset(kinds) or metric.get('classwise'):
+            return None
+        names, prefix = [f'{kind}_mAP{suffix}' for kind in kinds for suffix in _AP_SUFFIXES], 'coco'
+    elif kind == 'IoUMetric':
+        kinds = metric.get('iou_metrics', ['mIoU'])
+        names, prefix = [name for kind in kinds for name in _IOU_NAMES.get(kind, ())], None
+    elif kind == 'Accuracy' and not metric.get('thrs'):
+        topk = metric.get('topk', (1,))
+        names = [f'top{k}' for k in ([topk] if isinstance(topk, int) else topk)]
+        prefix = 'accuracy'
+    else:
+        return None
+    prefix = metric.get('prefix') or prefix
+    return [f'{prefix}/{name}' if prefix else name for name in names]
