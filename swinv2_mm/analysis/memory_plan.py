@@ -1,11 +1,11 @@
-"""Ways to make a training fit into a GPU, from the cheapest to the one that changes most."""
+"""Plan how a training fits into the memory of a GPU: options from the cheapest on."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mmengine.config import Config
 
@@ -22,6 +22,8 @@ from .memory import MemoryEstimate, estimate_memory
 _UNITS = {'': 2**30, 'G': 2**30, 'M': 2**20}
 # By their own name, where a config has no entry ``precision``.
 _HALF_PRECISION = ('AmpOptimWrapper', 'Bfloat16OptimWrapper')
+# The rest is for the CUDA context and for what the allocator cannot use. An assumption.
+_USABLE_RATE = 0.9
 _BUDGET = re.compile(r'(\d+(?:\.\d+)?)\s*([GM]?)(?:i?B)?', re.IGNORECASE)
 
 
@@ -38,6 +40,28 @@ class Plan:
     words: str
     options: tuple[str, ...]
     batch: int
+
+
+@dataclass(frozen=True)
+class FittedPlan(Plan):
+    """A plan and its estimate.
+
+    Attributes:
+        size_px: Height and width of an image.
+        peak: Bytes at the peak of a training step on one GPU.
+        fits: Whether the budget holds them.
+        memory: Of one process that keeps all states of the optimizer.
+    """
+
+    size_px: tuple[int, int]
+    peak: int
+    fits: bool
+    memory: MemoryEstimate
+
+    @property
+    def flops_per_image(self) -> float:
+        """Operations of a training step, per image."""
+        return self.memory.training_flops / self.batch
 
 
 def parse_budget(text: str) -> int:
@@ -129,3 +153,36 @@ def estimate_plan(cfg: Config, plan: Plan, *, size_px: tuple[int, int]) -> Memor
     return estimate_memory(
         FixedCost(model), images, amp=is_mixed_precision(changed), with_testing=False
     )
+
+
+def fitted_plans(
+    cfg: Config,
+    *,
+    budget: int,
+    batch: int,
+    size_px: tuple[int, int],
+    zero_1: int = 1,
+    with_bf16: bool = True,
+    on_plan: Callable[[str], object] = lambda words: None,
+) -> Iterator[FittedPlan]:
+    """Estimate one plan after another.
+
+    Args:
+        cfg: A whole config whose model has a SwinV2.
+        budget: Bytes of one GPU, of which a tenth is left free.
+        batch: Images at once to begin with.
+        size_px: Height and width of an image.
+        zero_1: GPUs that share the states of AdamW.
+        with_bf16: Whether the GPU has bfloat16.
+        on_plan: Is called with the name of a plan before it is estimated.
+
+    Raises:
+        UserError: If the config is not valid, or has no SwinV2.
+    """
+    for plan in plans(cfg, batch=batch, with_bf16=with_bf16):
+        on_plan(plan.words)
+        memory = estimate_plan(cfg, plan, size_px=size_px)
+        states = memory.optimizer_states
+        peak = memory.training - states + states // zero_1
+        fits = peak <= _USABLE_RATE * budget
+        yield FittedPlan(**asdict(plan), size_px=size_px, peak=peak, fits=fits, memory=memory)

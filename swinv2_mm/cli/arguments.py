@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
+from swinv2_mm.errors import UserError
+
 CONFIGS = FilesCompleter(('py',))
 WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors'))
 FOLDERS = DirectoriesCompleter()
@@ -82,6 +84,37 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
 def add_config(parser: argparse._ActionsContainer, *, nargs: str | None = None) -> None:
     """Add the config file."""
     parser.add_argument('config', nargs=nargs, help='config file').completer = CONFIGS
+
+
+def add_shape(parser: argparse._ActionsContainer, *, default: str) -> None:
+    """Add the size of an image, for ``parse_shape``."""
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs='+',
+        default=[],
+        metavar=('H', 'W'),
+        help=f'size of the image in pixels; default: {default}',
+    )
+
+
+def parse_shape(sides: Sequence[int]) -> tuple[int, int] | None:
+    """Return height and width, of which one side is enough; ``None`` if there is none.
+
+    Raises:
+        UserError: If there are more than two, or one is not positive.
+    """
+    if sides and (len(sides) > 2 or min(sides) < 1):
+        raise UserError(f'--shape takes one or two positive sides, got {list(sides)}')
+    return (sides[0], sides[-1]) if sides else None
+
+
+def parse_window(text: str) -> tuple[int, int]:
+    """Return height and width of a window such as ``8`` or ``8x12``; a ``type`` of argparse."""
+    sides = text.split('x')
+    if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and int(s) for s in sides):
+        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
+    return int(sides[0]), int(sides[-1])
 
 
 def add_work_dir(parser: argparse._ActionsContainer) -> None:

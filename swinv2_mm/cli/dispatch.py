@@ -18,6 +18,9 @@ COMMANDS = {
     'infer': 'predict for images, folders and videos',
     'report': 'write a report of a training as one HTML file',
     'check': 'validate the data sets of a config',
+    'complexity': "report the parameters, FLOPs and GPU memory of a config's model",
+    'memory': 'find the options that make a training fit into the memory of a GPU',
+    'plot': 'draw biases, attention, activations, training curves, learning rates',
     'checkpoint': 'inspect, convert, compare, bake or consolidate weights',
 }
 

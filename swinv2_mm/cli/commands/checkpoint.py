@@ -11,20 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2_mm.cli.arguments import FOLDERS, WEIGHTS, add_command, add_trust, new_parser, parse
+from swinv2_mm.cli.arguments import (
+    FOLDERS,
+    WEIGHTS,
+    add_command,
+    add_trust,
+    new_parser,
+    parse,
+    parse_window,
+)
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
     from swinv2_mm.core.swin_transformer_v2 import WindowSize
-
-
-def _window(text: str) -> tuple[int, int]:
-    sides = text.split('x')
-    if not all(side.isascii() and side.isdecimal() and int(side) for side in sides):
-        raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
-    if len(sides) > 2:
-        raise argparse.ArgumentTypeError(f"'{text}' has more than two sides")
-    return int(sides[0]), int(sides[-1])
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     bake.add_argument('out', help='.safetensors or .pth, in our own layout')
     bake.add_argument(
         '--window-size',
-        type=_window,
+        type=parse_window,
         nargs='+',
         metavar='N',
         required=True,
@@ -81,7 +80,7 @@ def _add_command(
     parser.add_argument('file', help='weights of any layout').completer = WEIGHTS
     parser.add_argument(
         '--pretrained-window-sizes',
-        type=_window,
+        type=parse_window,
         nargs='+',
         metavar='N',
         help='window per stage that the weights were trained at (8, or 8x12), if they do not tell',
