@@ -31,7 +31,7 @@ from .guarded import HINT, GuardedDataset
 from .listing import Listing
 from .problems import Problem
 from .readers import read
-from .sources import Source, loads_masks, source_of, sources_of
+from .sources import Source, loads_masks, num_classes_of, source_of, sources_of
 from .start_line import start_line, unseen_classes
 
 # Problems of a whole data set: there is no entry to leave out.
@@ -185,7 +185,7 @@ class DataGuard:
             self._train_folders = _train_folders(self._cfg)
         return replace(
             source,
-            num_classes=(self._cfg.model.get('head') or {}).get('num_classes'),
+            num_classes=num_classes_of(self._cfg),
             train_folders=self._train_folders if loader != 'train' else None,
         )
 

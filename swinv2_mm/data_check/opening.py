@@ -13,7 +13,7 @@ import numpy as np
 from PIL import ExifTags
 
 from swinv2_mm.datasets.files import FileFault, read_bytes, shown
-from swinv2_mm.datasets.image_files import decoding, read_label_map
+from swinv2_mm.datasets.image_files import decoding, eight_bit_rgb, read_label_map
 
 from .listing import IGNORED, INVALID, Entry, Listing
 from .problems import Problem
@@ -157,6 +157,8 @@ def look_at_image(path: str) -> ImageLook:
         # An eighth of the pixels, but all of the bytes: four times as fast.
         image.draft(mode, (max(stored[0] // 8, 1), max(stored[1] // 8, 1)))
         image.load()
+        if mode in _DEEP_MODES:
+            eight_bit_rgb(image)
     return ImageLook(
         stored_px=stored,
         upright_px=stored[::-1] if orientation in _LYING else stored,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,13 @@ def sources_of(cfg: Config, loader: str) -> Iterator[Source]:
     for number, dataset in enumerate(inner):
         name = f'{loader}[{number}]' if len(inner) > 1 else loader
         scope = cfg.get('default_scope') or 'mmengine'
-        yield source_of(dataset, name=name, scope=scope, with_masks=loads_masks(outer))
+        source = source_of(dataset, name=name, scope=scope, with_masks=loads_masks(outer))
+        yield replace(source, num_classes=num_classes_of(cfg))
+
+
+def num_classes_of(cfg: Config) -> int | None:
+    """Return the number of classes of a classifier."""
+    return ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
 
 
 def source_of(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Source:

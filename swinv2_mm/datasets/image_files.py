@@ -89,7 +89,7 @@ def read_image(path: str, *, limits: ImageLimits | None = None) -> np.ndarray:
     with decoding(content, name=f'image {shown(path)}') as image:
         limits.check(image.size, name=shown(path))
         image.load()
-        return np.ascontiguousarray(np.asarray(_eight_bit_rgb(image))[:, :, ::-1])
+        return np.ascontiguousarray(np.asarray(eight_bit_rgb(image))[:, :, ::-1])
 
 
 def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
@@ -149,7 +149,8 @@ def turn_upright(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
-def _eight_bit_rgb(image: Image.Image) -> Image.Image:
+def eight_bit_rgb(image: Image.Image) -> Image.Image:
+    """Return an image upright, with eight bits of red, green and blue."""
     turn_upright(image)
     if image.mode == 'F':
         raise ValueError('its pixels are floating-point numbers; save it with 8 or 16 bits')
