@@ -21,7 +21,7 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-OPTIONAL = ('browser', 'export', 'video', 'logging')
+OPTIONAL = ('browser', 'demo_page', 'export', 'video', 'logging')
 NAMES = ('openmmlab', 'demo', 'instaboost', 'distributed', *OPTIONAL, 'test')
 EXTRAS = {name: requirements(name) for name in NAMES}
 
@@ -34,7 +34,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
-    package_data={'swinv2_mm.demo_page': ['page.*'], 'swinv2_mm.report': ['page.html']},
+    package_data={'swinv2_mm.report': ['page.html']},
     entry_points={'console_scripts': ['swinv2-mm = swinv2_mm.cli.dispatch:main']},
     install_requires=requirements('core'),
     extras_require={

@@ -1,1 +1,1 @@
-"""A small web page on which a trained model can be tried."""
+"""A page in the browser on which trained models can be tried."""

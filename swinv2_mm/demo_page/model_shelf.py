@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import numpy as np
 from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core.window_partition import Size
+from swinv2_mm.engine.work_dir import checkpoint_in, config_in, work_dirs_below
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import Prediction, SwinV2Inferencer
 from swinv2_mm.libraries import library_of
@@ -53,18 +53,20 @@ def describe_model(config: str, weights: str) -> ModelChoice:
     return ModelChoice(name, task, config, weights)
 
 
-def find_models(folder: Path) -> list[ModelChoice]:
-    """Look for trainings in a folder of work dirs: a config and its best, or newest, checkpoint."""
-    found = []
-    for note in sorted(folder.rglob('last_checkpoint')):
-        configs = sorted(note.parent.glob('*.py'))
-        best = sorted(note.parent.glob('best_*.pth'), key=lambda path: path.stat().st_mtime)
-        # The note has the path of the machine that trained.
-        newest = note.parent / Path(note.read_text().strip()).name
-        weights = best[-1] if best else newest
-        if len(configs) == 1 and weights.is_file():
-            found.append(describe_model(str(configs[0]), str(weights)))
-    return found
+def find_models(folder: Path) -> tuple[list[ModelChoice], list[str]]:
+    """List the trainings in a folder of work dirs, each with its best checkpoint.
+
+    Returns:
+        The models, and of each training that is left out the reason.
+    """
+    found, left_out = [], []
+    for work_dir in work_dirs_below(folder):
+        try:
+            weights = checkpoint_in(work_dir, which='best')
+            found.append(describe_model(str(config_in(work_dir)), str(weights)))
+        except UserError as error:
+            left_out.append(f'{work_dir}: {error}')
+    return found, left_out
 
 
 class ModelShelf:
@@ -127,16 +129,3 @@ class ModelShelf:
         ):
             backbone.set_window_size(own if window_size is None else window_size)
         return inferencer
-
-
-def parse_request_window(text: str) -> int | None:
-    """Read the window that a page asks for; empty for that of the config.
-
-    Raises:
-        UserError: If it is not a whole number up to ``MAX_WINDOW``.
-    """
-    if not text:
-        return None
-    if not re.fullmatch(r'[1-9]\d{0,3}', text) or int(text) > MAX_WINDOW:
-        raise UserError(f'the window size must be a whole number from 1 to {MAX_WINDOW}')
-    return int(text)

@@ -1,0 +1,174 @@
+"""The page: a Gradio ``Blocks`` app that needs no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
+
+from swinv2_mm.datasets.image_files import FORMATS, ImageLimits
+from swinv2_mm.errors import UserError
+
+from .callbacks import HIDDEN, Callbacks
+from .model_shelf import MAX_WINDOW, ModelShelf
+from .offline_gradio import gradio as gr
+
+LIMITS = ImageLimits(num_bytes=20 << 20, num_pixels=40_000_000, side_px=20_000, aspect_ratio=100)
+_MOST_WAITING = 8
+_FOLDER = 'GRADIO_TEMP_DIR'
+# Seconds after which what was uploaded and drawn is deleted, and between two looks for it.
+_KEPT_S = 3600
+_CHECKED_S = 600
+
+
+def build_page(shelf: ModelShelf, *, limits: ImageLimits = LIMITS) -> gr.Blocks:
+    """Lay out the page and connect it to the models.
+
+    Args:
+        shelf: The models.
+        limits: Of images; checked before they are decoded.
+
+    Returns:
+        The app, with the functions ``predict`` and ``attention`` for ``gradio_client``.
+    """
+    callbacks = Callbacks(shelf, limits)
+    names = [(choice.name, number) for number, choice in enumerate(shelf.choices)]
+    with gr.Blocks(
+        title='SwinV2: try a model', analytics_enabled=False, delete_cache=(_CHECKED_S, _KEPT_S)
+    ) as page:
+        gr.Markdown('# Try a model\nSwin Transformer V2. Images are deleted after an hour.')
+        with gr.Row():
+            with gr.Column(scale=1, min_width=320):
+                upload = _image_upload()
+                gr.Markdown(_describe(limits))
+                model = gr.Dropdown(names, value=0, label='Model')
+                window = gr.Number(
+                    value=0,
+                    label='Window size',
+                    info='In tokens. 0: that of the config.',
+                    minimum=0,
+                    maximum=MAX_WINDOW,
+                    precision=0,
+                )
+                threshold = gr.Slider(
+                    value=0.3,
+                    minimum=0,
+                    maximum=1,
+                    step=0.05,
+                    label='Score threshold',
+                    info='Detections with a lower score are neither drawn nor listed.',
+                    visible=callbacks.threshold_visibility(0),
+                )
+                button = gr.Button('Predict', variant='primary')
+            with gr.Column(scale=3, min_width=320):
+                status = gr.Markdown('The result will appear here.', elem_id='status')
+                picture = gr.Image(
+                    label='Prediction',
+                    interactive=False,
+                    buttons=['download', 'fullscreen'],
+                    elem_id='picture',
+                )
+                gr.Markdown('Click a place in the picture to see where the model looks from there.')
+                attention = gr.Image(
+                    label='Attention',
+                    interactive=False,
+                    visible=HIDDEN,
+                    buttons=['download', 'fullscreen'],
+                    elem_id='attention',
+                )
+                table = gr.Dataframe(
+                    headers=['Class', 'Score'], interactive=False, wrap=True, elem_id='table'
+                )
+                with gr.Row():
+                    picture_file = gr.DownloadButton('Save picture', interactive=False)
+                    json_file = gr.DownloadButton('Save JSON', interactive=False)
+                with gr.Accordion('JSON', open=False):
+                    content = gr.JSON(show_label=False)
+        settings = [upload, model, window]
+        model.change(
+            lambda number: gr.update(visible=callbacks.threshold_visibility(number)),
+            model,
+            threshold,
+            api_visibility='private',
+        )
+        gr.on(
+            [upload.change, model.input, window.submit, threshold.release, button.click],
+            callbacks.predict,
+            [*settings, threshold],
+            [status, picture, attention, table, picture_file, json_file, content],
+            api_name='predict',
+            trigger_mode='always_last',
+            show_progress_on=picture,
+        )
+        picture.select(callbacks.look, settings, [status, attention], api_visibility='private')
+    return page.queue(max_size=_MOST_WAITING, default_concurrency_limit=1, api_open=False)
+
+
+@contextmanager
+def serving(
+    shelf: ModelShelf, *, host: str = '127.0.0.1', port: int = 0, limits: ImageLimits = LIMITS
+) -> Iterator[str]:
+    """Serve a page while the context lasts; what was uploaded and drawn is deleted at its end.
+
+    Args:
+        shelf: The models.
+        host: Address to listen at. Any but a loopback address lets others in.
+        port: 0 for any that is free.
+        limits: See ``build_page``; files with too many bytes are refused while they arrive.
+
+    Yields:
+        The URL.
+
+    Raises:
+        UserError: If nothing can listen there.
+    """
+    with TemporaryDirectory(prefix='swinv2_mm-') as folder, _files_in(folder):
+        page = build_page(shelf, limits=limits)
+        try:
+            with socket.create_server((host, port)) as probe:
+                port = probe.getsockname()[1]
+            _, url, _ = page.launch(
+                server_name=host,
+                server_port=port,
+                share=False,
+                ssr_mode=False,
+                prevent_thread_lock=True,
+                quiet=True,
+                max_file_size=limits.num_bytes,
+                footer_links=['settings'],
+            )
+        except (OSError, OverflowError) as error:
+            raise UserError(f'cannot listen at {host}:{port}: {error}') from error
+        try:
+            yield url
+        finally:
+            page.close(verbose=False)
+
+
+@contextmanager
+def _files_in(folder: str) -> Iterator[None]:
+    """Let Gradio write to a folder."""
+    before = os.environ.get(_FOLDER)
+    os.environ[_FOLDER] = folder
+    try:
+        yield
+    finally:
+        os.environ.pop(_FOLDER)
+        if before is not None:
+            os.environ[_FOLDER] = before
+
+
+def _image_upload() -> gr.Image:
+    upload = gr.Image(label='Image', type='filepath', elem_id='upload')
+    # Gradio would decode the file before any of our functions sees how large the image is.
+    upload.preprocess = lambda payload: payload.path if payload is not None else None
+    return upload
+
+
+def _describe(limits: ImageLimits) -> str:
+    return (
+        f'{", ".join(FORMATS)}; up to {limits.num_bytes >> 20} MB, {limits.num_pixels:,} pixels, '
+        f'{limits.side_px:,} on a side'
+    )
