@@ -228,7 +228,9 @@ class SwinTransformerV2(nn.Module):
         for i, stage in enumerate(self.layers):
             x = stage(x)
             if i in self.out_indices:
-                outs.append(self.get_submodule(f'norm{i}')(x).movedim(-1, 1).contiguous())
+                out = self.get_submodule(f'norm{i}')(x).movedim(-1, 1)
+                # Unlike contiguous(), this asks for no size: exported graphs leave it open.
+                outs.append(out.clone(memory_format=torch.contiguous_format))
             if i == max(self.out_indices):
                 break
             x = stage.downsample(x)

@@ -60,7 +60,8 @@ class WindowGrid:
     @property
     def num_windows(self) -> Size:
         """Windows per column and per row."""
-        return tuple(-(-n // m) for n, m in zip(self.size, self.window, strict=True))
+        # Of positive numbers: ONNX rounds a quotient towards zero.
+        return tuple((n + m - 1) // m for n, m in zip(self.size, self.window, strict=True))
 
     @property
     def padded_size(self) -> Size:
@@ -86,9 +87,25 @@ class WindowGrid:
     def sources(self) -> tuple[Tensor, ...]:
         """Where the rows (Hp,) and columns (Wp,) of the shifted map come from in the padded one."""
         return tuple(
-            (torch.arange(padded) + shift) % padded
+            _rotated(padded, start=shift, length=padded)
             for padded, shift in zip(self.padded_size, self.shift, strict=True)
         )
+
+    def places(self) -> tuple[Tensor, ...]:
+        """Where the rows (H,) and columns (W,) of the map are in the shifted, padded one."""
+        return tuple(
+            _rotated(length, start=padded - shift, length=padded)
+            for padded, length, shift in zip(self.padded_size, self.size, self.shift, strict=True)
+        )
+
+
+def _rotated(number: int, *, start: int, length: int) -> Tensor:
+    """Return ``number`` places in a row, from ``start`` on, of a circle of ``length``.
+
+    Not by a remainder: the ONNX exporter cannot divide by a length that is open.
+    """
+    places = torch.arange(number) + start
+    return torch.where(places >= length, places - length, places)
 
 
 def window_grid(size: Size, *, window: Size, shifted: bool, tiling: Tiling) -> WindowGrid:
@@ -103,6 +120,13 @@ def window_grid(size: Size, *, window: Size, shifted: bool, tiling: Tiling) -> W
     """
     sides, shifts = [], []
     for length, side in zip(size, window, strict=True):
+        if isinstance(length, torch.SymInt):
+            # Open in an exported graph: padding a small map to a window is the same as clipping.
+            num_windows = (length + side - 1) // side
+            sides.append(side)
+            # No shift where there is one window, in arithmetic that a graph can hold.
+            shifts.append(side // 2 * (1 - 1 // num_windows) if shifted else 0)
+            continue
         if length <= side:
             sides.append(length)
             shifts.append(0)

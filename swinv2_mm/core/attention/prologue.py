@@ -30,6 +30,14 @@ def bounded_scale(logit_scale: Tensor, *, dtype: torch.dtype) -> Tensor:
     return scale.reshape(-1, 1, 1)
 
 
+def copied(x: Tensor) -> Tensor:
+    """Make a map contiguous in an exported graph, which fits maps of every size then.
+
+    To flatten axes without a copy, torch asks whether there is one window, head or image.
+    """
+    return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else x
+
+
 def split_heads(windows: Tensor, *, heads: int, parts: int = 3) -> Tensor:
     """Take the channels of windows apart into parts (query, key, value) and heads.
 
@@ -40,7 +48,7 @@ def split_heads(windows: Tensor, *, heads: int, parts: int = 3) -> Tensor:
     x = windows.unflatten(-1, (parts, heads, -1))
     counts, sides = range(1, last, 2), range(2, last, 2)
     x = x.permute(last, 0, *counts, last + 1, *sides, last + 2)
-    return x.flatten(-1 - len(sides), -2)
+    return copied(x).flatten(-1 - len(sides), -2)
 
 
 def merge_heads(x: Tensor, *, window: Size) -> Tensor:
@@ -53,7 +61,7 @@ def merge_heads(x: Tensor, *, window: Size) -> Tensor:
     x = x.unflatten(-2, window)
     heads = 2 + num_axes
     pairs = (i for axis in range(num_axes) for i in (2 + axis, heads + 1 + axis))
-    return x.permute(1, *pairs, 0, heads, x.ndim - 1).flatten(-3)
+    return copied(x.permute(1, *pairs, 0, heads, x.ndim - 1)).flatten(-3)
 
 
 def cosine_operands(windows: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:

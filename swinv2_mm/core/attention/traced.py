@@ -13,7 +13,7 @@ from torch import Tensor
 from ..position_bias import pairwise_bias
 from ..window_partition import WindowGrid
 from .mask import segment_mask
-from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_heads
+from .prologue import bounded_scale, computing_dtype, copied, cosine_operands, merge_heads
 
 
 @torch.library.custom_op('swinv2_mm::written', mutates_args=())
@@ -46,7 +46,7 @@ def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
     windows = x.reshape(-1, nh, mh, nw, mw, x.shape[-1])
     q, k, v = cosine_operands(windows, scale=bounded_scale(logit_scale, dtype=dtype))
     ids = grid.segment_ids().to(x.device).reshape(nh, mh, nw, mw)
-    ids = written(ids.permute(0, 2, 1, 3).reshape(nh, nw, 1, mh * mw))
+    ids = written(copied(ids.permute(0, 2, 1, 3)).reshape(nh, nw, 1, mh * mw))
     pairs = written(pairwise_bias(bias.to(dtype), window=grid.window))
     mask = pairs + segment_mask(ids, key=ids, dtype=dtype)
     # Windows count as heads: the mask is that of one image.
@@ -56,9 +56,6 @@ def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
     # (B, nH * nW * heads, Mh * Mw, d) -> (B, H, W, C)
     out = merge_heads(out.unflatten(1, (nh, nw, heads))[None], window=grid.window)
     out = out.reshape(qkv.shape[0], nh * mh, nw * mw, qkv.shape[-1] // 3)
-    for axis, (length, padded, shift) in enumerate(
-        zip(grid.size, grid.padded_size, grid.shift, strict=True)
-    ):
-        places = (torch.arange(length, device=x.device) - shift) % padded
-        out = out.index_select(1 + axis, places)
+    for axis, places in enumerate(grid.places()):
+        out = out.index_select(1 + axis, places.to(x.device))
     return out
