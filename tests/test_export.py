@@ -10,13 +10,10 @@ from torch import nn
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.position_bias import pairwise_bias
 from swinv2_mm.errors import UserError
 from swinv2_mm.export import files, quantization
-from swinv2_mm.export.backbone import TracedBackbone
-from swinv2_mm.export.network import load_model
+from swinv2_mm.export.network import load_model, traceable
 from swinv2_mm.export.pooling import MatrixPool
-from swinv2_mm.export.windows import bias_pairs
 
 ARCH = {'embed_dim': 16, 'depths': (2, 1), 'num_heads': (1, 2)}
 # The same numbers in another order of additions, in float32: found 7e-7 at most.
@@ -42,41 +39,70 @@ def difference(ours, theirs):
     return ((ours - theirs).abs().max() / ours.abs().max()).item()
 
 
-@pytest.mark.parametrize('window', [(4, 4), (3, 5), (1, 2)])
-def test_pairs_index_the_bias_table_as_core_does(window):
-    table = torch.randn(2, (2 * window[0] - 1) * (2 * window[1] - 1))
-    assert torch.equal(table[:, bias_pairs(window)], pairwise_bias(table, window=window))
+SHAPES = [(64, 64), (37, 75), (9, 50), (5, 7), (71, 33), (17, 130), (33, 33), (15, 200), (3, 3)]
+SETTINGS = [
+    {'window_size': 4},
+    {'window_size': [(3, 5), (2, 7)], 'position_bias': 'linear_cpb'},
+    {'window_size': 4, 'pretrained_window_sizes': 6, 'arch': {**ARCH, 'extra_norm_every': 1}},
+]
 
 
-@pytest.mark.parametrize('is_open', [True, False])
-@pytest.mark.parametrize('shape', [(64, 64), (37, 75), (9, 50), (5, 7)])
-@pytest.mark.parametrize(
-    'settings',
-    [
-        {'window_size': 4},
-        {'window_size': [(3, 5), (2, 7)], 'position_bias': 'linear_cpb'},
-        {'window_size': 4, 'pretrained_window_sizes': 6, 'arch': {**ARCH, 'extra_norm_every': 1}},
-    ],
-)
-@torch.no_grad()
-def test_traced_backbone_is_the_backbone(settings, shape, is_open):
-    model = randomised(SwinTransformerV2(**{'arch': ARCH, 'out_indices': (0, 1), **settings}))
-    traced = TracedBackbone(model, shape_px=None if is_open else shape)
-    image = torch.randn(2, 3, *shape)
-    for ours, theirs in zip(model(image), traced(image), strict=True):
-        assert ours.shape == theirs.shape
-        assert difference(ours, theirs) < TOLERANCE
-    assert model.layers[0].blocks[0].attn.position_bias != 'table', 'the original was changed'
+class Backbone(nn.Module):
+    """What ``traceable`` takes: a model with a backbone, and which part of it is wanted."""
+
+    part = 'backbone'
+
+    def __init__(self, **settings):
+        super().__init__()
+        self.model = nn.Module()
+        self.model.backbone = SwinTransformerV2(**{'arch': ARCH, 'out_indices': (0, 1), **settings})
+        randomised(self)
+
+    def forward(self, x):
+        return self.model.backbone(x)
 
 
-@torch.no_grad()
+def assert_same_maps(run, original, *, shape):
+    images = torch.randn(2, 3, *shape)
+    with torch.no_grad():
+        for ours, theirs in zip(original(images), run(images), strict=True):
+            assert ours.shape == theirs.shape
+            assert difference(ours, theirs) < TOLERANCE
+
+
+@pytest.mark.parametrize('settings', SETTINGS)
+def test_one_graph_fits_every_size_down_to_one_token(settings):
+    original = Backbone(**settings)
+    run = files.trace(traceable(original, has_fixed_size=False), shape_px=None).module()
+    for shape in SHAPES:
+        assert_same_maps(run, original, shape=shape)
+    attention = original.model.backbone.layers[0].blocks[0].attn
+    assert attention.position_bias != 'table', 'the original was changed'
+
+
+@needs_onnx
+@pytest.mark.parametrize('settings', SETTINGS[1:2])
+def test_one_onnx_file_fits_every_size(settings, tmp_path):
+    original = Backbone(**settings)
+    program = files.trace(traceable(original, has_fixed_size=False), shape_px=None)
+    path = tmp_path / 'backbone.onnx'
+    files.write(program, path, file_format='onnx', output_names=['stage0', 'stage1'])
+    run = files.opened(path, file_format='onnx')
+    for shape in SHAPES:
+        assert_same_maps(run, original, shape=shape)
+
+
+@pytest.mark.parametrize('shape', [(64, 64), (37, 75), (5, 7)])
+@pytest.mark.parametrize('settings', [*SETTINGS[:2], {'window_size': 4, 'tiling': 'balanced'}])
+def test_graph_of_a_fixed_size(settings, shape):
+    original = Backbone(**settings)
+    run = files.trace(traceable(original, has_fixed_size=True), shape_px=shape).module()
+    assert_same_maps(run, original, shape=shape)
+
+
 def test_balanced_windows_need_a_fixed_size():
-    model = randomised(SwinTransformerV2(ARCH, window_size=4, tiling='balanced', out_indices=(1,)))
-    image = torch.randn(1, 3, 36, 52)
-    traced = TracedBackbone(model, shape_px=(36, 52))
-    assert difference(model(image)[0], traced(image)[0]) < TOLERANCE
     with pytest.raises(UserError, match='--shape'):
-        TracedBackbone(model, shape_px=None)
+        traceable(Backbone(window_size=4, tiling='balanced'), has_fixed_size=False)
 
 
 @pytest.mark.parametrize('bins', [(1, 1), (2, 3), (6, 6)])
@@ -118,7 +144,7 @@ def test_open_torch_export_file(tool, classifier, tmp_path):
     model = load_model(Config.fromfile(classifier[0]), str(classifier[1]))
     run = files.opened(out, file_format='torch-export')
     # Sizes and a batch that the tool has not seen; RGB in, while the model's library starts at BGR.
-    for shape in ((17, 130), (71, 33)):
+    for shape in ((17, 130), (71, 33), (9, 6)):
         images = torch.rand(3, 3, *shape) * 255
         expected = model(model.data_preprocessor({'inputs': images.flip(1)})['inputs'])
         assert difference(expected, run(images)[0]) < TOLERANCE

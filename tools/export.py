@@ -147,11 +147,7 @@ def export(
         shapes_px.append((shape_px[0] * 3 // 4 + 1, shape_px[1] * 5 // 4 + 3))
     network = Network(model, part=part)
     fixed_px = None if args.dynamic else shape_px
-    traced = traceable(network, shape_px=fixed_px)
-    smallest_px = traced.model.backbone.smallest_px
-    if args.dynamic:
-        shapes_px = [tuple(map(max, shape, smallest_px)) for shape in shapes_px]
-    program = trace(traced, shape_px=fixed_px, smallest_px=smallest_px)
+    program = trace(traceable(network, has_fixed_size=not args.dynamic), shape_px=fixed_px)
     path = folder / args.out.name
     write(program, path, file_format=args.format, output_names=network.output_names)
     worst = largest_difference(

@@ -22,8 +22,8 @@ SUFFIXES: dict[Format, str] = {'onnx': '.onnx', 'torch-export': '.pt2'}
 # A protobuf message ends at 2 GB; larger weights go to a file beside it.
 _LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
 _PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-# The example of an open size: nothing in it is equal to something else by chance.
-_EXAMPLE_BATCH, _EXAMPLE_EXCESS_PX = 3, (84, 148)
+# The example of open sizes: nothing in it is equal to something else by chance.
+_EXAMPLE_BATCH, _EXAMPLE_PX = 3, (101, 165)
 
 
 def require_onnx() -> None:
@@ -36,25 +36,20 @@ def require_onnx() -> None:
         )
 
 
-def trace(
-    network: nn.Module, *, shape_px: tuple[int, int] | None, smallest_px: tuple[int, int]
-) -> torch.export.ExportedProgram:
+def trace(network: nn.Module, *, shape_px: tuple[int, int] | None) -> torch.export.ExportedProgram:
     """Record the graph of a network whose batch, and with no ``shape_px`` image size, stays open.
 
     Args:
         network: From ``network.traceable``.
         shape_px: Height and width of the images; ``None`` for any.
-        smallest_px: Smallest height and width that have to work if they are open.
 
     Raises:
         UserError: If it does something that a graph cannot hold.
     """
     dims = {0: torch.export.Dim('batch', min=1)}
     if shape_px is None:
-        for axis, name in ((2, 'height'), (3, 'width')):
-            dims[axis] = torch.export.Dim(name, min=smallest_px[axis - 2])
-    open_px = [side + more for side, more in zip(smallest_px, _EXAMPLE_EXCESS_PX, strict=True)]
-    example = torch.zeros(_EXAMPLE_BATCH, 3, *(shape_px or open_px))
+        dims |= {2: torch.export.Dim('height', min=1), 3: torch.export.Dim('width', min=1)}
+    example = torch.zeros(_EXAMPLE_BATCH, 3, *(shape_px or _EXAMPLE_PX))
     try:
         # A map of one window is to be like any other, not a special case.
         with torch.no_grad(), sizes_of_one_are_like_others():

@@ -17,7 +17,6 @@ from swinv2_mm.checkpoint.reading import read_weights
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import LIBRARIES
 
-from .backbone import TracedBackbone
 from .pooling import replace_pools
 
 Part = Literal['classifier', 'segmentor', 'backbone']
@@ -104,18 +103,27 @@ class Network(nn.Module):
         return ['logits']
 
 
-def traceable(network: Network, *, shape_px: tuple[int, int] | None) -> Network:
+def traceable(network: Network, *, has_fixed_size: bool) -> Network:
     """Return a copy that ``torch.export`` can follow, with fixed position biases.
 
     Args:
         network: The original.
-        shape_px: Height and width of the images; ``None`` leaves them open.
+        has_fixed_size: Whether all images will have one height and width.
+
+    Raises:
+        UserError: If the windows of the backbone depend on a size that is left open.
     """
     network = copy.deepcopy(network)
-    network.model.backbone = TracedBackbone(network.model.backbone, shape_px=shape_px)
+    backbone = network.model.backbone
+    if not has_fixed_size and any(stage.tiling != 'fixed' for stage in backbone.layers):
+        raise UserError(
+            "the windows of tiling='balanced' follow the image size: export with a fixed "
+            '--shape instead of --dynamic'
+        )
+    backbone.bake_position_bias()
     if network.part != 'backbone':
         replace_pools(network.model)
-    return network.eval()
+    return network.eval().requires_grad_(False)
 
 
 @torch.inference_mode()

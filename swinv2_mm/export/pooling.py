@@ -19,11 +19,15 @@ class MatrixPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, bins, bins)."""
-        vertical, horizontal = (
-            _averaging(length, num_bins=bins, like=x)
-            for length, bins in zip(x.shape[2:], self.num_bins, strict=True)
-        )
-        return vertical @ x @ horizontal.transpose(0, 1)
+        if self.num_bins == (1, 1):
+            return x.mean((2, 3), keepdim=True)
+        # The last axis is averaged and becomes the one before it, twice. Copied before a product,
+        # for which torch would ask whether a side is 1.
+        for axis in (1, 0):
+            weights = _averaging(x.shape[3], num_bins=self.num_bins[axis], like=x)
+            x = x.clone(memory_format=torch.contiguous_format) @ weights.transpose(0, 1)
+            x = x.transpose(2, 3)
+        return x
 
 
 def _averaging(length: int | torch.SymInt, *, num_bins: int, like: Tensor) -> Tensor:
