@@ -49,7 +49,15 @@ def classifier(arch, window, side, num_classes=1000, **options):
     return measure(cfg, scope='mmpretrain', size_px=(side, side), **options)
 
 
-@pytest.mark.parametrize('model', PUBLISHED, ids=lambda m: f'{m[0]}-w{m[1]}-{m[2]}')
+# One of each architecture, and of each window.
+SAMPLE = {('tiny', 8, 256), ('small', 16, 256), ('base', 24, 384), ('large', 12, 192)}
+
+
+@pytest.mark.parametrize(
+    'model',
+    [m if m in SAMPLE else pytest.param(m, marks=pytest.mark.slow) for m in PUBLISHED],
+    ids=lambda m: f'{m[0]}-w{m[1]}-{m[2]}',
+)
 def test_published_figures(model):
     params, mmcls, official = PUBLISHED[model]
     report = classifier(*model, with_memory=False)
@@ -120,7 +128,7 @@ def of_config(path, *, size_px=None, **options):
 
 
 def test_detector_heads():
-    report = of_config(DETECTOR, size_px=(128, 128))
+    report = of_config(DETECTOR, size_px=(64, 64))
     assert report.memory.weights < report.memory.testing < report.memory.training
     parts = {part.name: part for part in report.parts}
     assert sum(part.macs for part in report.parts) == report.macs

@@ -171,6 +171,9 @@ def test_other_model():
         next(plans(cfg, batch=1))
 
 
+SHALLOW = ['model.backbone.arch.depths=(1,1,1,1)']
+
+
 class TestTool:
     def test_the_line_it_prints_fits(self, tool, tmp_path):
         out = tmp_path / 'out.json'
@@ -205,7 +208,7 @@ class TestTool:
         ('arguments', 'words'),
         [
             (['--budget', 'lots'], '--budget takes a size'),
-            (['--budget', '1MB', '--batch', '1', '--no-bf16'], 'fit'),
+            (['--budget', '1MB', '--batch', '1', '--no-bf16', '--cfg-options', *SHALLOW], 'fit'),
             (['--budget', '1', '--batch', '0'], 'positive'),
             (['--budget', '1', '--shape', '0'], '--shape takes'),
         ],
@@ -213,7 +216,7 @@ class TestTool:
     )
     def test_mistakes(self, arguments, words, tool):
         shape = [] if '--shape' in arguments else ['--shape', 32]
-        status, errors = tool('analysis/memory', CLASSIFIER, *arguments, *shape)
+        status, errors = tool('analysis/memory', CLASSIFIER, *shape, *arguments)
         assert status == 1 and words in errors and 'Traceback' not in errors
 
 
