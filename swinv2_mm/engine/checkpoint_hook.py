@@ -16,6 +16,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from swinv2_mm.atomic_write import atomic_write, discard
+from swinv2_mm.mmengine_private import is_resuming, update_val_interval
 
 from .epoch_loop import ResumableEpochLoop
 from .sharding import cut
@@ -50,7 +51,7 @@ class SafeCheckpointHook(CheckpointHook):
             for part in Path(self.out_dir).glob('.*.part'):
                 runner.logger.info(f'{part.name} is left of a save that was interrupted: removed')
                 discard(part)
-        if runner._resume:
+        if is_resuming(runner):
             self._remove(runner.message_hub.runtime_info.get('expired_ckpts', ()))
             if runner.iter > 0 and _is_validation_due(runner):
                 runner.val_loop.run()
@@ -82,7 +83,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Restore it."""
-        if not runner._resume:
+        if not is_resuming(runner):
             return
         loop = runner.train_loop
         if isinstance(loop, ResumableEpochLoop):
@@ -186,7 +187,7 @@ def _trained(runner: Runner) -> int:
 def _is_validation_due(runner: Runner) -> bool:
     """Whether a run was interrupted after the checkpoint and before the end of a validation."""
     loop, trained = runner.train_loop, _trained(runner)
-    loop._decide_current_val_interval()
+    update_val_interval(loop)
     last = runner.max_epochs if isinstance(loop, EpochBasedTrainLoop) else runner.max_iters
     return (
         runner.val_loop is not None

@@ -12,6 +12,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODEL_WRAPPERS
 from torch import nn
 
+from swinv2_mm.mmengine_private import accumulation
+
 
 class DeepSpeedOptimWrapper(OptimWrapper):
     """Lets a DeepSpeed engine run the backward pass, clip and update.
@@ -70,7 +72,7 @@ def start_engine(model: nn.Module, wrapper: OptimWrapper) -> tuple[nn.Module, Op
     settings = {
         'zero_optimization': {'stage': 1},
         'gradient_clipping': clip.get('max_norm', 0.0),
-        'gradient_accumulation_steps': wrapper._accumulative_counts,
+        'gradient_accumulation_steps': accumulation(wrapper),
         # For messages only: the data loader is MMEngine's.
         'train_micro_batch_size_per_gpu': 1,
         'steps_per_print': 10**12,
@@ -79,4 +81,4 @@ def start_engine(model: nn.Module, wrapper: OptimWrapper) -> tuple[nn.Module, Op
         model=model, optimizer=wrapper.optimizer, config=settings, dist_init_required=False
     )
     wrapped = MODEL_WRAPPERS.build({'type': 'MMDeepSpeedEngineWrapper', 'model': engine})
-    return wrapped, DeepSpeedOptimWrapper(engine, accumulate=wrapper._accumulative_counts)
+    return wrapped, DeepSpeedOptimWrapper(engine, accumulate=accumulation(wrapper))

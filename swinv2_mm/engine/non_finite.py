@@ -22,6 +22,7 @@ from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.core.torch_private import norms_of_tensors
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
+from swinv2_mm.mmengine_private import loss_terms
 
 from .seeding import seed_everything
 
@@ -138,7 +139,7 @@ class NonFiniteHook(Hook):
         return path
 
     def _told(self, iteration: int, data: Any, loss: Tensor) -> dict:
-        """Run an iteration forward again, with an ear at every module."""
+        """Repeat the forward pass of an iteration with a forward hook on every module."""
         runner, model = self._runner, unwrapped(self._runner.model)
         norms: dict[str, float | str] = {}
         handles = [
@@ -148,7 +149,7 @@ class NonFiniteHook(Hook):
         seed_everything(runner.seed, runner.rank, iteration)
         try:
             with torch.no_grad(), runner.optim_wrapper.optim_context(model):
-                terms = model._run_forward(model.data_preprocessor(data, True), mode='loss')
+                terms = loss_terms(model, data)
         finally:
             for handle in handles:
                 handle.remove()

@@ -15,11 +15,12 @@ import torch.distributed as dist
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from swinv2_mm.core.torch_private import LoaderIterator
 from swinv2_mm.errors import UserError
+from swinv2_mm.mmengine_private import is_training
 
 from .checkpoint_hook import SafeCheckpointHook
 from .parallel import process_timeout
@@ -58,8 +59,7 @@ class PreemptionHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Listen, if this is a training."""
-        is_training = isinstance(runner._train_loop, BaseLoop)
-        if is_training and threading.current_thread() is threading.main_thread():
+        if is_training(runner) and threading.current_thread() is threading.main_thread():
             handler = partial(self._receive, runner, os.getpid())
             self._previous = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
 

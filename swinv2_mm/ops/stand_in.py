@@ -12,7 +12,9 @@ from importlib.util import module_from_spec
 from types import ModuleType
 from typing import NoReturn
 
-from mmengine.logging import MMLogger, print_log
+from mmengine.logging import print_log
+
+from swinv2_mm.mmengine_private import has_logger
 
 from .deformable_attention import ms_deform_attn_backward, ms_deform_attn_forward
 from .deformable_convolution import (
@@ -94,7 +96,7 @@ class StandIn(ModuleType):
 
         @functools.wraps(op)
         def call(*args: object, **kwargs: object) -> object:
-            if not self._is_announced and MMLogger._instance_dict:
+            if not self._is_announced and has_logger():
                 self._is_announced = True
                 self._announce()
             return op(*args, **kwargs)

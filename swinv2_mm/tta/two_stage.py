@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from swinv2_mm.config.entries import FLIPS
+from swinv2_mm.mmengine_private import mask_logits
 
 from .suppression import suppress
 from .views import LoadedImage, View
@@ -31,16 +32,15 @@ Features = tuple[Tensor, ...]
 
 
 def _standard_masks(head: Module, x: Features, rois: Tensor) -> list[Tensor]:
-    return [head._mask_forward(x, rois)['mask_preds']]
+    return [mask_logits(head, x, rois)]
 
 
 def _cascade_masks(head: Module, x: Features, rois: Tensor) -> list[Tensor]:
-    return [head._mask_forward(s, x, rois)['mask_preds'] for s in range(head.num_stages)]
+    return [mask_logits(head, stage, x, rois) for stage in range(head.num_stages)]
 
 
 def _htc_masks(head: Module, x: Features, rois: Tensor) -> list[Tensor]:
-    found = head._mask_forward(-1, x, rois, semantic_feat=_semantic_map(head, x), training=False)
-    return found['mask_preds']
+    return mask_logits(head, -1, x, rois, semantic_feat=_semantic_map(head, x), training=False)
 
 
 # mmdet's mask tests end in pasted masks; these are the same up to the logits before. A head that
