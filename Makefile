@@ -1,10 +1,11 @@
 # make demo   train and test detection, segmentation and classification on a small embedded data set
 # make test   run the tests          make test-all   the slow ones as well
-# make lint   check the style        VENV=... PYTHON=... choose another environment or interpreter
+# make lint   check the style          make types      check types (pyproject.toml says where)
+# VENV=... PYTHON=...   choose another environment or interpreter
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: env demo test test-all lint
+.PHONY: env demo test test-all lint types
 
 env:
 	@tools/make_env.sh $(VENV)
@@ -21,3 +22,6 @@ test-all: env
 lint: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: env
+	$(VENV)/bin/mypy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ ARCHITECTURES = {
 }
 
 
-def resolve_architecture(arch: str | Mapping | Architecture) -> Architecture:
+def resolve_architecture(arch: str | Mapping[str, Any] | Architecture) -> Architecture:
     """Turn a size's name or a dictionary of ``Architecture``'s fields into an ``Architecture``.
 
     Raises:

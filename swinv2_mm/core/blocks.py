@@ -173,6 +173,9 @@ class Stage(nn.Module):
         with_cp: Whether blocks are recomputed in the backward pass to save memory.
     """
 
+    # A ModuleList; the annotation says what it holds.
+    blocks: Sequence[SwinBlock]
+
     def __init__(
         self,
         dim: int,
@@ -192,7 +195,7 @@ class Stage(nn.Module):
         self.window = window
         self.tiling = tiling
         self.with_cp = with_cp
-        self.blocks = nn.ModuleList()
+        blocks = []
         for i, drop_path_rate in enumerate(drop_path_rates):
             attention = WindowAttention(
                 dim,
@@ -208,7 +211,8 @@ class Stage(nn.Module):
                 drop_path_rate=drop_path_rate,
                 with_extra_norm=extra_norm_every is not None and (i + 1) % extra_norm_every == 0,
             )
-            self.blocks.append(block)
+            blocks.append(block)
+        self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.downsample = PatchMerging(dim) if with_downsample else None
 
     def forward(self, x: Tensor) -> Tensor:

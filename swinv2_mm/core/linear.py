@@ -7,6 +7,8 @@ fast on a Zen 5. Both compute in plain float32.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,7 @@ from .torch_private import onednn_linear
 
 
 def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
-    return (
+    return bool(
         # First: what follows would break the graph, and torch's compiler knows F.linear.
         not torch.compiler.is_compiling()
         # Fake and traced tensors are for tools, which know F.linear.
@@ -27,7 +29,7 @@ def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and not torch.is_autocast_enabled('cpu')
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     )
 
 
@@ -39,12 +41,12 @@ class _OneDnn(torch.autograd.Function):
         return onednn_linear(x, weight, bias, 'none', [], '')
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:  # noqa: ANN001
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, weight, _ = inputs
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    def backward(ctx, d_out: Tensor) -> tuple:  # noqa: ANN001
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         d_x = d_weight = d_bias = None
         if ctx.needs_input_grad[0]:

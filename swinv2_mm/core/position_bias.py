@@ -74,9 +74,10 @@ def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:
     Shapes:
         (n, axes) -> (heads, n)
     """
-    dtype = coords.dtype
-    hidden = F.linear(coords, mlp[0].weight.to(dtype), mlp[0].bias.to(dtype)).relu()
-    return _BIAS_RANGE * torch.sigmoid(F.linear(hidden, mlp[2].weight.to(dtype)).t())
+    dtype, (first, _, last) = coords.dtype, mlp
+    assert isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear)
+    hidden = F.linear(coords, first.weight.to(dtype), first.bias.to(dtype)).relu()
+    return _BIAS_RANGE * torch.sigmoid(F.linear(hidden, last.weight.to(dtype)).t())
 
 
 def resized_table(table: Tensor, *, source: Size, target: Size) -> Tensor:

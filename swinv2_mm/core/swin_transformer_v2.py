@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from .torch_private import BatchNorm
 from .window_partition import Size, Tiling
 
 WindowSize = int | Sequence[int | Sequence[int]]
-T = TypeVar('T')
 
 
 class SwinTransformerV2(nn.Module):
@@ -56,9 +55,14 @@ class SwinTransformerV2(nn.Module):
     patch_embed_type: type[nn.Module] = PatchEmbed
     resolve_backend = staticmethod(resolve_backend)
 
+    # The stem has a convolution ``proj``; layers are a ModuleList.
+    patch_embed: Any
+    layers: Sequence[Stage]
+    pretrained_window_sizes: Tensor
+
     def __init__(
         self,
-        arch: str | Mapping | Architecture = 'tiny',
+        arch: str | Mapping[str, Any] | Architecture = 'tiny',
         *,
         window_size: WindowSize = 8,
         pretrained_window_sizes: WindowSize | None = None,
@@ -112,7 +116,7 @@ class SwinTransformerV2(nn.Module):
         num_blocks = sum(self.arch.depths)
         rates = [drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
         backends = _per_stage(attention, num_stages, name='attention')
-        self.layers = nn.ModuleList()
+        stages = []
         for i, depth in enumerate(self.arch.depths):
             stage = Stage(
                 self.arch.dims[i],
@@ -127,7 +131,8 @@ class SwinTransformerV2(nn.Module):
                 with_cp=_per_stage(with_cp, num_stages, name='with_cp')[i],
                 backend=self.resolve_backend(backends[i]),
             )
-            self.layers.append(stage)
+            stages.append(stage)
+        self.layers = nn.ModuleList(stages)  # type: ignore[assignment]
         for i in self.out_indices:
             self.add_module(f'norm{i}', nn.LayerNorm(self.arch.dims[i]))
         # Part of the weights: a bias network is meaningless without the window it was trained at.
@@ -233,7 +238,8 @@ class SwinTransformerV2(nn.Module):
                 outs.append(out.clone(memory_format=torch.contiguous_format))
             if i == max(self.out_indices):
                 break
-            x = stage.downsample(x)
+            if stage.downsample is not None:
+                x = stage.downsample(x)
         return tuple(outs)
 
     def _window_per_stage(self, value: WindowSize, *, name: str) -> tuple[Size, ...]:
@@ -255,8 +261,8 @@ class SwinTransformerV2(nn.Module):
         if self.frozen_stages >= 0:
             modules.append(self.patch_embed)
         for i, stage in enumerate(self.layers[: self.frozen_stages + 1]):
-            modules.append(stage.blocks)
-            if i < self.frozen_stages:
+            modules.append(stage.get_submodule('blocks'))
+            if i < self.frozen_stages and stage.downsample is not None:
                 modules.append(stage.downsample)
             if i in self.out_indices:
                 modules.append(self.get_submodule(f'norm{i}'))
@@ -271,7 +277,7 @@ class SwinTransformerV2(nn.Module):
             module.requires_grad_(False)
         self.train(self.training)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:  # noqa: ANN002
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Runs before the children load, so that a learnt table has its final shape by then.
         sizes = state_dict.get(f'{prefix}pretrained_window_sizes')
         if sizes is not None and sizes.shape == self.pretrained_window_sizes.shape:
@@ -288,7 +294,7 @@ class SwinTransformerV2(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _per_stage(value: T | Sequence[T], num_stages: int, *, name: str) -> tuple[T, ...]:
+def _per_stage(value: Any, num_stages: int, *, name: str) -> tuple[Any, ...]:
     """Repeat a single value for every stage.
 
     Raises:

@@ -56,7 +56,7 @@ softmax_backward: Callable[..., Tensor] = torch._softmax_backward_data
 norms_of_tensors: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm
 shape_as_tensor: Callable[[Tensor], Tensor] = torch._shape_as_tensor
 # The operator that torch's compiler emits for linear layers on a CPU; a build may lack oneDNN.
-onednn_linear: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+onednn_linear: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
 efficient_attention: Callable[..., tuple[Tensor, ...]] = (
     torch.ops.aten._scaled_dot_product_efficient_attention
 )
@@ -100,7 +100,9 @@ def vision_operator(name: str) -> Callable[..., Any]:
 
 def sizes_of_one_are_like_others() -> AbstractContextManager[object]:
     """Let ``torch.export`` take an axis of length 1 for one of any length, within a ``with``."""
-    patch: AbstractContextManager[object] = _config.patch(backed_size_oblivious=True)
+    patch: AbstractContextManager[object] = _config.patch(  # type: ignore[attr-defined]
+        backed_size_oblivious=True
+    )
     return patch
 
 

@@ -31,11 +31,13 @@ def flex_gap(qkv: Tensor, *, head_dim: int, needs_grad: bool) -> str | None:
 
 
 @lru_cache
-def _compiled() -> Callable:
+def _compiled() -> Callable[..., Tensor]:
     return torch.compile(flex_attention)
 
 
-def _look_up(grid: WindowGrid, table: Tensor) -> Callable:
+def _look_up(
+    grid: WindowGrid, table: Tensor
+) -> Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]:
     """Return the score_mod: bias of the offset, penalty across a seam, -inf for padding."""
     (mh, mw), (nh, nw) = grid.window, grid.num_windows
     row = 2 * mw - 1
@@ -70,7 +72,7 @@ def looked_up(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) 
     q, k, v = (x.flatten(0, 2) for x in (q, k, v))
     # On a CPU the definition itself runs: fast enough to test with, and it needs no compiler.
     is_fused = qkv.is_cuda and not torch.compiler.is_compiling()
-    attend = _compiled() if is_fused else flex_attention
+    attend: Callable[..., Tensor] = _compiled() if is_fused else flex_attention  # type: ignore[assignment]
     out = attend(q, k, v, score_mod=_look_up(grid, bias.to(dtype)), scale=1.0).to(qkv.dtype)
     out = merge_heads(out.unflatten(0, counts)[None], window=grid.window)
     return from_windows(out, grid=grid)

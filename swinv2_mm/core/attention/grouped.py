@@ -8,6 +8,7 @@ in the cache, it is also the fastest way.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -82,14 +83,14 @@ def _attend(qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid) -> Tens
 
 class _Grouped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid) -> Tensor:  # noqa: ANN001
+    def forward(ctx: Any, qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid) -> Tensor:
         ctx.save_for_backward(qkv, scale, table)
         ctx.grid = grid
         return _attend(qkv, scale, table, grid)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, d_out: Tensor) -> tuple:  # noqa: ANN001
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         qkv, scale, table = ctx.saved_tensors
         with torch.enable_grad():
             table = table.detach().requires_grad_()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ _MAX_KEPT = 8
 class _Kept(NamedTuple):
     """A tensor, and what tells whether it is still that of the parameters."""
 
-    parameters: list[nn.Parameter]
-    state: list[tuple]
+    parameters: Sequence[Tensor]
+    state: list[tuple[Any, ...]]
     tensor: Tensor
 
 
@@ -58,7 +58,7 @@ class WindowAttention(nn.Module):
         self.position_bias = position_bias
         self.pretrained_window_size = pretrained_window_size
         self.backend = backend
-        self._tables: dict[tuple, _Kept] = {}
+        self._tables: dict[tuple[Any, ...], _Kept] = {}
 
         self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
         self.qkv = Linear(dim, 3 * dim, bias=False)
@@ -88,7 +88,9 @@ class WindowAttention(nn.Module):
     @property
     def bias_network(self) -> nn.Sequential:
         """The network that maps coordinates to the position bias; ``table`` has none."""
-        return self.get_submodule(_BIAS_NETWORKS[self.position_bias])
+        network = self.get_submodule(_BIAS_NETWORKS[self.position_bias])
+        assert isinstance(network, nn.Sequential)
+        return network
 
     @staticmethod
     def _table_shape(window: Size, num_heads: int) -> tuple[int, int]:
@@ -108,7 +110,7 @@ class WindowAttention(nn.Module):
             # In place: an optimiser that holds the parameter keeps it.
             table.data = table.data.new_zeros(self._table_shape(window, table.shape[1]))
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """Leave the kept tables out of copies and pickles: they follow from the parameters."""
         return {**self.__dict__, '_tables': {}}
 
@@ -135,7 +137,9 @@ class WindowAttention(nn.Module):
             lambda: self._compute_bias_table(grid.window, nominal_window=grid.nominal_window),
         )
 
-    def _kept(self, name: tuple, parameters: list[Tensor], compute: Callable) -> Tensor:
+    def _kept(
+        self, name: tuple[Any, ...], parameters: Sequence[Tensor], compute: Callable[[], Tensor]
+    ) -> Tensor:
         """Return what follows from parameters alone: kept in eval, without gradients."""
         if self.training or torch.compiler.is_compiling():
             return compute()
@@ -172,17 +176,18 @@ class WindowAttention(nn.Module):
 
     def _compute_bias_table(self, window: Size, *, nominal_window: Size) -> Tensor:
         if self.position_bias == 'table':
-            table = self.relative_position_bias_table
-            table = table.to(torch.promote_types(table.dtype, torch.float32))
+            learnt = self.relative_position_bias_table
+            table = learnt.to(torch.promote_types(learnt.dtype, torch.float32))
             table = resized_table(table, source=self.pretrained_window_size, target=nominal_window)
             return central_table(table, window=nominal_window, clipped=window)
         mlp = self.bias_network
+        weight = next(mlp.parameters())
         coords = relative_coords(
             window,
             pretrained_window_size=self.pretrained_window_size,
             kind=self.position_bias,
-            device=mlp[0].weight.device,
-            dtype=torch.promote_types(mlp[0].weight.dtype, torch.float32),
+            device=weight.device,
+            dtype=torch.promote_types(weight.dtype, torch.float32),
         )
         return cpb_table(coords, mlp=mlp)
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import importlib.util
 import os
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...window_partition import WindowGrid
+from ...window_partition import Size, WindowGrid
 from ..prologue import MAX_LOGIT_SCALE, computing_dtype
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
@@ -31,7 +31,7 @@ def _is_installed() -> bool:
     return importlib.util.find_spec('triton') is not None
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _device_gap(device: torch.device) -> str | None:
     if not _is_installed():
         return 'Triton is not installed'
@@ -44,7 +44,7 @@ def _device_gap(device: torch.device) -> str | None:
     return None
 
 
-def triton_gap(qkv: Tensor, *, window: tuple[int, int], head_dim: int) -> str | None:
+def triton_gap(qkv: Tensor, *, window: Size, head_dim: int) -> str | None:
     """Say why the kernels cannot run; ``None`` where they can."""
     if max(window) > _MAX_SIDE:
         return f'a window side is larger than {_MAX_SIDE}'
@@ -59,7 +59,7 @@ class _Launch(NamedTuple):
     """What all kernels of one call share; ``runtime`` is H, W, shift_y, shift_x."""
 
     runtime: tuple[int, ...]
-    constants: dict
+    constants: dict[str, Any]
     num_windows: int
     heads: int
     tokens: int
@@ -140,7 +140,7 @@ def window_attention(
 
 
 @window_attention.register_fake
-def _(qkv: Tensor, logit_scale: Tensor, bias: Tensor, geometry: list[int]) -> tuple:
+def _(qkv: Tensor, logit_scale: Tensor, bias: Tensor, geometry: list[int]) -> tuple[Tensor, Tensor]:
     b, h, w, channels = qkv.shape
     mh, mw = geometry[:2]
     num_windows = b * ((h + mh - 1) // mh) * ((w + mw - 1) // mw)
@@ -218,16 +218,18 @@ def _fixed_point_factor(d_out: Tensor, qkv: Tensor, launch: _Launch) -> Tensor:
 
 
 @window_attention_backward.register_fake
-def _(d_out: Tensor, qkv: Tensor, logit_scale: Tensor, bias: Tensor, *_: object) -> tuple:
+def _(
+    d_out: Tensor, qkv: Tensor, logit_scale: Tensor, bias: Tensor, *_: object
+) -> tuple[Tensor, ...]:
     return tuple(torch.empty_like(x) for x in (qkv, logit_scale, bias))
 
 
-def _setup_context(ctx: torch.autograd.function.FunctionCtx, inputs: tuple, output: tuple) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
     qkv, logit_scale, bias, ctx.geometry = inputs
     ctx.save_for_backward(qkv, logit_scale, bias, *output)
 
 
-def _backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor, _: Tensor) -> tuple:
+def _backward(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     grads = window_attention_backward(
         d_out.contiguous(), *ctx.saved_tensors, ctx.geometry, ctx.needs_input_grad[2], deterministic
