@@ -16,11 +16,21 @@ from swinv2_mm.analysis.fake_model import build_fake, fake_images
 from swinv2_mm.analysis.fixed_cost import FixedCost
 from swinv2_mm.analysis.memory import PeakMemory, estimate_memory, gpu_habits
 from swinv2_mm.analysis.memory_plan import estimate_plan, is_mixed_precision, parse_budget, plans
+from swinv2_mm.cli import train
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.attention.backends import sequential
+from swinv2_mm.engine.precision import Bfloat16OptimWrapper
 from swinv2_mm.errors import UserError
 
 CLASSIFIER = ROOT / 'configs/classification/swinv2-nano-w8_flowers.py'
+SHRUNK = [
+    'model.backbone.arch=dict(embed_dim=16,depths=(1,1,1,1),num_heads=(1,2,4,8))',
+    'model.head.in_channels=128', 'train_cfg.max_iters=4', 'train_cfg.val_interval=9',
+    'default_hooks.logger.interval=1', 'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+]  # fmt: skip
 # All windows of a stage fit into one group of ``sequential`` only if they are few.
 ARCH = dict(embed_dim=32, depths=(2, 2, 2, 1), num_heads=(1, 2, 4, 8))
 
@@ -138,6 +148,28 @@ def test_every_plan_is_a_config_that_takes_less():
     halved = load_config(str(CLASSIFIER), ['precision=bf16', 'accumulate=3'])
     assert 'bf16' not in [plan.words for plan in plans(halved, batch=4)]
     assert any('accumulate=6' in plan.options for plan in plans(halved, batch=2))
+
+
+def test_training_takes_what_is_recommended(use_data, tmp_path):
+    leaf = ROOT / 'configs/classification/swinv2-nano-w8_digits.py'
+    found = list(plans(load_config(str(leaf), SHRUNK), batch=4))
+    last_of_kind = {}
+    for plan in found:
+        load_config(str(leaf), [*SHRUNK, *plan.options])
+        # Options add up: the last plan of a kind has all that came before.
+        last_of_kind[len(plan.options)] = plan
+    assert len(last_of_kind) == 6
+    for number, plan in last_of_kind.items():
+        options = [*SHRUNK, 'train_dataloader.batch_size=4', *plan.options]
+        runner = train(leaf, options=options, work_dir=tmp_path / str(number))
+        layers, wrapper = runner.model.backbone.layers, runner.optim_wrapper
+        assert runner.iter == 4 and wrapper.optimizer.state, plan.words
+        assert isinstance(wrapper, Bfloat16OptimWrapper) == ('precision=bf16' in plan.options)
+        assert wrapper._accumulative_counts * runner.train_dataloader.batch_size == 4
+        trained = [p.requires_grad for p in layers[0].blocks.parameters()]
+        assert all(trained) == any(trained) == ('frozen_stages' not in str(plan.options))
+        in_groups = [layer.blocks[0].attn.backend is sequential for layer in layers]
+        assert sum(in_groups) == str(plan.options).count('sequential'), plan.words
 
 
 def test_recomputing_is_work():
