@@ -67,7 +67,8 @@ def mask_logits(head: nn.Module, *args: Any, **kwargs: Any) -> Tensor | list[Ten
 
 def accumulation(wrapper: OptimWrapper) -> int:
     """Return how many iterations make an update of the weights."""
-    return wrapper._accumulative_counts
+    # A wrapper of several optimizers has none.
+    return getattr(wrapper, '_accumulative_counts', 1)
 
 
 def has_logger() -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from swinv2_mm.atomic_write import atomic_write
+
 from .catalogue import CATALOGUE
 from .problems import SEVERITIES, Finding
 from .survey import Survey, Surveyed
@@ -53,8 +55,7 @@ def as_dict(survey: Survey) -> dict[str, Any]:
 
 def write_json(survey: Survey, path: Path) -> None:
     """Write a survey as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(as_dict(survey), indent=2) + '\n', encoding='utf-8')
+    atomic_write(path, json.dumps(as_dict(survey), indent=2) + '\n')
 
 
 def _summary(surveyed: Surveyed) -> str:

@@ -22,7 +22,7 @@ from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.core.torch_private import norms_of_tensors
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
-from swinv2_mm.mmengine_private import loss_terms
+from swinv2_mm.mmengine_private import accumulation, loss_terms
 
 from .seeding import seed_everything
 
@@ -80,7 +80,7 @@ class NonFiniteHook(Hook):
         self._backward(loss, **kwargs)
         wrapper = self._runner.optim_wrapper
         # Before an update, loss and gradients are looked at in one.
-        if getattr(wrapper, '_accumulative_counts', 1) > 1 and not wrapper.should_update():
+        if accumulation(wrapper) > 1 and not wrapper.should_update():
             if self._is_bad([]):
                 self._handle()
                 self._runner.message_hub.update_info(_SPOILT, True)
