@@ -203,17 +203,25 @@ def test_other_model():
         next(plans(cfg, batch=1))
 
 
-SHALLOW = ['model.backbone.arch.depths=(1,1,1,1)']
+@pytest.fixture
+def shallow(tmp_path):
+    """A config of fewer blocks: each plan is a run of the model."""
+    path = tmp_path / 'shallow.py'
+    path.write_text(
+        f'_base_ = {str(CLASSIFIER)!r}\n'
+        'model = dict(backbone=dict(arch=dict(depths=(1, 1, 1, 1))))\n'
+    )
+    return path
 
 
 class TestTool:
-    def test_the_line_it_prints_fits(self, tool, tmp_path):
+    def test_the_line_it_prints_fits(self, shallow, tool, tmp_path):
         out = tmp_path / 'out.json'
-        cfg = load_config(str(CLASSIFIER))
+        cfg = load_config(str(shallow))
         _, _, third, *_ = plans(cfg, batch=cfg.train_dataloader.batch_size)
         peak = estimate_plan(cfg, third, size_px=(128, 128)).training
         budget = f'{1.01 * peak / 0.9 / 2**20}MB'
-        arguments = ['analysis/memory', CLASSIFIER, '--budget', budget]
+        arguments = ['analysis/memory', shallow, '--budget', budget]
         status, errors = tool(*arguments, '--out', out)
         assert status == 0, errors
         *no, yes = json.loads(out.read_text())['plans']
@@ -225,11 +233,11 @@ class TestTool:
         status, errors = tool(*arguments, *options)
         assert status == 0 and 'it fits as it is' in tool.printed
 
-    def test_shared_states(self, tool, tmp_path):
+    def test_shared_states(self, shallow, tool, tmp_path):
         peaks = []
         for gpus in (1, 8):
             out = tmp_path / f'{gpus}.json'
-            arguments = [CLASSIFIER, '--budget', 1, '--batch', 1, '--zero-1', gpus, '--out', out]
+            arguments = [shallow, '--budget', 1, '--batch', 1, '--zero-1', gpus, '--out', out]
             assert tool('analysis/memory', *arguments)[0] == 0
             (plan,) = json.loads(out.read_text())['plans']
             peaks.append(plan['peak'])
@@ -240,15 +248,15 @@ class TestTool:
         ('arguments', 'words'),
         [
             (['--budget', 'lots'], '--budget takes a size'),
-            (['--budget', '1MB', '--batch', '1', '--no-bf16', '--cfg-options', *SHALLOW], 'fit'),
+            (['--budget', '1MB', '--batch', '1', '--no-bf16'], 'fit'),
             (['--budget', '1', '--batch', '0'], 'positive'),
             (['--budget', '1', '--shape', '0'], '--shape takes'),
         ],
         ids=str,
     )
-    def test_mistakes(self, arguments, words, tool):
+    def test_mistakes(self, arguments, words, shallow, tool):
         shape = [] if '--shape' in arguments else ['--shape', 32]
-        status, errors = tool('analysis/memory', CLASSIFIER, *shape, *arguments)
+        status, errors = tool('analysis/memory', shallow, *arguments, *shape)
         assert status == 1 and words in errors and 'Traceback' not in errors
 
 
