@@ -225,7 +225,8 @@ class TestTool:
         status, errors = tool(*arguments, '--out', out)
         assert status == 0, errors
         *no, yes = json.loads(out.read_text())['plans']
-        assert yes['words'] == third.words and yes['peak'] == peak
+        # Masks and coordinates count where they are made first: they are cached.
+        assert yes['words'] == third.words and yes['peak'] == pytest.approx(peak, rel=1e-3)
         assert not any(plan['fits'] for plan in no)
         line = next(x for x in tool.printed.splitlines() if x.startswith('--cfg-options'))
         options = shlex.split(line)
