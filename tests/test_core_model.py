@@ -387,6 +387,12 @@ def test_forms_of_window_size():
     model = build(window_size=6, pretrained_window_sizes=(4, (3, 5), 2, 7))
     assert model.get_pretrained_window_sizes() == windows
     assert model.pretrained_window_sizes.tolist() == [list(window) for window in windows]
+    model = build(window_size=[(3, 5)])
+    assert model.window_sizes == ((3, 5),) * 4
+    two = SwinTransformerV2(
+        Architecture(16, (1, 1), (1, 2)), window_size=[(16, 8)], out_indices=(0, 1)
+    )
+    assert two.window_sizes == ((16, 8), (16, 8))
 
 
 # --- windows ------------------------------------------------------------------------------------

@@ -174,7 +174,7 @@ def test_records_and_pictures(inferencers, images):
 
 def test_window_and_its_errors(weights, images):
     results = []
-    for window in (None, 4, ((4, 2), 4, 4, 4)):
+    for window in (None, 4, ((4, 2),), ((4, 2),) * 4):
         inferencer = SwinV2Inferencer(
             config_of('classification'),
             weights / 'classification.pth',
@@ -184,7 +184,8 @@ def test_window_and_its_errors(weights, images):
         (found,) = inferencer(images[0])
         results.append(found.sample.pred_score)
     assert not torch.equal(results[0], results[1]) and not torch.equal(results[1], results[2])
-    assert parse_window_size('16') == 16 and parse_window_size('16x8') == (16, 8)
+    assert torch.equal(results[2], results[3])
+    assert parse_window_size('16') == 16 and parse_window_size('16x8') == ((16, 8),)
     assert parse_window_size('16,16x8,8,8') == (16, (16, 8), 8, 8)
     for text in ('', 'x', '16x', '-3', '8,', '8x8x8'):
         with pytest.raises(UserError, match='window-size'):

@@ -244,6 +244,9 @@ class SwinTransformerV2(nn.Module):
 
     def _window_per_stage(self, value: WindowSize, *, name: str) -> tuple[Size, ...]:
         sizes = []
+        if isinstance(value, Sequence) and len(value) == 1:
+            # One window of unequal sides for all stages, ``[(16, 8)]``.
+            value = [*value] * len(self.arch.depths)
         for entry in _per_stage(value, len(self.arch.depths), name=name):
             sides = tuple(entry) if isinstance(entry, Sequence) else (entry,) * self.num_axes
             positive = all(type(side) is int and side > 0 for side in sides)
