@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from swinv2_mm.errors import DataError, UserError
 
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ('purelib', 'platlib', 'stdlib'))
 _OWN = str(Path(__file__).resolve().parents[1])
+# Of a call that passes on what stands in a config.
+_SIGNATURE = re.compile(r'unexpected keyword argument|missing \d+ required')
 # What loops do once all is built.
 _STEPS = ('run_epoch', 'run_iter')
 
@@ -61,7 +64,7 @@ def _is_of_config(error: Exception) -> bool:
     *_, (last, _) = traceback.walk_tb(_original(error).__traceback__)
     file = last.f_code.co_filename
     is_of_library = file.startswith(_LIBRARIES) and not file.startswith(_OWN)
-    return is_of_library or isinstance(error, ValueError)
+    return is_of_library or isinstance(error, ValueError) or bool(_SIGNATURE.search(str(error)))
 
 
 def _original(error: BaseException) -> BaseException:
