@@ -25,6 +25,7 @@ from .config_errors import config_errors
 from .console import quiet_console
 from .failures import explanation
 from .log_backends import add_log_backends
+from .metric_names import EmptyDetectionHook
 from .parallel import apply_parallel, process_timeout
 from .runner import CheckedRunner
 from .workers import end_workers
@@ -80,7 +81,9 @@ def build_runner(
             for name in _FOR_WORKERS:
                 settings.pop(name, None)
     with config_errors(cfg):
-        return CheckedRunner.from_cfg(cfg)
+        runner = CheckedRunner.from_cfg(cfg)
+    runner.register_hook(EmptyDetectionHook(cfg))
+    return runner
 
 
 def save_config(cfg: Config, runner: Runner) -> None:

@@ -14,12 +14,7 @@ from torch.utils.data import DataLoader
 
 from swinv2_mm.errors import DataError, UserError
 
-_AP_SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
-_IOU_NAMES = {
-    'mIoU': ('aAcc', 'mIoU', 'mAcc'),
-    'mDice': ('aAcc', 'mDice', 'mAcc'),
-    'mFscore': ('aAcc', 'mFscore', 'mPrecision', 'mRecall'),
-}
+from .metric_names import metric_names
 
 
 def check_training(runner: Runner, cfg: Config) -> None:
@@ -99,16 +94,9 @@ def _check_batches(loader: DataLoader) -> None:
 
 def _check_save_best(cfg: Config) -> None:
     wanted = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('save_best')
-    evaluator = cfg.get('val_evaluator')
-    if not wanted or not isinstance(evaluator, (Mapping, list, tuple)):
+    known = metric_names(cfg.get('val_evaluator'))
+    if not wanted or known is None:
         return
-    known: list[str] = []
-    for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator:
-        names = _names_of(metric) if isinstance(metric, Mapping) else None
-        if names is None:
-            # Any could be among those of a metric that is not known here.
-            return
-        known += names
     for name in [wanted] if isinstance(wanted, str) else wanted:
         if name not in known and name != 'auto':
             meant = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
@@ -116,25 +104,3 @@ def _check_save_best(cfg: Config) -> None:
                 f"default_hooks.checkpoint.save_best: no evaluator gives '{name}'; did you mean "
                 f"'{meant}'?"
             )
-
-
-def _names_of(metric: Mapping[str, Any]) -> list[str] | None:
-    """Return the names that a metric gives, or ``None`` if they are not known."""
-    kind = str(metric.get('type')).rpartition('.')[2]
-    if kind == 'CocoMetric':
-        kinds = metric.get('metric', 'bbox')
-        kinds = [kinds] if isinstance(kinds, str) else kinds
-        if not {'bbox', 'segm'}.issuperset(kinds) or metric.get('classwise'):
-            return None
-        names, prefix = [f'{kind}_mAP{suffix}' for kind in kinds for suffix in _AP_SUFFIXES], 'coco'
-    elif kind == 'IoUMetric':
-        kinds = metric.get('iou_metrics', ['mIoU'])
-        names, prefix = [name for kind in kinds for name in _IOU_NAMES.get(kind, ())], None
-    elif kind == 'Accuracy' and not metric.get('thrs'):
-        topk = metric.get('topk', (1,))
-        names = [f'top{k}' for k in ([topk] if isinstance(topk, int) else topk)]
-        prefix = 'accuracy'
-    else:
-        return None
-    prefix = metric.get('prefix') or prefix
-    return [f'{prefix}/{name}' if prefix else name for name in names]

@@ -1,0 +1,90 @@
+"""Know the metrics that an evaluator gives before it has run, and give those of no predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+_AP_SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
+_IOU_NAMES = {
+    'mIoU': ('aAcc', 'mIoU', 'mAcc'),
+    'mDice': ('aAcc', 'mDice', 'mAcc'),
+    'mFscore': ('aAcc', 'mFscore', 'mPrecision', 'mRecall'),
+}
+
+
+def metric_names(evaluator: Any) -> list[str] | None:
+    """Return the names of all metrics of an evaluator, or ``None`` if some are not known.
+
+    Args:
+        evaluator: The settings of a metric, or a list of them.
+    """
+    known: list[str] = []
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        names = _names_of(metric) if isinstance(metric, Mapping) else None
+        if names is None:
+            return None
+        known += names
+    return known
+
+
+def _names_of(metric: Mapping[str, Any]) -> list[str] | None:
+    kind = str(metric.get('type')).rpartition('.')[2]
+    if kind == 'PredictionFile':
+        return []
+    if kind == 'CocoMetric':
+        if metric.get('classwise') or not {'bbox', 'segm'}.issuperset(_coco_kinds(metric)):
+            return None
+        return _coco_names(metric)
+    if kind == 'IoUMetric':
+        kinds = metric.get('iou_metrics', ['mIoU'])
+        names, prefix = [name for kind in kinds for name in _IOU_NAMES.get(kind, ())], ''
+    elif kind == 'Accuracy' and not metric.get('thrs'):
+        topk = metric.get('topk', (1,))
+        names = [f'top{k}' for k in ([topk] if isinstance(topk, int) else topk)]
+        prefix = 'accuracy'
+    else:
+        return None
+    prefix = metric.get('prefix') or prefix
+    return [f'{prefix}/{name}' if prefix else name for name in names]
+
+
+def _coco_kinds(metric: Mapping[str, Any]) -> Sequence[str]:
+    kinds = metric.get('metric', 'bbox')
+    return [kinds] if isinstance(kinds, str) else kinds
+
+
+def _coco_names(metric: Mapping[str, Any]) -> list[str]:
+    prefix = metric.get('prefix') or 'coco'
+    kinds = [kind for kind in _coco_kinds(metric) if kind in ('bbox', 'segm')]
+    return [f'{prefix}/{kind}_mAP{suffix}' for kind in kinds for suffix in _AP_SUFFIXES]
+
+
+class EmptyDetectionHook(Hook):
+    """Give an AP of 0 to a detector that finds nothing: ``CocoMetric`` leaves its scores out."""
+
+    # Before the hooks that log the metrics and choose the best checkpoint.
+    priority = 'VERY_HIGH'
+
+    def __init__(self, cfg: Mapping[str, Any]) -> None:
+        self._evaluators = {part: cfg.get(f'{part}_evaluator') for part in ('val', 'test')}
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Complete the metrics of a validation."""
+        self._complete('val', metrics)
+
+    def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Complete the metrics of a test."""
+        self._complete('test', metrics)
+
+    def _complete(self, part: str, metrics: dict[str, float] | None) -> None:
+        evaluator = self._evaluators[part]
+        for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+            if not isinstance(metric, Mapping) or metrics is None or metric.get('format_only'):
+                continue
+            if str(metric.get('type')).rpartition('.')[2] == 'CocoMetric':
+                for name in _coco_names(metric):
+                    metrics.setdefault(name, 0.0)
