@@ -12,6 +12,7 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
+from swinv2_mm.data_check.class_names import check_places
 from swinv2_mm.data_check.guard import guard_data, guarded_dataset
 from swinv2_mm.data_check.survey import survey
 from swinv2_mm.errors import DataError
@@ -274,3 +275,10 @@ def test_foreground_of_255_is_named(background, tmp_path):
     else:
         lines = Guarded(cfg, ['train'], tmp_path / 'work').lines
         assert any('window' in line and '255' in line and '25.0%' in line for line in lines)
+
+
+def test_two_classes_of_one_name():
+    """As ImageNet has two cranes: their places are no contradiction."""
+    check_places(('crane', 'bee', 'crane'), ('crane', 'bee', 'crane'), loader='val', whose='model')
+    with pytest.raises(DataError, match='bee'):
+        check_places(('crane', 'bee', 'crane'), ('bee', 'crane', 'crane'), loader='val', whose='x')

@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from swinv2_mm.errors import DataError
+
 from .problems import Problem
 from .sources import Source
 
@@ -60,6 +62,23 @@ def compare_names(wanted: Sequence[str], found: Sequence[str], *, file: str) -> 
         if name != own:
             detail = f'{name!r} in the config, {own!r} in the data'
             yield Problem('class-order', file, f'class {wanted.index(name)}', detail)
+
+
+def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, whose: str) -> None:
+    """Refuse class names that stand at other places than those the model was trained with.
+
+    Raises:
+        DataError: If a name that both lists have stands for two labels.
+    """
+    # ImageNet has two cranes.
+    names = set(known) - {*_repeated(known), *_repeated(classes)}
+    place_of = {name: number for number, name in enumerate(known) if name in names}
+    for number, name in enumerate(classes):
+        if place_of.get(name, number) != number:
+            raise DataError(
+                f'{loader} data set: class {number} is {name!r}, which is class {place_of[name]} '
+                f'of the {whose}: set metainfo.classes to {", ".join(map(repr, known[:4]))}, ...'
+            )
 
 
 def nearest(name: str, others: Sequence[str]) -> str:
