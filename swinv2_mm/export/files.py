@@ -1,4 +1,4 @@
-"""Writing a traced network to a file, and running such a file."""
+"""Tracing a model, writing it to a file, and running such a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from swinv2_mm.errors import UserError
 Format = Literal['onnx', 'torch-export']
 Run = Callable[[Tensor], list[Tensor]]
 
-SUFFIXES: dict[Format, str] = {'onnx': '.onnx', 'torch-export': '.pt2'}
 # A protobuf message ends at 2 GB; larger weights go to a file beside it.
 _LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
 _PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
@@ -36,11 +35,11 @@ def require_onnx() -> None:
         )
 
 
-def trace(network: nn.Module, *, shape_px: tuple[int, int] | None) -> torch.export.ExportedProgram:
-    """Record the graph of a network whose batch, and with no ``shape_px`` image size, stays open.
+def trace(model: nn.Module, *, shape_px: tuple[int, int] | None) -> torch.export.ExportedProgram:
+    """Record the graph of a model whose batch, and with no ``shape_px`` image size, stays open.
 
     Args:
-        network: From ``network.traceable``.
+        model: From ``model.traceable``.
         shape_px: Height and width of the images; ``None`` for any.
 
     Raises:
@@ -53,7 +52,7 @@ def trace(network: nn.Module, *, shape_px: tuple[int, int] | None) -> torch.expo
     try:
         # A map of one window is to be like any other, not a special case.
         with torch.no_grad(), sizes_of_one_are_like_others():
-            return torch.export.export(network, (example,), dynamic_shapes=(dims,), strict=False)
+            return torch.export.export(model, (example,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:
         # Whatever the parts of a model that are not ours run into; torch has no common type.
         reason = ' '.join(str(error).split())[:300]
@@ -70,7 +69,7 @@ def write(
     file_format: Format,
     output_names: Sequence[str],
 ) -> None:
-    """Write a traced network.
+    """Write a traced model.
 
     Raises:
         UserError: If an operation has no counterpart in ONNX.

@@ -10,23 +10,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .files import Run
-from .network import Part, reference
-from .pictures import resized
+from .images import resized
+from .model import Part, reference
 
 # Largest difference from PyTorch, relative to the largest output, that float32 rounding explains.
 TOLERANCE = 1e-4
 
 
-def as_input(picture: Tensor) -> Tensor:
+def as_input(image: Tensor) -> Tensor:
     """Turn a BGR image into what an exported model takes: (3, H, W) -> (1, 3, H, W), RGB."""
-    return picture.flip(0)[None].float()
+    return image.flip(0)[None].float()
 
 
 def largest_difference(
     model: nn.Module,
     run: Run,
     *,
-    pictures: Iterable[Tensor],
+    images: Iterable[Tensor],
     shapes_px: Iterable[tuple[int, int]],
     part: Part,
 ) -> float:
@@ -37,20 +37,20 @@ def largest_difference(
         outputs; NaN if an output has one.
     """
     shapes_px, worst = list(shapes_px), torch.zeros(())
-    for index, picture in enumerate(pictures):
-        picture = resized(picture, shape_px=shapes_px[index % len(shapes_px)])
-        expected = reference(model, picture, part=part)
-        for ours, theirs in zip(expected, run(as_input(picture)), strict=True):
+    for index, image in enumerate(images):
+        image = resized(image, shape_px=shapes_px[index % len(shapes_px)])
+        expected = reference(model, image, part=part)
+        for ours, theirs in zip(expected, run(as_input(image)), strict=True):
             if ours.shape != theirs.shape:
                 return float('nan')
             worst = torch.maximum(worst, (ours - theirs).abs().max() / ours.abs().max())
     return worst.item()
 
 
-def logits(run: Run, pictures: Iterable[Tensor], *, shape_px: tuple[int, int]) -> Tensor:
+def logits(run: Run, images: Iterable[Tensor], *, shape_px: tuple[int, int]) -> Tensor:
     """Return the logits of a classifier's file for images of one size: (images, classes)."""
-    images = (as_input(resized(picture, shape_px=shape_px)) for picture in pictures)
-    return torch.cat([run(image)[0] for image in images])
+    inputs = (as_input(resized(image, shape_px=shape_px)) for image in images)
+    return torch.cat([run(x)[0] for x in inputs])
 
 
 def top1_rates(
@@ -64,7 +64,7 @@ def top1_rates(
 
     Args:
         runs: From ``files.opened``.
-        samples: From ``pictures.samples``, of a classification data set.
+        samples: From ``images.samples``, of a classification data set.
         shape_px: The size that the files take; ``None`` for any.
         total: Number of samples, for the progress bar.
 
@@ -74,11 +74,11 @@ def top1_rates(
     runs = list(runs)
     hits, number = [0] * len(runs), 0
     for sample in tqdm(samples, total=total, desc='accuracy', unit='image', disable=None):
-        picture = sample['inputs']
+        image = sample['inputs']
         if shape_px is not None:
-            picture = resized(picture, shape_px=shape_px)
+            image = resized(image, shape_px=shape_px)
         label = int(sample['data_samples'].gt_label)
         for i, run in enumerate(runs):
-            hits[i] += int(run(as_input(picture))[0].argmax()) == label
+            hits[i] += int(run(as_input(image))[0].argmax()) == label
         number += 1
     return [count / max(number, 1) for count in hits], number

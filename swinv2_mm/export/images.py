@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -14,11 +14,11 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 from swinv2_mm.config.datasets import check_data
-from swinv2_mm.datasets.image_files import is_image_name
+from swinv2_mm.datasets.image_files import is_image_name, read_image
 from swinv2_mm.errors import UserError
 
 
-def read_pictures(folder: Path, *, num_pictures: int) -> list[Tensor]:
+def read_images(folder: Path, *, num_images: int) -> list[Tensor]:
     """Read the first images of a folder: BGR, each (3, H_px, W_px), uint8.
 
     Raises:
@@ -27,16 +27,8 @@ def read_pictures(folder: Path, *, num_pictures: int) -> list[Tensor]:
     paths = sorted(path for path in folder.glob('**/*') if is_image_name(path.name))
     if not paths:
         raise UserError(f'--images: no image in {folder}')
-    pictures = []
-    for path in paths[:num_pictures]:
-        try:
-            picture = mmcv.imread(str(path), channel_order='bgr')
-        except OSError as error:
-            raise UserError(f'--images: cannot read {path}: {error}') from error
-        if picture is None:
-            raise UserError(f'--images: {path} is no image')
-        pictures.append(torch.from_numpy(picture).permute(2, 0, 1).contiguous())
-    return pictures
+    images = (read_image(str(path)) for path in paths[:num_images])
+    return [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
 
 
 def samples(cfg: Config, *, loader: str) -> Iterator[dict[str, Any]]:
@@ -53,11 +45,17 @@ def samples(cfg: Config, *, loader: str) -> Iterator[dict[str, Any]]:
         yield dataset[index]
 
 
-def resized(picture: Tensor, *, shape_px: tuple[int, int]) -> Tensor:
+def first_samples(cfg: Config, *, loader: str, num_images: int) -> list[Tensor]:
+    """Return the first images of a data set, as its pipeline prepares them: (3, H_px, W_px)."""
+    found = itertools.islice(samples(cfg, loader=loader), num_images)
+    return [sample['inputs'] for sample in found]
+
+
+def resized(image: Tensor, *, shape_px: tuple[int, int]) -> Tensor:
     """Fit an image to a size: (3, h, w) -> (3, H_px, W_px), uint8."""
-    if tuple(picture.shape[1:]) == shape_px:
-        return picture
+    if tuple(image.shape[1:]) == shape_px:
+        return image
     scaled = F.interpolate(
-        picture[None].float(), size=shape_px, mode='bilinear', align_corners=False, antialias=True
+        image[None].float(), size=shape_px, mode='bilinear', align_corners=False, antialias=True
     )
     return scaled[0].round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""A trained model and what of it is exported: from pixels to logits, or to feature maps."""
+"""The part of a trained model that is exported: from pixels to logits, or to feature maps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from itertools import chain
 from typing import Literal
 
 import torch
-from mmengine.config import Config
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from swinv2_mm.checkpoint.loading import find_backbone
-from swinv2_mm.checkpoint.reading import read_weights
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import LIBRARIES
 
@@ -28,36 +24,14 @@ WHY_NO_DETECTOR = (
 )
 
 
-def load_model(cfg: Config, checkpoint: str) -> nn.Module:
-    """Build the model of a config and fill it with the weights of a training.
-
-    Raises:
-        UserError: If the config has no model, or the weights cannot be read or do not fit it.
-    """
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    if 'model' not in cfg:
-        raise UserError('the config has no model')
-    try:
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
-        find_backbone(model)
-        model.load_state_dict(read_weights(checkpoint).tensors, strict=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UserError(
-            f'checkpoint {checkpoint} does not fit the model of this config: '
-            f'{" ".join(lines[1:3])[:300]}'
-        ) from error
-    return model.eval().requires_grad_(False)
-
-
 def whole_part(model: nn.Module) -> Part | None:
-    """Say what a model is if all of it can be exported."""
+    """Return what a model is if all of it can be exported, else ``None``."""
     names = [cls.__name__ for cls in type(model).__mro__]
     parts = (library.exported_whole.items() for library in LIBRARIES.values())
     return next((part for name, part in chain(*parts) if name in names), None)
 
 
-class Network(nn.Module):
+class ExportedModel(nn.Module):
     """From a batch of images to logits (classifier, segmentor) or feature maps (backbone).
 
     Args:
@@ -103,27 +77,27 @@ class Network(nn.Module):
         return ['logits']
 
 
-def traceable(network: Network, *, has_fixed_size: bool) -> Network:
+def traceable(model: ExportedModel, *, has_fixed_size: bool) -> ExportedModel:
     """Return a copy that ``torch.export`` can follow, with fixed position biases.
 
     Args:
-        network: The original.
+        model: The original.
         has_fixed_size: Whether all images will have one height and width.
 
     Raises:
         UserError: If the windows of the backbone depend on a size that is left open.
     """
-    network = copy.deepcopy(network)
-    backbone = network.model.backbone
+    model = copy.deepcopy(model)
+    backbone = model.model.backbone
     if not has_fixed_size and any(stage.tiling != 'fixed' for stage in backbone.layers):
         raise UserError(
             "the windows of tiling='balanced' follow the image size: export with a fixed "
             '--shape instead of --dynamic'
         )
     backbone.bake_position_bias()
-    if network.part != 'backbone':
-        replace_pools(network.model)
-    return network.eval().requires_grad_(False)
+    if model.part != 'backbone':
+        replace_pools(model.model)
+    return model.eval().requires_grad_(False)
 
 
 @torch.inference_mode()

@@ -1,0 +1,208 @@
+"""Export a trained model to ONNX or torch.export, verified against the original.
+
+The file takes RGB images as float32 from 0 to 255, (batch, 3, height, width), and returns logits
+or, of a backbone, a feature map per stage. It is compared with the model on real images and kept
+only if it agrees.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from swinv2_mm.cli.arguments import (
+    FOLDERS,
+    WEIGHTS,
+    add_cfg_options,
+    add_config,
+    add_trust,
+    new_parser,
+    parse,
+)
+from swinv2_mm.errors import UserError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from torch import nn
+
+    from swinv2_mm.export.model import Part
+    from swinv2_mm.export.writing import Exported
+
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+
+
+def export(
+    cfg: str | Path | Config,
+    weights: str | Path,
+    out: str | Path,
+    *,
+    file_format: Literal['onnx', 'torch-export'] = 'onnx',
+    what: Literal['whole', 'backbone'] | None = None,
+    shape: tuple[int, int] | None = None,
+    dynamic: bool = False,
+    int8: bool = False,
+    images: str | Path | None = None,
+    num_images: int = 20,
+    options: Sequence[str] = (),
+) -> Exported:
+    """Write a trained model to a file that runs without this package, and verify it.
+
+    Args:
+        cfg: A config file, or a config, which is not modified.
+        weights: A checkpoint, weights of any layout, or the name of a released model.
+        out: File to write: ``.onnx``, or ``.pt2`` of torch.export.
+        file_format: Kind of the file.
+        what: Default the whole model, or the backbone of a detector.
+        shape: Height and width of the images in pixels; default those of the first image.
+        dynamic: Whether the file takes images of any size.
+        int8: Whether to write a classifier with integer weights too, to OUT with .int8.onnx.
+        images: Folder of images to compare on; default the test set of the config.
+        num_images: How many of them.
+        options: Overrides of config entries, as ``key=value``.
+
+    Returns:
+        What was written, and how far it is from the original.
+
+    Raises:
+        UserError: If the arguments, the config or the weights do not fit, the model cannot be
+            traced, or the file does not compute what the model does.
+    """
+    out = Path(out)
+    if out.suffix != SUFFIXES[file_format]:
+        raise UserError(f'--format {file_format} writes {SUFFIXES[file_format]}, not {out}')
+    if (shape is not None and min(shape) < 1) or num_images < 1:
+        raise UserError('--shape and --num-images take positive numbers')
+    if int8 and file_format != 'onnx':
+        raise UserError('--int8 goes with --format onnx')
+    # First: it puts the stand-in for mmcv's compiled ops in place.
+    from mmengine.registry import init_default_scope
+
+    import swinv2_mm.models  # noqa: F401
+    from swinv2_mm.checkpoint.loading import find_backbone
+    from swinv2_mm.config.file import as_config
+    from swinv2_mm.export.files import require_onnx
+    from swinv2_mm.export.images import first_samples, read_images
+    from swinv2_mm.export.writing import write_verified
+    from swinv2_mm.inference.trained_model import load_trained_model
+
+    if file_format == 'onnx':
+        require_onnx()
+    cfg = as_config(cfg, options)
+    if 'model' not in cfg:
+        raise UserError('the config has no model')
+    cfg.setdefault('default_scope', 'mmengine')
+    # How the training was spread over processes; here is one.
+    cfg.pop('parallel', None)
+    init_default_scope(cfg.default_scope)
+    model, _ = load_trained_model(cfg, weights, device='cpu')
+    find_backbone(model)
+    part = _chosen_part(model, what)
+    if int8 and part != 'classifier':
+        raise UserError(f'--int8 is for classifiers, this is a {part}')
+    if images is None:
+        compared = first_samples(cfg, loader='test_dataloader', num_images=num_images)
+    else:
+        compared = read_images(Path(images), num_images=num_images)
+    return write_verified(
+        model.requires_grad_(False),
+        out,
+        file_format=file_format,
+        part=part,
+        images=compared,
+        shape_px=tuple(shape or compared[0].shape[1:]),
+        is_open=dynamic,
+        int8_cfg=cfg if int8 else None,
+    )
+
+
+def _chosen_part(model: nn.Module, what: str | None) -> Part:
+    """Decide what is exported; print it where that is less than all."""
+    from swinv2_mm.export.model import WHY_NO_DETECTOR, whole_part
+
+    part = whole_part(model)
+    if what == 'backbone':
+        return 'backbone'
+    if part is None and what == 'whole':
+        raise UserError(f'--what whole: {WHY_NO_DETECTOR}')
+    if part is None:
+        print(f'{type(model).__name__}: {WHY_NO_DETECTOR}')
+    return part or 'backbone'
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command."""
+    parser = new_parser(
+        __doc__,
+        examples="""
+        %(prog)s CONFIG CKPT model.onnx
+        %(prog)s CONFIG CKPT classifier.onnx --int8
+        %(prog)s CONFIG CKPT segmentor.onnx --dynamic --images photographs
+        %(prog)s CONFIG CKPT model.pt2 --format torch-export --shape 512 512
+        """,
+    )
+    add_config(parser)
+    parser.add_argument(
+        'checkpoint', help='checkpoint, weights of any layout, or a released name'
+    ).completer = WEIGHTS
+    parser.add_argument('out', type=Path, help='file to write: .onnx, or .pt2 of torch.export')
+    add_cfg_options(parser)
+    add_trust(parser)
+    written = parser.add_argument_group('what to write')
+    written.add_argument(
+        '--format', choices=list(SUFFIXES), default='onnx', help='kind of the file'
+    )
+    written.add_argument(
+        '--what',
+        choices=['whole', 'backbone'],
+        help='default: the whole model, or the backbone of a detector',
+    )
+    size = written.add_mutually_exclusive_group()
+    size.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help='image size in pixels; default: that of the first image',
+    )
+    size.add_argument('--dynamic', action='store_true', help='take images of any size')
+    written.add_argument(
+        '--int8',
+        action='store_true',
+        help='also write OUT with .int8.onnx, a classifier with integer weights, and print what '
+        'it costs in accuracy on the validation set',
+    )
+    check = parser.add_argument_group('what to compare on')
+    check.add_argument(
+        '--images',
+        type=Path,
+        metavar='FOLDER',
+        help='default: the images of the test set of the config',
+    ).completer = FOLDERS
+    check.add_argument('--num-images', type=int, default=20, metavar='N', help='how many of them')
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    args = parse(build_parser(), argv)
+    from swinv2_mm.engine.launch import run_tool
+
+    def run() -> None:
+        exported = export(
+            args.config,
+            args.checkpoint,
+            args.out,
+            file_format=args.format,
+            what=args.what,
+            shape=args.shape,
+            dynamic=args.dynamic,
+            int8=args.int8,
+            images=args.images,
+            num_images=args.num_images,
+            options=args.cfg_options,
+        )
+        print(exported)
+
+    run_tool(run, trust_checkpoint=args.trust_checkpoint)
