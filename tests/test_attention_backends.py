@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.attention import backends, flex, grouped
 from swinv2_mm.core.attention.backends import BACKENDS, resolve_backend, sequential
 from swinv2_mm.core.attention.eager import eager
@@ -203,3 +204,42 @@ assert gap == 'Triton is not installed', gap
 """
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# --- what a training log says ---------------------------------------------------------------------
+
+
+def test_describes_what_runs_behind_each_name(monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    arch = {'embed_dim': 8, 'depths': (1, 1, 1, 1), 'num_heads': (1, 1, 1, 2)}
+    model = SwinTransformerV2(arch, attention=('sequential', 'auto', 'sdpa', 'triton'))
+    assert model.describe_attention() == (
+        'attention: stage 0 grouped (sequential on a CPU), stages 1-2 grouped (sdpa on a CPU), '
+        'stage 3 grouped (triton on a CPU, as Triton does not run on cpu)'
+    )
+    model = SwinTransformerV2(arch, attention='flex')
+    assert 'no backward' in model.describe_attention()
+    assert model.eval().describe_attention() == 'attention: stages 0-3 flex (flex on a CPU)'
+    model = SwinTransformerV2(arch, attention='eager')
+    assert model.describe_attention() == 'attention: stages 0-3 eager (eager on a CPU)'
+    assert model.describe_attention(is_compiled=True).endswith('0-3 traced (eager on a CPU)')
+
+
+@pytest.mark.parametrize('name', ['auto', 'sequential', 'eager', 'flex', 'triton'])
+def test_the_description_names_what_is_called(name, monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    ran = []
+    for module, kind in ((backends, 'grouped'), (backends.definition, 'eager')):
+        original = getattr(module, kind)
+
+        def record(*args, kind=kind, original=original):
+            ran.append(kind)
+            return original(*args)
+
+        record.__name__ = kind
+        monkeypatch.setattr(module, kind, record)
+    model = SwinTransformerV2(
+        {'embed_dim': 8, 'depths': (1,), 'num_heads': (1,)}, attention=name, out_indices=(0,)
+    )
+    model(torch.zeros(1, 3, 32, 32))
+    assert set(ran) == {model.describe_attention().split()[3]}

@@ -86,6 +86,7 @@ def test_console_of_a_training(tool, use_data, tmp_path):
     print(tool.printed, errors)
     assert len(lines) + len(errors.splitlines()) <= 20
     assert sum('torch' in line and 'seed 0' in line for line in lines) == 1
+    assert sum('attention: stages 0-3 grouped (sdpa on a CPU)' in line for line in lines) == 1
     line = next(line for line in lines if '[4/4]' in line and 'train' in line)
     found = dict(re.findall(r'(\w+): ([\d.:e+-]+)', line))
     assert found['eta'] == '0:00:00'

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .architectures import Architecture, resolve_architecture
-from .attention import resolve_backend
+from .attention import describe_backend, resolve_backend
 from .blocks import PatchEmbed, Stage, draw_layers
 from .position_bias import POSITION_BIASES, PositionBias
 from .torch_private import BatchNorm
@@ -159,6 +160,36 @@ class SwinTransformerV2(nn.Module):
         """Return the buffer ``pretrained_window_sizes`` as numbers, on whatever device it is."""
         # The numbers that were passed down: reading a tensor of a GPU would wait for it.
         return tuple(stage.blocks[0].attn.pretrained_window_size for stage in self.layers)
+
+    def describe_attention(self, *, is_compiled: bool = False) -> str:
+        """Say in one line which attention runs in each stage, on the model's device.
+
+        For example ``attention: stages 0-3 grouped (sdpa on a CPU)``.
+
+        Args:
+            is_compiled: Whether the model runs through ``torch.compile``.
+        """
+        like = next(self.parameters())
+        kinds = [
+            describe_backend(
+                stage.blocks[0].attn.backend,
+                like,
+                window=stage.window,
+                head_dim=dim // heads,
+                needs_grad=self.training,
+                is_compiled=is_compiled,
+            )
+            for stage, dim, heads in zip(
+                self.layers, self.arch.dims, self.arch.num_heads, strict=True
+            )
+        ]
+        parts, first = [], 0
+        for kind, members in groupby(kinds):
+            last = first + len(list(members)) - 1
+            stages = f'stage {first}' if first == last else f'stages {first}-{last}'
+            parts.append(f'{stages} {kind}')
+            first = last + 1
+        return f'attention: {", ".join(parts)}'
 
     def set_window_size(self, window_size: WindowSize) -> None:
         """Change the windows, before or after loading weights; no parameter is touched.

@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 from swinv2_mm.atomic_write import discard, publish
 from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
-from swinv2_mm.checkpoint.loading import find_backbone
+from swinv2_mm.checkpoint.loading import find_backbone, find_backbones
 from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.errors import UserError
+from swinv2_mm.mmengine_private import is_training
 
 from .console import environment_summary, tidy
 from .parallel_runner import ParallelRunner
@@ -111,6 +112,10 @@ class CheckedRunner(ParallelRunner):
             else:
                 self._load_from = found[0]
         super().load_or_resume()
+        if is_training(self):
+            for backbone in find_backbones(self.model):
+                is_compiled = bool(self.cfg.get('compile'))
+                self.logger.info(backbone.describe_attention(is_compiled=is_compiled))
 
     def resume(self, *args: Any, **kwargs: Any) -> None:
         """Resume as MMEngine does, and give the seed of the checkpoint to the sampler too."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..window_partition import WindowGrid
+from ..window_partition import Size, WindowGrid
 from . import eager as definition
 from .flex import flex_gap, looked_up
 from .grouped import grouped
@@ -35,6 +35,15 @@ def _needs_grad(*operands: Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in operands)
 
 
+def _of_sdpa(qkv: Tensor) -> Backend:
+    if torch.compiler.is_compiling():
+        return traced
+    # Fake tensors stand for those of a larger device.
+    if qkv.device.type == 'cpu' and type(qkv) is Tensor:
+        return grouped
+    return definition.at_once
+
+
 def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """The readable definition, see ``eager.eager``."""
     if torch.compiler.is_compiling():
@@ -44,12 +53,7 @@ def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> T
 
 def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Torch's fused attention; on a CPU in groups of windows that fit the cache."""
-    if torch.compiler.is_compiling():
-        return traced(qkv, grid, logit_scale, bias)
-    # Fake tensors stand for those of a larger device.
-    if qkv.device.type == 'cpu' and type(qkv) is Tensor:
-        return grouped(qkv, grid, logit_scale, bias)
-    return definition.at_once(qkv, grid, logit_scale, bias)
+    return _of_sdpa(qkv)(qkv, grid, logit_scale, bias)
 
 
 def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
@@ -78,6 +82,46 @@ def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
         return looked_up(qkv, grid, logit_scale, bias)
     _fall_back('flex', reason)
     return sdpa(qkv, grid, logit_scale, bias)
+
+
+def describe_backend(
+    backend: Backend,
+    like: Tensor,
+    *,
+    window: Size,
+    head_dim: int,
+    needs_grad: bool,
+    is_compiled: bool,
+) -> str:
+    """Say what runs behind the name of a backend: ``grouped (sdpa on a CPU)``.
+
+    Args:
+        backend: From ``resolve_backend``.
+        like: A tensor of the type and device that the model runs in.
+        window: Sides of the windows, in tokens.
+        head_dim: Channels of a head.
+        needs_grad: Whether the model is trained.
+        is_compiled: Whether ``torch.compile`` traces the model.
+    """
+    # What is asked is the type of an activation: neither a Parameter's nor a shard's.
+    like = torch.empty(0, dtype=like.dtype, device=like.device)
+    name = getattr(backend, '__name__', str(backend))
+    if backend is triton:
+        reason = triton_gap(like, window=window, head_dim=head_dim)
+    elif backend is flex:
+        reason = flex_gap(like, head_dim=head_dim, needs_grad=needs_grad)
+    else:
+        reason = None
+    runs = backend
+    if is_compiled and (reason is not None or backend not in (triton, flex)):
+        runs = traced
+    elif backend is sdpa or reason is not None:
+        runs = _of_sdpa(like)
+    elif backend is sequential:
+        runs = grouped
+    device = 'a CPU' if like.device.type == 'cpu' else like.device.type.upper()
+    why = '' if reason is None else f', as {reason}'
+    return f'{getattr(runs, "__name__", name)} ({name} on {device}{why})'
 
 
 BACKENDS: dict[str, Backend] = {
