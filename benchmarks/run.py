@@ -87,7 +87,7 @@ from benchmarks.backbones import Variant
 from benchmarks.cases import DEFAULT_CASES, TASKS, Case, parse_case
 from benchmarks.machine import describe_machine, installed_versions
 from benchmarks.memory_use import bounded_process
-from benchmarks.report import growth_exponents, result_of, table_of
+from benchmarks.result_tables import growth_exponents, result_of, table_of
 from benchmarks.steps import Setting, all_peers, builders_of
 from benchmarks.timing import time_interleaved
 from swinv2_mm.atomic_write import atomic_write

@@ -12,7 +12,7 @@ from benchmarks.backbones import PEERS, CannotRun, Variant, build_peer
 from benchmarks.cases import BATCHES, TASKS, parse_case
 from benchmarks.memory_use import bounded_process, measure_memory
 from benchmarks.products import Product, ProductsAlone, _Products, matrix_products
-from benchmarks.report import growth_exponents
+from benchmarks.result_tables import growth_exponents
 from benchmarks.steps import LIMIT, Setting, builders_of
 from benchmarks.timing import Candidate, Outcome, ratios, time_interleaved
 from swinv2_mm.errors import UserError

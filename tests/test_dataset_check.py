@@ -20,8 +20,8 @@ import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
 from swinv2_mm.data_check.catalogue import CATALOGUE
 from swinv2_mm.data_check.masks import MaskFault, run_lengths
 from swinv2_mm.data_check.opening import in_threads
-from swinv2_mm.data_check.report import as_text
 from swinv2_mm.data_check.survey import survey
+from swinv2_mm.data_check.survey_output import as_text
 
 CONFIGS = ROOT / 'configs'
 LEAVES = {

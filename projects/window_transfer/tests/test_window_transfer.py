@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from PIL import Image
 
 from projects.window_transfer.plan import Cell, Pair
-from projects.window_transfer.report import sampling_error, spread
+from projects.window_transfer.score_tables import sampling_error, spread
 
 TOOL = '../projects/window_transfer/tools/compare'
 ARCH = 'dict(embed_dim=16,depths=(1,1,1,1),num_heads=(1,2,4,8))'

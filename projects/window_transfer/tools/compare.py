@@ -113,8 +113,8 @@ import swinv2_mm.models  # noqa: F401
 from projects.window_transfer.configs import base_config
 from projects.window_transfer.images import find_images
 from projects.window_transfer.plan import Pair, Study
-from projects.window_transfer.report import draw, notes, table_rows, write_numbers
 from projects.window_transfer.running import finished_result, run_cell
+from projects.window_transfer.score_tables import draw, notes, table_rows, write_numbers
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 

@@ -54,8 +54,8 @@ def check(
     from swinv2_mm.config.datasets import check_data
     from swinv2_mm.config.file import as_config
     from swinv2_mm.data_check.contact_sheet import draw_contact_sheet
-    from swinv2_mm.data_check.report import as_text, write_json
     from swinv2_mm.data_check.survey import LOADERS, survey
+    from swinv2_mm.data_check.survey_output import as_text, write_json
 
     Image.init()
     if contact_sheet is not None and Path(contact_sheet).suffix.lower() not in Image.EXTENSION:
