@@ -120,6 +120,15 @@ def test_labels_are_inside_and_apart():
     assert (picture == (0, 200, 250)).all(2).sum() > 1000 and (picture[..., 2] < 20).any()
 
 
+def test_long_names_leave_room_for_the_score():
+    drawn = []
+    for ending in (' 0.11', ' 0.99'):
+        text = TextLabels(np.zeros((480, 480, 3), np.uint8))
+        text.write('x' * 200, [(0, 0)], colour=(250, 200, 0), ending=ending)
+        drawn.append(text.picture())
+    assert (drawn[0] != drawn[1]).any() and (drawn[0][:, :300] == drawn[1][:, :300]).all()
+
+
 def test_a_hundred_instances_take_no_time():
     """A fifth of a second where the machine is idle; mmdet's visualizer takes 15 s."""
     rng, size = np.random.default_rng(0), (682, 1024)

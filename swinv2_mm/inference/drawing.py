@@ -75,8 +75,9 @@ def _draw_detections(prediction: Prediction, *, scale: float, score_threshold: f
     text = TextLabels(picture)
     rows = zip(corners.tolist(), labels, found.scores[order].tolist(), colours, strict=True)
     for corner, label, score, colour in reversed(list(rows)):
-        name = f'{prediction.classes.name(label)} {score:.2f}'
-        text.write(name, _places(corner, text.measure(name)), colour=colour)
+        name, ending = prediction.classes.name(label), f' {score:.2f}'
+        places = _places(corner, text.measure(name + ending))
+        text.write(name, places, colour=colour, ending=ending)
     return text.picture()
 
 
@@ -162,8 +163,8 @@ def _draw_best(prediction: Prediction, *, scale: float) -> np.ndarray:
     text = TextLabels(_enlarged(prediction.image, scale))
     for row, best in enumerate(prediction.to_dict()['best']):
         colour = prediction.classes.colour(best['label'])
-        name = f'{best["class"]} {best["score"]:.2f}'
-        text.write(name, [(0, row * (text.line_px + 2))], colour=colour)
+        place = 0, row * (text.line_px + 2)
+        text.write(best['class'], [place], colour=colour, ending=f' {best["score"]:.2f}')
     return text.picture()
 
 

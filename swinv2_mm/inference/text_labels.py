@@ -43,7 +43,9 @@ class TextLabels:
         """Return width and height of the field of a text."""
         return self._draw.textlength(shown(text), font=self._font) + 2 * self._padding, self.line_px
 
-    def write(self, text: str, places: Iterable[Point], *, colour: Colour) -> Field | None:
+    def write(
+        self, text: str, places: Iterable[Point], *, colour: Colour, ending: str = ''
+    ) -> Field | None:
         """Write a text at the first place (left, top) where it covers no other text.
 
         A place is moved into the picture, a text that is wider than the picture is shortened.
@@ -52,11 +54,12 @@ class TextLabels:
             text: One line.
             places: To try.
             colour: Of the field behind it, RGB.
+            ending: Follows the text and is never shortened.
 
         Returns:
             The field, or ``None`` if there was no such place.
         """
-        text = self._shorten(shown(text))
+        text = self._shorten(shown(text), ending)
         width, height = self.measure(text)
         for left, top in places:
             left = max(0, min(round(left), self._image.width - round(width)))
@@ -76,14 +79,14 @@ class TextLabels:
         """Return the picture (H, W, 3), BGR, with what was written."""
         return np.ascontiguousarray(np.asarray(self._image)[:, :, ::-1])
 
-    def _shorten(self, text: str) -> str:
-        if self.measure(text)[0] <= self._image.width:
-            return text
+    def _shorten(self, text: str, ending: str) -> str:
+        if self.measure(text + ending)[0] <= self._image.width:
+            return text + ending
         # Of a share of the letters that is surely too large, letters go until it fits.
-        text = text[: max(self._image.width // 2, 1)]
-        while len(text) > 1 and self.measure(text + _ELLIPSIS)[0] > self._image.width:
+        text, ending = text[: max(self._image.width // 2, 1)], _ELLIPSIS + ending
+        while len(text) > 1 and self.measure(text + ending)[0] > self._image.width:
             text = text[:-1]
-        return text + _ELLIPSIS
+        return text + ending
 
     def _overlaps(self, field: Field) -> bool:
         taken = self._taken
