@@ -90,6 +90,7 @@ def write(
     except torch.onnx.errors.OnnxExporterError as error:
         reason = ' '.join(str(error).split())[:300]
         raise UserError(f'ONNX cannot express this model: {reason}') from error
+    assert onnx_program is not None  # with dynamo=True
     num_bytes = sum(value.nbytes for value in program.state_dict.values())
     onnx_program.save(path, external_data=num_bytes > _LARGEST_SINGLE_FILE_BYTES)
 

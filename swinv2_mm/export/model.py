@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from mmengine.registry import DefaultScope
@@ -16,6 +16,8 @@ from swinv2_mm.libraries import LIBRARIES
 from .pooling import replace_pools
 
 Part = Literal['classifier', 'segmentor', 'backbone']
+# A model of mmpretrain, mmsegmentation or mmdet: these packages have no types.
+LibraryModel = Any
 
 # Tried: torch.export stops at `if not valid_mask.all()` in mmdet/models/dense_heads/rpn_head.py.
 WHY_NO_DETECTOR = (
@@ -24,11 +26,12 @@ WHY_NO_DETECTOR = (
 )
 
 
-def whole_part(model: nn.Module) -> Part | None:
+def whole_part(model: LibraryModel) -> Part | None:
     """Return what a model is if all of it can be exported, else ``None``."""
     names = [cls.__name__ for cls in type(model).__mro__]
     parts = (library.exported_whole.items() for library in LIBRARIES.values())
-    return next((part for name, part in chain(*parts) if name in names), None)
+    found = next((part for name, part in chain(*parts) if name in names), None)
+    return cast('Part | None', found)
 
 
 class ExportedModel(nn.Module):
@@ -39,7 +42,10 @@ class ExportedModel(nn.Module):
         part: What is computed.
     """
 
-    def __init__(self, model: nn.Module, *, part: Part) -> None:
+    mean: Tensor | None
+    std: Tensor | None
+
+    def __init__(self, model: LibraryModel, *, part: Part) -> None:
         super().__init__()
         self.part = part
         preprocessor = model.data_preprocessor
@@ -51,7 +57,7 @@ class ExportedModel(nn.Module):
         has_statistics = getattr(preprocessor, '_enable_normalize', True)
         self.register_buffer('mean', preprocessor.mean.clone() if has_statistics else None)
         self.register_buffer('std', preprocessor.std.clone() if has_statistics else None)
-        self.model = model
+        self.model: Any = model
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Run the model.
@@ -61,13 +67,13 @@ class ExportedModel(nn.Module):
             or a map per stage
         """
         x = images.flip(1) if self.takes_bgr else images
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             x = (x - self.mean) / self.std
         if self.part == 'classifier':
             return (self.model(x, mode='tensor'),)
         if self.part == 'segmentor':
             return (self.model.encode_decode(x, [dict(img_shape=tuple(x.shape[2:]))]),)
-        return self.model.backbone(x)
+        return tuple(self.model.backbone(x))
 
     @property
     def output_names(self) -> list[str]:
@@ -101,7 +107,7 @@ def traceable(model: ExportedModel, *, has_fixed_size: bool) -> ExportedModel:
 
 
 @torch.inference_mode()
-def reference(model: nn.Module, image: Tensor, *, part: Part) -> list[Tensor]:
+def reference(model: LibraryModel, image: Tensor, *, part: Part) -> list[Tensor]:
     """Run the untouched model the way its library does.
 
     Args:

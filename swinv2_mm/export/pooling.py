@@ -47,5 +47,7 @@ def replace_pools(model: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):
                 size = child.output_size
-                pair = size if isinstance(size, tuple) else (size, size)
-                setattr(module, name, MatrixPool(pair))
+                rows, columns = size if isinstance(size, tuple) else (size, size)
+                # ``None`` keeps a side: no model of the three libraries pools so.
+                assert rows is not None and columns is not None
+                setattr(module, name, MatrixPool((rows, columns)))

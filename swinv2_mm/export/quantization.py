@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from swinv2_mm.errors import UserError
@@ -46,7 +47,7 @@ def quantize(source: Path, target: Path, *, reduce_range: bool = True) -> None:
     )
 
 
-def integer_weights(path: Path) -> dict[str, np.ndarray]:
+def integer_weights(path: Path) -> dict[str, NDArray[np.int8]]:
     """Return the int8 weights of every integer matrix product and convolution of an ONNX file."""
     import onnx
 

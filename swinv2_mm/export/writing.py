@@ -93,7 +93,7 @@ def write_verified(
             raise UserError(f'{found}, more than {TOLERANCE:g}: nothing was written')
         side = 'height x width open' if is_open else f'{shape_px[0]} x {shape_px[1]} px'
         lines = [f'{out}: {part}, {side}, {_size(path)} -> {", ".join(names)}', found]
-        accuracies: tuple[float, ...] = ()
+        accuracies: list[float] = []
         if int8_cfg is not None:
             small = path.with_suffix('.int8.onnx')
             quantize(path, small)
