@@ -1,12 +1,15 @@
 """Scores of a detector that finds nothing, and names of files that never collide."""
 
 import json
+import unicodedata
 
 import pytest
+from PIL import Image
 from test_bad_settings import NARROW
 from test_tools import DETECTOR, SHORT
 
 import swinv2_mm.cli
+from swinv2_mm.inference.output_names import OutputNames
 
 DETECTOR_OPTIONS = [NARROW, 'model.neck.in_channels=[16,32,64,128]']
 
@@ -28,3 +31,40 @@ def test_detector_that_finds_nothing_has_ap_0(run, tmp_path):
     written = json.loads(out.read_text())['metrics']
     for name in ('coco/bbox_mAP', 'coco/segm_mAP', 'coco/segm_mAP_50'):
         assert metrics[name] == written[name] == 0
+
+
+def test_names_never_meet():
+    names = OutputNames()
+    wanted = [
+        'a', 'A', 'a.jpg/b', 'a.jpg', 'x/../../a', '..', '/', 'con', 'NUL.x', 'end. ', 'a:b', 'a?b',
+        'n' * 251, 'n' * 250 + 'm',
+        '\u00e9', 'e\u0301', '\u00e9' * 200, 'Stra\u00dfe', 'STRASSE', 'a-2',
+    ]  # fmt: skip
+    found = [names.reserve(name) for name in wanted]
+    keys = {unicodedata.normalize('NFC', name).casefold() for name in found}
+    assert len(keys) == len(wanted) and found[0] == 'a'
+    for name in found:
+        parts = name.split('/')
+        assert '..' not in parts and '' not in parts
+        assert all(len(part.encode()) <= 220 for part in parts)
+        assert not any(part.endswith('.jpg') for part in parts[:-1])
+        assert not parts[-1].endswith((' ', '.'))
+
+
+def test_every_file_has_results_of_its_own(run, tmp_path):
+    files = ['a.png', 'a.jpg/b.png', f'{"n" * 251}.png', f'{"n" * 251}.jpg', 'A.png', '1/x.jpg',
+             '2/x.jpg']  # fmt: skip
+    for number, name in enumerate(files):
+        (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (48 + number, 48)).save(tmp_path / 'in' / name)
+    out = tmp_path / 'out'
+    summary = swinv2_mm.cli.infer(
+        run / DETECTOR.name, run / 'iter_1.pth', tmp_path / 'in', out=out, device='cpu'
+    )
+    assert (summary.num_done, summary.num_failed) == (len(files), 0)
+    records = [json.loads(line) for line in (out / 'predictions.jsonl').read_text().splitlines()]
+    for record in records:
+        with Image.open(out / 'pictures' / f'{record["name"]}.jpg') as picture:
+            # Small ones are enlarged for the drawing.
+            assert round(48 * picture.width / picture.height) == record['width']
+    assert sorted(record['width'] for record in records) == [48 + n for n in range(len(files))]

@@ -16,6 +16,7 @@ from PIL import Image
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.errors import UserError
 
+from .output_names import OutputNames
 from .prediction import Prediction
 from .sources import Source
 
@@ -50,7 +51,7 @@ class OutputFolder:
     def __init__(self, root: Path, *, run: dict, resume: bool) -> None:
         self.root = root
         self._done: set[str] = set()
-        self._names: set[str] = set()
+        self._names = OutputNames()
         try:
             root.mkdir(parents=True, exist_ok=True)
             self._open(run, resume)
@@ -93,14 +94,7 @@ class OutputFolder:
 
     def reserve_name(self, source: Source) -> str:
         """Return a name that nothing else in the folder has: ``a``, ``a-2``, ..."""
-        # Files that are given one by one may lie anywhere, and "a/.." leads out of the folder.
-        wanted = name = '/'.join(p for p in Path(source.name).parts if p not in ('..', '/'))
-        number = 1
-        while name in self._names:
-            number += 1
-            name = f'{wanted}-{number}'
-        self._names.add(name)
-        return name
+        return self._names.reserve(source.name)
 
     def add(self, prediction: Prediction, *, picture: np.ndarray | None) -> None:
         """Write what belongs to one image."""

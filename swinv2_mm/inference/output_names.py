@@ -1,0 +1,73 @@
+"""Name output files after input files so that no two names meet, on any file system."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import PurePath
+
+# Of what is written: a folder of such a name could be a file of another image.
+SUFFIXES = ('.jpg', '.png', '.mp4', '.jsonl', '.json')
+# File systems take 255 bytes: room for a number, a suffix, and what a temporary file adds.
+_MAX_BYTES = 200
+_HASH_LENGTH = 8
+# What Windows or a shared folder refuses, and control characters.
+_REFUSED = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_RESERVED = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?', re.IGNORECASE)
+
+
+class OutputNames:
+    """The names that are taken; two that differ in case or Unicode form only are one."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def add(self, name: str) -> None:
+        """Take a name that is in use already."""
+        self._taken.add(_key(name))
+
+    def reserve(self, wanted: str) -> str:
+        """Return a free name like ``wanted``, and take it: ``a``, ``a-2``, ...
+
+        Args:
+            wanted: With ``/`` between folders, without a suffix; may lead anywhere.
+        """
+        # "a/.." leads out of the folder.
+        parts = [part for part in PurePath(wanted).parts if part not in ('..', '/')] or ['_']
+        *folders, last = map(_portable, parts)
+        folders = [f'{name}_' if name.lower().endswith(SUFFIXES) else name for name in folders]
+        name = base = '/'.join([*folders, last])
+        number = 1
+        while _key(name) in self._taken:
+            number += 1
+            name = f'{base}-{number}'
+        self.add(name)
+        return name
+
+
+def relative_names(paths: Iterable[str], *, roots: Iterable[str]) -> list[str]:
+    """Return paths without suffix, below the first of ``roots`` that holds each."""
+    folders = [PurePath(root) for root in roots]
+    names = []
+    for path in map(PurePath, paths):
+        root = next((folder for folder in folders if path.is_relative_to(folder)), None)
+        names.append(str((path.relative_to(root) if root else path).with_suffix('')))
+    return names
+
+
+def _portable(part: str) -> str:
+    """Return a name of a file or folder that every file system takes."""
+    name = _REFUSED.sub('_', part.encode(errors='replace').decode()).rstrip(' .') or '_'
+    if _RESERVED.fullmatch(name):
+        name = f'_{name}'
+    if len(name.encode()) > _MAX_BYTES:
+        mark = hashlib.sha256(part.encode(errors='replace')).hexdigest()[:_HASH_LENGTH]
+        kept = name.encode()[: _MAX_BYTES - _HASH_LENGTH - 1].decode(errors='ignore')
+        name = f'{kept}~{mark}'
+    return name
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize('NFKC', unicodedata.normalize('NFKC', name).casefold())
