@@ -180,6 +180,34 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert line.endswith('; 1 left out: without instances')
 
 
+def test_panoptic_categories_in_another_order_are_mapped_by_name(tmp_path):
+    ids = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    ids[: SIDE_PX // 2, :, 0], ids[SIDE_PX // 2 :, :, 0] = 1, 2
+    for folder in ('images', 'maps'):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(ids).save(tmp_path / folder / '1.png')
+    segments = [
+        dict(id=number, category_id=5 * number, area=9, bbox=[0, 0, 3, 3], iscrowd=0)
+        for number in (1, 2)
+    ]
+    path = tmp_path / 'panoptic.json'
+    path.write_text(json.dumps(dict(
+        images=[dict(id=1, file_name='1.png', width=SIDE_PX, height=SIDE_PX)],
+        annotations=[dict(image_id=1, file_name='1.png', segments_info=segments)],
+        categories=[dict(id=10, name='sky', isthing=0), dict(id=5, name='ape', isthing=1)],
+    )))  # fmt: skip
+    classes = dict(classes=('ape', 'sky'), thing_classes=('ape',), stuff_classes=('sky',))
+    cfg = Config(dict(default_scope='mmdet', model={}, train_dataloader=loader(dict(
+        type='CocoPanopticDataset', ann_file=str(path), metainfo=classes,
+        data_prefix=dict(img=str(tmp_path / 'images'), seg=str(tmp_path / 'maps')),
+    ))))  # fmt: skip
+    dataset = Guarded(cfg, ['train'], tmp_path / 'work').sets['train']
+    found = {
+        segment['id']: segment['category'] for segment in dataset.get_data_info(0)['segments_info']
+    }
+    assert found == {1: 0, 2: 1}
+
+
 # --- class folders --------------------------------------------------------------------------------
 
 

@@ -234,7 +234,7 @@ def test_run_lengths_are_those_of_pycocotools():
             run_lengths(broken)
 
 
-def test_text_report_is_short_and_says_how_to_mend(copy):
+def test_text_report_is_short_and_says_how_to_fix(copy):
     plant('COCO file: box outside of the image', copy)
     for path in (copy / 'images/train').iterdir():
         path.write_bytes(b'')
@@ -243,7 +243,7 @@ def test_text_report_is_short_and_says_how_to_mend(copy):
     )
     lines = as_text(result).splitlines()
     assert '    ... and 11 more' in lines
-    assert any(line.startswith('    mend: boxes are [x, y, width, height]') for line in lines)
+    assert any(line.startswith('    fix: boxes are ') for line in lines)
     assert lines[-1].startswith('18 errors, ')
 
 

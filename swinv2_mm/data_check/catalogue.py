@@ -1,4 +1,4 @@
-"""Every kind of fault: how bad it is, what it means and how to mend it.
+"""The catalogue of problems: severity, meaning and remedy of every kind.
 
 An error stops training or is learnt as if it were right; a warning loses data or spoils the score;
 a note is worth knowing.

@@ -14,7 +14,7 @@ from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make
 from swinv2_mm.atomic_write import atomic_path
 from swinv2_mm.datasets.files import FileFault, shown
 from swinv2_mm.datasets.image_files import read_image, read_label_map
-from swinv2_mm.datasets.palette import Colour, class_colour
+from swinv2_mm.datasets.palette import Colour, class_colour, text_colour
 
 from .listing import Listing, Mark, Sample
 from .masks import MaskFault, encode
@@ -102,7 +102,13 @@ def _draw_marks(
     boxes[:, 2:] = boxes[:, :2] + boxes[:, 2:].clamp(min=0)
     names = [classes[mark.label] + (' (crowd)' if mark.crowd else '') for mark in marks]
     return draw_bounding_boxes(
-        image, boxes * scale, labels=names, colors=colours, width=2, fill_labels=True
+        image,
+        boxes * scale,
+        labels=names,
+        colors=colours,
+        width=2,
+        fill_labels=True,
+        label_colors=[text_colour(colour) for colour in colours],
     )
 
 
@@ -153,7 +159,12 @@ def _write_names(image: Tensor, names: list[tuple[str, Colour]]) -> Tensor:
     boxes = torch.stack([tops * 0, tops, tops * 0 + 1, tops + 1], dim=1)
     texts, colours = zip(*names, strict=True)
     return draw_bounding_boxes(
-        image, boxes, labels=list(texts), colors=list(colours), fill_labels=True
+        image,
+        boxes,
+        labels=list(texts),
+        colors=list(colours),
+        fill_labels=True,
+        label_colors=[text_colour(colour) for colour in colours],
     )
 
 

@@ -46,7 +46,8 @@ def start_line(
         drops_empty = any(cfg.get('filter_empty_gt') for cfg in filters) and loader == 'train'
         reasons.append((rest, 'without instances' if drops_empty else 'unreadable or filtered'))
     of_all = f' of {num_listed}' if num_listed > num_used else ''
-    parts = [f'{num_used}{of_all} images', *(f'{n} {unit}' for unit, n in labels.items())]
+    plural = '' if max(num_used, num_listed) == 1 else 's'
+    parts = [f'{num_used}{of_all} image{plural}', *(f'{n} {unit}' for unit, n in labels.items())]
     if classes := dataset.metainfo.get('classes'):
         parts.append(f'{len(classes)} class{"" if len(classes) == 1 else "es"}')
     left_out = ''.join(f'; {number} left out: {reason}' for number, reason in reasons)

@@ -105,4 +105,4 @@ def _paragraph(finding: Finding) -> Iterator[str]:
         yield f'    {example}'
     if finding.count > len(finding.examples):
         yield f'    ... and {finding.count - len(finding.examples)} more'
-    yield f'    mend: {kind.remedy}'
+    yield f'    fix: {kind.remedy}'
