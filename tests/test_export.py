@@ -8,7 +8,9 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-import swinv2_mm.models  # noqa: F401
+import swinv2_mm.cli
+import swinv2_mm.models
+from swinv2_mm.checkpoint import save_pretrained
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.errors import UserError
 from swinv2_mm.export import files, quantization
@@ -285,6 +287,22 @@ def test_mistakes_are_one_line(tool, classifier, arguments, message):
     assert status == 1
     assert message in errors
     assert errors.count('\n') == 1
+
+
+def test_safetensors_with_the_config_that_a_training_saved(classifier, tmp_path):
+    config, weights = classifier
+    model, _ = load_trained_model(Config.fromfile(config), weights, device='cpu')
+    save_pretrained(model, tmp_path / 'own.safetensors', layout='own')
+    config.write_text(f"{config.read_text()}\nparallel = 'ddp'\n")
+    exported = swinv2_mm.cli.export(
+        config,
+        tmp_path / 'own.safetensors',
+        tmp_path / 'tiny.pt2',
+        file_format='torch-export',
+        num_images=1,
+    )
+    assert exported.path.is_file()
+    assert exported.difference < TOLERANCE
 
 
 def test_weights_of_another_model_are_refused(tool, classifier, tmp_path):
