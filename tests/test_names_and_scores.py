@@ -6,10 +6,11 @@ import unicodedata
 import pytest
 from PIL import Image
 from test_bad_settings import NARROW
-from test_tools import DETECTOR, SHORT
+from test_tools import CLASSIFIER, DETECTOR, SHORT, TINY
 
 import swinv2_mm.cli
-from swinv2_mm.inference.output_names import OutputNames
+from swinv2_mm.config.file import load_config
+from swinv2_mm.output_names import OutputNames
 
 DETECTOR_OPTIONS = [NARROW, 'model.neck.in_channels=[16,32,64,128]']
 
@@ -68,3 +69,32 @@ def test_every_file_has_results_of_its_own(run, tmp_path):
             # Small ones are enlarged for the drawing.
             assert round(48 * picture.width / picture.height) == record['width']
     assert sorted(record['width'] for record in records) == [48 + n for n in range(len(files))]
+
+
+def test_drawings_of_several_folders_do_not_meet(use_data, tmp_path):
+    """Two classes with images of one name each, drawn to a file each."""
+    for name, colour in (('one', 0), ('two', 200)):
+        folder = tmp_path / 'data' / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            Image.new('RGB', (64, 64), (colour, 0, 0)).save(folder / f'{number}.png')
+    options = [*SHORT, *TINY, 'train_cfg.max_iters=1', 'default_hooks.checkpoint.interval=1']
+    options += ['+val_dataloader=None', '+val_cfg=None', '+val_evaluator=None']
+    swinv2_mm.cli.train(CLASSIFIER, work_dir=tmp_path / 'run', options=options)
+    cfg = load_config(str(CLASSIFIER), TINY)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    cfg.test_dataloader.dataset = dict(
+        type='CustomDataset', data_root=str(tmp_path), data_prefix='data', pipeline=pipeline
+    )
+    swinv2_mm.cli.test(
+        cfg, tmp_path / 'run' / 'iter_1.pth', work_dir=tmp_path / 'test',
+        show_dir=tmp_path / 'shown',
+    )  # fmt: skip
+    found = {path.relative_to(tmp_path / 'shown') for path in tmp_path.glob('shown/*/*.png')}
+    assert set(map(str, found)) == {'one/0.png', 'one/1.png', 'two/0.png', 'two/1.png'}
+    brightness = {}
+    for path in found:
+        with Image.open(tmp_path / 'shown' / path) as drawn:
+            corner = drawn.convert('RGB').getpixel((drawn.width - 3, drawn.height - 3))
+            brightness[path.parent.name] = max(corner)
+    assert brightness['two'] - brightness['one'] > 100

@@ -52,6 +52,15 @@ def testing_pipeline(cfg: Config) -> list[dict]:
     return []
 
 
+def image_folders(cfg: Config, loader: str) -> list[str]:
+    """List the folders that a data loader reads from, the innermost first."""
+    found = []
+    for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
+        paths = list(_dataset_paths(dataset))
+        found += [path for kind, path in reversed(paths) if kind in ('folder', 'data root')]
+    return sorted(dict.fromkeys(found), key=len, reverse=True)
+
+
 def innermost_datasets(dataset: Any) -> Iterator[dict]:
     """Look through wrappers (repeat, concatenate, ...) at the data sets inside."""
     if not dataset:

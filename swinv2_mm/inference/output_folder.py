@@ -15,8 +15,8 @@ from PIL import Image
 
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.errors import UserError
+from swinv2_mm.output_names import OutputNames
 
-from .output_names import OutputNames
 from .prediction import Prediction
 from .sources import Source
 

@@ -115,7 +115,7 @@ def test_training_validation_and_test_by_path(finished, tool, tmp_path):
     metrics = json.loads(out.read_text())['metrics']
     for name in ('masked_l1', 'mean_colour_l1'):
         assert metrics[name] == pytest.approx(validations[-1][name], rel=1e-6)
-    assert len(list(pictures.glob('*.png'))) == 7
+    assert len(list(pictures.rglob('*.png'))) == 7
 
 
 def test_learning_rate_follows_the_batch(finished, pretrain):

@@ -70,12 +70,13 @@ def test(
     import swinv2_mm.tta.model  # noqa: F401
     from swinv2_mm.atomic_write import atomic_write
     from swinv2_mm.checkpoint.zoo import url_of
-    from swinv2_mm.config.datasets import check_data
+    from swinv2_mm.config.datasets import check_data, image_folders
     from swinv2_mm.config.file import as_config
     from swinv2_mm.config.options import apply_options
     from swinv2_mm.config.values import check_values
     from swinv2_mm.data_check.guard import guard_data
     from swinv2_mm.engine.config_errors import config_errors
+    from swinv2_mm.engine.drawings import name_drawings
     from swinv2_mm.engine.launch import build_runner, default_work_dir
     from swinv2_mm.engine.submission import write_submission_only
     from swinv2_mm.inference.trained_model import set_window_size
@@ -104,6 +105,9 @@ def test(
         model = dict(type='MultiViewModel', scope=cfg.default_scope, nms=cfg.tta.get('nms'))
         hooks = [PrepareTTAHook(dict(model, views=split_test_pipeline(cfg)))]
     runner = build_runner(cfg, work_dir=work_dir, launcher=launcher)
+    if show_dir is not None:
+        folders = image_folders(cfg, 'test_dataloader')
+        name_drawings(runner.visualizer, folder=Path(show_dir), roots=folders)
     guard_data(runner, ['test'])
     for hook in hooks:
         runner.register_hook(hook)

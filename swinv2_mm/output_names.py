@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
 from pathlib import PurePath
 
 # Of what is written: a folder of such a name could be a file of another image.
@@ -45,16 +44,6 @@ class OutputNames:
             name = f'{base}-{number}'
         self.add(name)
         return name
-
-
-def relative_names(paths: Iterable[str], *, roots: Iterable[str]) -> list[str]:
-    """Return paths without suffix, below the first of ``roots`` that holds each."""
-    folders = [PurePath(root) for root in roots]
-    names = []
-    for path in map(PurePath, paths):
-        root = next((folder for folder in folders if path.is_relative_to(folder)), None)
-        names.append(str((path.relative_to(root) if root else path).with_suffix('')))
-    return names
 
 
 def _portable(part: str) -> str:
