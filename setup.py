@@ -22,7 +22,7 @@ def version() -> str:
 
 
 OPTIONAL = ('browser', 'demo_page', 'export', 'video', 'logging')
-NAMES = ('openmmlab', 'demo', 'instaboost', 'distributed', *OPTIONAL, 'test')
+NAMES = ('openmmlab', 'demo', 'instaboost', *OPTIONAL, 'test')
 EXTRAS = {name: requirements(name) for name in NAMES}
 
 setup(
@@ -40,7 +40,7 @@ setup(
     extras_require={
         **EXTRAS,
         'all': EXTRAS['openmmlab'] + EXTRAS['demo'] + EXTRAS['instaboost'],
-        # Optional parts are tested too; DeepSpeed would double the start-up of every process.
+        # Optional parts are tested too.
         'test': [line for name in (*OPTIONAL, 'test') for line in EXTRAS[name]],
     },
     classifiers=[

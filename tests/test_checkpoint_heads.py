@@ -139,7 +139,7 @@ def test_hugging_face_reads_the_folder_itself(tmp_path, num_classes):
     # And back: the windows come from its config.json.
     peer.save_pretrained(tmp_path / 'again')
     model, report = model_of(tmp_path / 'again')
-    assert report.reference_windows == tuple((side, side) for side in WINDOWS)
+    assert report.pretrained_window_sizes == tuple((side, side) for side in WINDOWS)
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, ours.backbone.state_dict()[name]), name
 
@@ -158,9 +158,8 @@ def test_a_config_of_0_means_the_window_clipped_to_the_map(tmp_path):
     path.write_text(json.dumps(config | {'pretrained_window_sizes': [0, 0, 0, 0]}))
     weights = safetensors.torch.load_file(tmp_path / 'model.safetensors')
     safetensors.torch.save_file(weights, tmp_path / 'model.safetensors')
-    assert model_of(tmp_path)[1].get_pretrained_window_sizes() == tuple(
-        (side, side) for side in WINDOWS
-    )
+    sizes = tuple((side, side) for side in WINDOWS)
+    assert model_of(tmp_path)[1].pretrained_window_sizes == sizes
     path.write_text('{"model_type": "swinv2", "image_size": "big"}')
     with pytest.raises(CheckpointError, match='windows'):
         model_of(tmp_path)

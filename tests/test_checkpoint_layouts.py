@@ -24,9 +24,9 @@ from swinv2_mm.checkpoint import (
     save_pretrained,
 )
 from swinv2_mm.checkpoint.fitting import architecture_of
+from swinv2_mm.checkpoint.pretrained_windows import window_of_coords
 from swinv2_mm.checkpoint.rules import Template, translate
 from swinv2_mm.checkpoint.saving import to_layout
-from swinv2_mm.checkpoint.trained_windows import window_of_coords
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.position_bias import relative_coords
 from swinv2_mm.core.window_partition import window_grid
@@ -389,7 +389,7 @@ def test_trained_windows_are_found(windows, layout):
     model = build(window_size=windows)
     other = build(seed=1, window_size=5)
     report = load_pretrained(other, in_layout(model, layout))
-    assert report.reference_windows == other.get_pretrained_window_sizes() == windows
+    assert report.pretrained_window_sizes == other.get_pretrained_window_sizes() == windows
     assert other.window_sizes == ((5, 5),) * 4
 
 
@@ -482,7 +482,7 @@ def test_windows_are_asked_for_when_nothing_tells():
     assert_refused(build(seed=1), weights, 'pretrained_window_sizes', 'timm')
     model = build(seed=1, pretrained_window_sizes=(12, 12, 12, 6))
     report = load_pretrained(model, weights)
-    assert report.reference_windows == ((12, 12), (12, 12), (12, 12), (6, 6))
+    assert report.pretrained_window_sizes == ((12, 12), (12, 12), (12, 12), (6, 6))
 
 
 def test_a_setting_that_contradicts_the_weights_is_refused():

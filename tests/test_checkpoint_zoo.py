@@ -24,7 +24,7 @@ def test_the_table_is_that_of_the_model_hub():
         assert name == model.name and model.arch in ARCHITECTURES
         assert model.url.endswith(f'/v2.0.0/{model.file_name}.pth')
         assert (model.top1 is None) == (model.num_classes == 21841)
-    sides = {n: tuple(size[0] for size in m.reference_windows) for n, m in RELEASED.items()}
+    sides = {n: tuple(size[0] for size in m.pretrained_window_sizes) for n, m in RELEASED.items()}
     assert sides['swinv2-tiny-w8-256_in1k'] == (8, 8, 8, 8)
     assert sides['swinv2-base-w16-256_in1k'] == (16, 16, 16, 8)
     assert sides['swinv2-base-w12-192_in22k'] == (12, 12, 12, 6)
@@ -111,12 +111,8 @@ def test_timm_folders_are_known_by_their_architecture(tmp_path):
     save_pretrained(build(window_size=12), tmp_path / 'weights.bin', layout='timm')
     (tmp_path / 'weights.bin').rename(tmp_path / 'pytorch_model.bin')
     (tmp_path / 'config.json').write_text('{"architecture": "swinv2_large_window12_192"}')
-    assert model_of(tmp_path)[1].get_pretrained_window_sizes() == (
-        (12, 12),
-        (12, 12),
-        (12, 12),
-        (6, 6),
-    )
+    sizes = ((12, 12), (12, 12), (12, 12), (6, 6))
+    assert model_of(tmp_path)[1].pretrained_window_sizes == sizes
     (tmp_path / 'config.json').write_text('not json')
     with pytest.raises(CheckpointError, match='windows'):
         model_of(tmp_path)

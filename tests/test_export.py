@@ -12,11 +12,11 @@ import swinv2_mm.cli
 import swinv2_mm.models
 from swinv2_mm.checkpoint import save_pretrained
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.engine.trained_model import load_trained_model
 from swinv2_mm.errors import UserError
 from swinv2_mm.export import files, quantization
 from swinv2_mm.export.model import traceable
 from swinv2_mm.export.pooling import MatrixPool
-from swinv2_mm.inference.trained_model import load_trained_model
 
 ARCH = {'embed_dim': 16, 'depths': (2, 1), 'num_heads': (1, 2)}
 # The same numbers in another order of additions, in float32: found 7e-7 at most.

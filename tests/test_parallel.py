@@ -1,6 +1,5 @@
 """Trainings spread over two processes on a CPU are the training of one with the same batch."""
 
-import importlib.util
 import json
 import pickle
 import subprocess
@@ -25,8 +24,7 @@ CONFIGS = {
     'Cascade Mask R-CNN': 'detection/cascade-mask-rcnn_swinv2-nano-w8_digits.py',
 }
 FRAGMENTS = sorted((ROOT / 'configs/_base_/strategies').glob('*.py'))
-HAS_DEEPSPEED = importlib.util.find_spec('deepspeed') is not None
-KINDS = ['ddp', 'zero1', 'fsdp', *['deepspeed'] * HAS_DEEPSPEED]
+KINDS = ['ddp', 'zero1', 'fsdp']
 # What makes one process and several the same by arithmetic (docs/scaling.md): nothing is drawn in
 # the model, no statistics of a batch, and as many terms in every loss of every image.
 EQUAL = {
@@ -307,7 +305,7 @@ def test_two_machines(tmp_path, subprocess_environment):
         ({'precision': 'fp8'}, 'none', 'bf16'),
         ({'precision': 'fp16'}, 'none', 'precision=bf16'),
         ({'accumulate': 0}, 'none', 'accumulate'),
-        ({'parallel': 'deepspeed', 'precision': 'bf16'}, 'pytorch', 'zero1'),
+        ({'parallel': 'deepspeed'}, 'pytorch', 'deepspeed'),
         ({'parallel': 'zero1', 'optim_wrapper.optimizer.type': 'Lion'}, 'pytorch', 'Lion'),
     ],
 )
@@ -326,8 +324,6 @@ def test_what_does_not_go_is_refused(entries, launcher, message, monkeypatch):
 )
 @pytest.mark.parametrize('task', CONFIGS)
 def test_fragments_go_on_top_of_any_recipe(task, fragment, tmp_path):
-    if 'deepspeed' in fragment.stem:
-        pytest.importorskip('deepspeed')
     leaf = tmp_path / 'leaf.py'
     leaf.write_text(f'_base_ = [{str(ROOT / "configs" / CONFIGS[task])!r}, {str(fragment)!r}]\n')
     (option,) = Config.fromfile(fragment).to_dict().items()

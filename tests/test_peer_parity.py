@@ -303,7 +303,7 @@ def largest_difference(name, arch_name, case_name, *, attention, dtype):
         weights, arch, case, attention=attention, dtype=dtype, given=name in SILENT_ABOUT_WINDOWS
     )
     assert report.layout == name
-    assert report.reference_windows == tuple((side, side) for side in case.reference)
+    assert report.pretrained_window_sizes == tuple((side, side) for side in case.reference)
     # mmpretrain has a norm on every output, as we do; the others on the last one only.
     ours = [*stages, *outs] if len(theirs) == 8 else [*stages, outs[-1]]
     assert bool(report.missing) == (len(theirs) == 5)

@@ -65,7 +65,7 @@ def test_a_larger_head_needs_a_map(train, tmp_path):
     weights = train(f'load_from={tmp_path}/a.pth')
     assert weights['head.fc.weight'].abs().max() < 0.2 < model.head.weight.abs().max()
     assert '30 classes' in train.log
-    assert '2 parameters keep their initial values' in train.log
+    assert '2 tensors keep their initial values' in train.log
     (tmp_path / 'map.txt').write_text('\n'.join(str(3 * i) for i in range(10)))
     weights = train(
         f'load_from={tmp_path}/a.pth', f'+head_class_map={tmp_path}/map.txt', name='mapped'
@@ -85,7 +85,7 @@ def test_parts_of_our_own_may_stay_fresh(train, tmp_path):
     assert not torch.equal(weights['head.fc.weight'], first['head.fc.weight'])
     for name, value in weights.items():
         assert name.startswith('head.') or torch.equal(value, first[name]), name
-    assert re.search(r'2 tensors keep their initial values .*head\.fc\.bias', train.log)
+    assert re.search(r'2 tensors keep their initial values: .*head\.fc\.bias', train.log)
     pattern = '+fresh_parameters=["backbone.layers.*.blocks"]'
     weights = train(start, pattern, '+randomness.seed=1', name='pattern')
     name = 'backbone.layers.3.blocks.0.mlp.fc2.weight'

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.logging import MessageHub
-from mmengine.runner import runner as mmengine_runner
 from test_runner import SMALL
 from test_tools import CLASSIFIER, only_line
 
-from swinv2_mm.engine import SafeCheckpointHook
+from swinv2_mm.engine import SafeCheckpointHook, runner
 
 STEPS = ['train_cfg.max_iters=6', 'default_hooks.checkpoint.interval=2']
 
@@ -36,7 +35,7 @@ def checkpoints(folder):
 
 def failing_at(number, monkeypatch, write=b'half'):
     """Have the disk be full while the given checkpoint is written."""
-    real, calls = mmengine_runner.save_checkpoint, []
+    real, calls = runner.save_checkpoint, []
 
     def save(checkpoint, path, **settings):
         calls.append(path)
@@ -46,7 +45,7 @@ def failing_at(number, monkeypatch, write=b'half'):
             file.write(write)
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(mmengine_runner, 'save_checkpoint', save)
+    monkeypatch.setattr(runner, 'save_checkpoint', save)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(run, tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ class TestCheckpoints:
 
     def test_with_fewer_blocks(self, tool, trained, tmp_path):
         options = ['--cfg-options', 'model.backbone.arch.depths=(2,2,2,2)']
-        assert 'adds' in self.refuse(tool, tmp_path, trained, *options)
+        assert 'no place' in self.refuse(tool, tmp_path, trained, *options)
 
     @pytest.mark.parametrize('kept', [0.5, 0.0])
     def test_truncated(self, kept, tool, trained, tmp_path):

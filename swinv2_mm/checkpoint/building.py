@@ -11,12 +11,12 @@ from .errors import CheckpointError
 from .fitting import OUTPUT_NORM, architecture_of, position_bias_of
 from .heads import head_in
 from .loading import load_pretrained
-from .reading import Source, Weights, read_weights
+from .pretrained_windows import find_pretrained_window_sizes
+from .reading import Source, Weights, open_weights
 from .recognition import recognise
 from .report import LoadReport
 from .rules import translate
 from .stem import STEM
-from .trained_windows import trained_windows
 
 _RELEASED_NUM_STAGES = 4
 
@@ -60,7 +60,7 @@ def model_of(
         CheckpointError: If the weights cannot be read, or make up no whole backbone.
         ValueError: If the given windows do not fit.
     """
-    weights = read_weights(source)
+    weights = open_weights(source)
     try:
         model = _matching(weights, pretrained_window_sizes=pretrained_window_sizes)
     except CheckpointError as error:
@@ -84,11 +84,11 @@ def _matching(weights: Weights, *, pretrained_window_sizes: WindowSize | None) -
             raise CheckpointError('the weights make up no whole SwinV2: a stage or its stem lacks')
         num_stages = len(arch.depths)
     position_bias = position_bias_of(own) or 'log_cpb'
-    windows = pretrained_window_sizes or trained_windows(
+    windows = pretrained_window_sizes or find_pretrained_window_sizes(
         own,
         num_stages=num_stages,
         position_bias=position_bias,
-        declared=weights.declared_windows,
+        declared=weights.declared_window_sizes,
     )
     if windows is None:
         raise CheckpointError(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +15,10 @@ from swinv2_mm.core.position_bias import PositionBias
 from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
+from .layouts import WINDOWS_BUFFER, Layout
+from .pretrained_windows import find_pretrained_window_sizes
 from .report import shortened
-from .stem import STEM
+from .stem import STEM, fit_stem
 
 _BLOCK = re.compile(r'layers\.(\d+)\.blocks\.(\d+)\.(.+)')
 _POSITION_BIAS_PARTS: dict[PositionBias, str] = {
@@ -23,6 +26,11 @@ _POSITION_BIAS_PARTS: dict[PositionBias, str] = {
     'linear_cpb': 'linear_cpb_mlp.',
     'table': 'relative_position_bias_table',
 }
+# Buffers that follow from the window; ours are not part of the weights.
+_DERIVED = re.compile(
+    r'layers\.\d+\.blocks\.\d+\.(?:attn_mask|attn\.(?:'
+    'relative_coords_table|relative_position_index|k_bias))'
+)
 OUTPUT_NORM = re.compile(r'norm(\d+)\.(?:weight|bias)')
 
 
@@ -62,6 +70,91 @@ def position_bias_of(weights: Mapping[str, Tensor]) -> PositionBias | None:
             if f'.attn.{part}' in name:
                 return kind
     return None
+
+
+@dataclass
+class Fit:
+    """What becomes of the weights of a backbone, by our names.
+
+    Attributes:
+        ready: Tensors to copy, in the type and place of the model's parameters.
+        dropped: Names that are not used, each with the reason.
+        missing: Parameters of the model that keep their values, each with the reason.
+        adapted: Parameters whose values were changed to fit, each with what was done.
+        pretrained_window_sizes: Window per stage, in tokens, that the position bias was trained at.
+    """
+
+    ready: dict[str, Tensor]
+    dropped: dict[str, str]
+    missing: dict[str, str]
+    adapted: dict[str, str]
+    pretrained_window_sizes: tuple[Size, ...]
+
+
+def fit_backbone(
+    weights: Mapping[str, Tensor],
+    *,
+    backbone: SwinTransformerV2,
+    layout: Layout,
+    declared: Any,
+    unexpected: list[str],
+) -> Fit:
+    """Check weights against a backbone and prepare what is to be copied; nothing changes yet.
+
+    Args:
+        weights: Under our names, derived buffers included.
+        backbone: The model.
+        layout: That the weights came in.
+        declared: See ``Weights.declared_window_sizes``.
+        unexpected: Names of the file that have no counterpart.
+
+    Raises:
+        CheckpointError: If the weights do not fit, or do not tell their pretrained windows.
+    """
+    own = dict(weights)
+    check_architecture(own, backbone=backbone)
+    windows = _pretrained_window_sizes(own, backbone=backbone, layout=layout, declared=declared)
+    dropped, missing = split_output_norms(
+        own, backbone=backbone, has_final_norm=layout.has_final_norm
+    )
+    derived = {name: 'follows from the window' for name in own if _DERIVED.fullmatch(name)}
+    dropped = derived | dropped
+    for name in dropped:
+        del own[name]
+    own.pop(WINDOWS_BUFFER, None)
+    how = fit_stem(own, target=backbone.patch_embed.proj.weight)
+    ready = fit_parameters(
+        own,
+        backbone=backbone,
+        pretrained_window_sizes=windows,
+        unexpected=unexpected,
+        explained=missing,
+    )
+    return Fit(ready, dropped, missing, {STEM: how} if how else {}, windows)
+
+
+def _pretrained_window_sizes(
+    own: Mapping[str, Tensor], *, backbone: SwinTransformerV2, layout: Layout, declared: Any
+) -> tuple[Size, ...]:
+    """Decide which windows the weights were trained at."""
+    position_bias = backbone.layers[0].blocks[0].attn.position_bias
+    given = (
+        backbone.get_pretrained_window_sizes() if backbone.pretrained_window_sizes_given else None
+    )
+    found = find_pretrained_window_sizes(
+        own, num_stages=len(backbone.layers), position_bias=position_bias, declared=declared
+    )
+    if found is None and given is None:
+        raise CheckpointError(
+            f'{layout.name} weights do not say which windows they were trained at: give the '
+            'model pretrained_window_sizes, such as (12, 12, 12, 6)'
+        )
+    if found is not None and given is not None and found != given:
+        raise CheckpointError(
+            f'the position bias was trained at windows {found}, pretrained_window_sizes of the '
+            f'model says {given}; leave the setting out'
+        )
+    return found or given
 
 
 def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransformerV2) -> None:
@@ -122,11 +215,34 @@ def split_output_norms(
     return dropped, missing
 
 
-def check_parameters(
+def misfits(weights: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
+    """Compare names and shapes of weights with those of a model: a sentence per kind of misfit.
+
+    Args:
+        weights: Under the model's names.
+        wanted: Shape of everything that the model needs.
+    """
+    found = []
+    if lacking := [name for name in wanted if name not in weights]:
+        found.append(f'the weights lack {shortened(lacking)}')
+    if unexpected := [name for name in weights if name not in wanted]:
+        found.append(f'the model has no place for {shortened(unexpected)}')
+    shapes = {name: getattr(value, 'shape', ()) for name, value in weights.items()}
+    differing = [name for name, shape in wanted.items() if shapes.get(name, shape) != shape]
+    if differing:
+        first, more = differing[0], len(differing) - 1
+        found.append(
+            f'{first} has the shape {tuple(shapes[first])} in the weights, '
+            f'{tuple(wanted[first])} in the model' + (f' (and {more} more differ)' if more else '')
+        )
+    return found
+
+
+def fit_parameters(
     weights: Mapping[str, Tensor],
     *,
     backbone: SwinTransformerV2,
-    trained_windows: tuple[Size, ...],
+    pretrained_window_sizes: tuple[Size, ...],
     unexpected: list[str],
     explained: Mapping[str, str],
 ) -> dict[str, Tensor]:
@@ -135,7 +251,7 @@ def check_parameters(
     Args:
         weights: Under our names, nothing but parameters.
         backbone: The model.
-        trained_windows: Window per stage, on which the size of a learnt table depends.
+        pretrained_window_sizes: Window per stage, on which the size of a learnt table depends.
         unexpected: Names of the file that have no counterpart.
         explained: Parameters that may be missing.
 
@@ -144,26 +260,17 @@ def check_parameters(
             if a value is not finite.
     """
     parameters = dict(backbone.named_parameters())
-    unexpected = unexpected + [name for name in weights if name not in parameters]
-    missing = [name for name in parameters if name not in weights and name not in explained]
-    if unexpected:
-        raise CheckpointError(f'the model has no place for {shortened(unexpected)}')
-    if missing:
-        raise CheckpointError(f'the weights lack {shortened(missing)}')
-    ready = {}
-    for name, value in weights.items():
-        target = parameters[name]
-        shape = target.shape
+    wanted = {name: p.shape for name, p in parameters.items() if name not in explained}
+    for name, shape in wanted.items():
         if name.endswith('.relative_position_bias_table'):
-            height, width = trained_windows[int(name.split('.')[1])]
-            shape = torch.Size(((2 * height - 1) * (2 * width - 1), shape[1]))
-        if value.shape != shape:
-            raise CheckpointError(
-                f'{name} has the shape {tuple(value.shape)} in the weights, {tuple(shape)} in '
-                'the model'
-            )
-        ready[name] = ready_value(name, value, target=target)
-    return ready
+            height, width = pretrained_window_sizes[int(name.split('.')[1])]
+            wanted[name] = torch.Size(((2 * height - 1) * (2 * width - 1), shape[1]))
+    problems = misfits({**dict.fromkeys(unexpected, torch.empty(0)), **weights}, wanted)
+    if problems:
+        raise CheckpointError('; '.join(problems))
+    return {
+        name: ready_value(name, value, target=parameters[name]) for name, value in weights.items()
+    }
 
 
 def ready_value(name: str, value: Tensor, *, target: Tensor) -> Tensor:

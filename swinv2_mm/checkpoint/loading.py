@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 
 import torch
 from torch import nn
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
-from .fitting import check_architecture, check_parameters, split_output_norms
+from .fitting import fit_backbone
 from .heads import HeadWeights, find_head, fit_head
-from .layouts import WINDOWS_BUFFER, Layout
-from .reading import Source, Weights, read_weights
+from .layouts import Layout
+from .reading import Source, Weights, open_weights
 from .recognition import recognise
 from .report import LoadReport
 from .rules import Translation, translate
-from .stem import STEM, fit_stem
-from .trained_windows import trained_windows
-
-# Buffers that follow from the window; ours are not part of the weights.
-_DERIVED = re.compile(
-    r'layers\.\d+\.blocks\.\d+\.(?:attn_mask|attn\.(?:'
-    'relative_coords_table|relative_position_index|k_bias))'
-)
 
 
 def load_pretrained(
@@ -59,7 +49,7 @@ def load_pretrained(
     head = None if model is backbone else find_head(model)
     if class_map is not None and head is None:
         raise ValueError(f'a class map was given, but {type(model).__name__} has no linear head')
-    weights = read_weights(source)
+    weights = open_weights(source)
     try:
         return _load(backbone, weights, head=head, class_map=class_map)
     except CheckpointError as error:
@@ -112,36 +102,24 @@ def _load(
         else:
             dropped[name] = reason
 
-    check_architecture(own, backbone=backbone)
-    windows = _windows(backbone, weights, layout=layout, translation=translation)
-    unused_norms, missing = split_output_norms(
-        own, backbone=backbone, has_final_norm=layout.has_final_norm
-    )
-    reasons = {name: 'follows from the window' for name in own if _DERIVED.fullmatch(name)}
-    for name, reason in (reasons | unused_norms).items():
-        dropped |= dict.fromkeys(translation.origins[name], reason)
-        del own[name]
-    own.pop(WINDOWS_BUFFER, None)
-    adapted = dict(head_weights.adapted)
-    if how := fit_stem(own, target=backbone.patch_embed.proj.weight):
-        adapted[STEM] = how
-    ready = check_parameters(
+    fit = fit_backbone(
         own,
         backbone=backbone,
-        trained_windows=windows,
+        layout=layout,
+        declared=weights.declared_window_sizes,
         unexpected=unexpected,
-        explained=missing,
     )
-
-    backbone.set_pretrained_window_sizes(windows)
+    for name, reason in fit.dropped.items():
+        dropped |= dict.fromkeys(translation.origins[name], reason)
+    backbone.set_pretrained_window_sizes(fit.pretrained_window_sizes)
     parameters = dict(backbone.named_parameters())
     with torch.no_grad():
-        for name, value in ready.items():
+        for name, value in fit.ready.items():
             parameters[name].copy_(value)
         for name, value in head_weights.values.items():
             head[1].get_parameter(name.rpartition('.')[2]).copy_(value)
     renamed: dict[str, tuple[str, ...]] = {}
-    for name in ready:
+    for name in fit.ready:
         for origin in translation.origins[name]:
             if origin != name:
                 renamed[origin] = (*renamed.get(origin, ()), name)
@@ -150,12 +128,12 @@ def _load(
             renamed[origin] = (name,)
     return LoadReport(
         layout=layout.name,
-        loaded=(*ready, *head_weights.values),
+        loaded=(*fit.ready, *head_weights.values),
         renamed=renamed,
         dropped=dropped,
-        missing=missing | head_weights.missing,
-        adapted=adapted,
-        reference_windows=windows,
+        missing=fit.missing | head_weights.missing,
+        adapted=fit.adapted | head_weights.adapted,
+        pretrained_window_sizes=fit.pretrained_window_sizes,
     )
 
 
@@ -186,30 +164,3 @@ def _reason_to_drop(name: str, *, layout: Layout, prefix: str) -> str | None:
         return 'not part of the backbone'
     inner = name.removeprefix(prefix)
     return next((what for start, what in layout.extras if inner.startswith(start)), None)
-
-
-def _windows(
-    backbone: SwinTransformerV2, weights: Weights, *, layout: Layout, translation: Translation
-) -> tuple[Size, ...]:
-    """Decide which windows the weights were trained at."""
-    position_bias = backbone.layers[0].blocks[0].attn.position_bias
-    given = (
-        backbone.get_pretrained_window_sizes() if backbone.pretrained_window_sizes_given else None
-    )
-    found = trained_windows(
-        translation.values,
-        num_stages=len(backbone.layers),
-        position_bias=position_bias,
-        declared=weights.declared_windows,
-    )
-    if found is None and given is None:
-        raise CheckpointError(
-            f'{layout.name} weights do not say which windows they were trained at: give the '
-            'model pretrained_window_sizes, such as (12, 12, 12, 6)'
-        )
-    if found is not None and given is not None and found != given:
-        raise CheckpointError(
-            f'the position bias was trained at windows {found}, pretrained_window_sizes of the '
-            f'model says {given}; leave the setting out'
-        )
-    return found or given

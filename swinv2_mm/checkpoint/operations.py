@@ -50,7 +50,7 @@ def describe(model: LoadedModel, report: LoadReport) -> dict:
         'depths': list(backbone.arch.depths),
         'num_heads': list(backbone.arch.num_heads),
         'position_bias': backbone.layers[0].blocks[0].attn.position_bias,
-        'trained at windows': [format_window(size) for size in report.reference_windows],
+        'trained at windows': [format_window(size) for size in report.pretrained_window_sizes],
         'patch': f'{stem.stride[0]} px, {stem.in_channels} channels',
         'output norms': list(backbone.out_indices),
         'classes': None if model.head is None else model.head.out_features,

@@ -11,7 +11,7 @@ from .layouts import WINDOWS_BUFFER
 from .zoo import find_released
 
 
-def declared_windows(path: Path, *, metadata: Mapping[str, str], name: str) -> Any:
+def declared_window_sizes(path: Path, *, metadata: Mapping[str, str], name: str) -> Any:
     """Return the windows that a file is said to be trained at, unchecked; ``None`` if unknown.
 
     Args:
@@ -26,7 +26,7 @@ def declared_windows(path: Path, *, metadata: Mapping[str, str], name: str) -> A
         return _windows_of_hugging_face(config)
     for known in (str(config.get('architecture', '')), name, path.name, path.parent.name):
         if released := find_released(known):
-            return [list(window) for window in released.reference_windows]
+            return [list(window) for window in released.pretrained_window_sizes]
     return None
 
 

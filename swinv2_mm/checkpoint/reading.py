@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from .download import fetch
 from .errors import CheckpointError
-from .provenance import declared_windows
+from .provenance import declared_window_sizes
 from .zoo import url_of
 
 _CHUNK_BYTES = 1 << 20
@@ -46,21 +47,23 @@ _WRAPPER_MODULES = re.compile(
 
 @dataclass
 class Weights:
-    """The tensors of a file under the names that it gives them.
+    """What one file, or one state dict, holds: opened once, then passed on.
 
     Attributes:
-        tensors: Name to tensor, on the CPU if they come from a file.
+        content: As it was saved; of a training checkpoint also ``meta``, ``optimizer`` and so on.
+        tensors: Name to tensor, under the names that the file gives them.
         dropped: Entries that are no weights, each with the reason.
-        declared_windows: Window per stage that what comes with the weights says they were
-            trained at: a safetensors file's note of ours, a ``config.json`` beside it, or the
-            name of a released model. Entries of the state dict itself come before it.
         origin: What to call the file in a message.
+        declared_window_sizes: Pretrained window size per stage, as what comes with the weights
+            says: a safetensors file's metadata of ours, a ``config.json`` beside it, or the name
+            of a released model. Entries of the state dict itself take precedence.
     """
 
+    content: Any
     tensors: dict[str, Tensor]
-    dropped: dict[str, str] = field(default_factory=dict)
-    declared_windows: Any = None
-    origin: str = 'the state dict'
+    dropped: dict[str, str]
+    origin: str
+    declared_window_sizes: Any = None
 
 
 Source = str | os.PathLike | Mapping[str, Any] | Weights
@@ -76,29 +79,42 @@ class _Inert:
         pass
 
 
-# What genuine training checkpoints hold beside tensors: mmengine's log buffers with their numpy
-# arrays, the configurations of the official code and of timm. Replaced, not trusted.
-_REPLACED_GLOBALS = [
-    (OrderedDict, 'yacs.config.CfgNode'),
-    *(
-        (_Inert, name)
-        for name in (
-            'mmengine.logging.history_buffer.HistoryBuffer',
-            'argparse.Namespace',
-            'pathlib.PosixPath',
-            'builtins.getattr',
-            'builtins.slice',
-            'numpy.ndarray',
-            'numpy.dtype',
-            *(
-                f'numpy.{core}.multiarray.{function}'
-                for core in ('core', '_core')
-                for function in ('_reconstruct', 'scalar')
-            ),
-            *(f'numpy.dtypes.{kind}DType' for kind in ('Float32', 'Float64', 'Int64', 'UInt32')),
-        )
-    ),
-]
+_HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
+_NUMPY_CORES = ('numpy.core.multiarray', 'numpy._core.multiarray')
+# What a pickle may refer to beside tensors and plain data. Data: the real type where its package
+# has been imported, so that a training can be resumed, inert elsewhere.
+_DATA_TYPES = (
+    _HISTORY,
+    'numpy.ndarray',
+    'numpy.dtype',
+    *(f'{core}.{function}' for core in _NUMPY_CORES for function in ('_reconstruct', 'scalar')),
+    *(f'numpy.dtypes.{kind}DType' for kind in ('Float32', 'Float64', 'Int64', 'UInt32', 'Bool')),
+)
+# Settings of the official code and of timm: always inert.
+_SETTINGS_TYPES = ('argparse.Namespace', 'pathlib.PosixPath', 'builtins.slice')
+
+
+def _safe_globals() -> list[tuple[Any, str]]:
+    return [
+        (OrderedDict, 'yacs.config.CfgNode'),
+        (_statistic, 'builtins.getattr'),
+        *((_Inert, name) for name in _SETTINGS_TYPES),
+        *((_imported(name) or _Inert, name) for name in _DATA_TYPES),
+    ]
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.rpartition('.')
+    # numpy answers to both names of its core.
+    places = _NUMPY_CORES if module in _NUMPY_CORES else (module,)
+    found = next((sys.modules[place] for place in places if place in sys.modules), None)
+    return getattr(found, attribute, None)
+
+
+def _statistic(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr``, by which a logged history refers to its statistics."""
+    is_statistic = name in ('current', 'max', 'mean', 'min')
+    return getattr(owner, name) if is_statistic and owner is _imported(_HISTORY) else _Inert()
 
 
 def trust_files() -> None:
@@ -106,39 +122,41 @@ def trust_files() -> None:
     _IS_TRUSTED.set(True)
 
 
-def read_weights(source: Source) -> Weights:
+def open_weights(source: Source, *, map_location: str | Callable = 'cpu') -> Weights:
     """Read a file, a released model by its name, a URL, a folder of Hugging Face, or a state dict.
 
+    The file is read once: whoever needs something of it gets the result of this.
+
     Raises:
-        CheckpointError: If the source cannot be read, or holds no tensors.
+        CheckpointError: If the source cannot be read without running code, or holds no tensors.
     """
     if isinstance(source, Weights):
         return source
     if isinstance(source, Mapping):
-        weights = Weights({})
-        content: Any = source
-    else:
-        path = local_path(source)
-        content, metadata = read_file(path)
-        weights = Weights(
-            {},
-            declared_windows=declared_windows(path, metadata=metadata, name=str(source)),
-            origin=str(path),
-        )
-    state, beside = _innermost(content, origin=weights.origin)
-    weights.dropped |= dict.fromkeys(beside, 'beside the weights')
+        return _parted(source, origin='the state dict')
+    path = local_path(source)
+    content, metadata = read_file(path, map_location=map_location)
+    declared = declared_window_sizes(path, metadata=metadata, name=str(source))
+    return _parted(content, origin=str(path), declared=declared)
+
+
+def _parted(content: Any, *, origin: str, declared: Any = None) -> Weights:
+    """Tell the tensors in what was saved from the rest."""
+    state, beside = _innermost(content, origin=origin)
+    tensors: dict[str, Tensor] = {}
+    dropped = dict.fromkeys(beside, 'beside the weights')
     for name, value in state.items():
         name = str(name)
         if not isinstance(value, Tensor):
-            weights.dropped[name] = 'not a tensor'
+            dropped[name] = 'not a tensor'
             continue
         name = _WRAPPER_MODULES.sub('', name)
-        if name in weights.tensors:
-            raise CheckpointError(f'{weights.origin} holds {name} twice')
-        weights.tensors[name] = value
-    if not weights.tensors:
-        raise CheckpointError(f'{weights.origin} holds no tensors')
-    return weights
+        if name in tensors:
+            raise CheckpointError(f'{origin} holds {name} twice')
+        tensors[name] = value
+    if not tensors:
+        raise CheckpointError(f'{origin} holds no tensors')
+    return Weights(content, tensors, dropped, origin, declared)
 
 
 def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[str]]:
@@ -151,6 +169,17 @@ def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[st
         beside += [str(name) for name in content if name != inner]
         content = content[inner]
     raise CheckpointError(f'{origin} holds a {type(content).__name__}, not named weights')
+
+
+def check_source(source: str | os.PathLike) -> None:
+    """Check that there is something to read, without reading or downloading it.
+
+    Raises:
+        CheckpointError: If it is no file, folder, URL or name of a released model.
+    """
+    text = str(source)
+    if not Path(source).exists() and '://' not in text and url_of(text) is None:
+        raise CheckpointError(f'checkpoint {text} does not exist')
 
 
 def local_path(source: str | os.PathLike) -> Path:
@@ -181,18 +210,11 @@ def local_path(source: str | os.PathLike) -> Path:
     raise CheckpointError(f'{path} is a folder without {" or ".join(_NAMES_IN_FOLDER)}')
 
 
-def read_file(
-    path: Path,
-    *,
-    safe_globals: Sequence = _REPLACED_GLOBALS,
-    map_location: str | Callable = 'cpu',
-) -> tuple[Any, dict[str, str]]:
+def read_file(path: Path, *, map_location: str | Callable = 'cpu') -> tuple[Any, dict[str, str]]:
     """Read a file as it was saved, and what it says about itself.
 
     Args:
         path: A safetensors or PyTorch file.
-        safe_globals: What a PyTorch file may refer to beside tensors and plain data, as
-            ``torch.serialization.safe_globals`` takes it.
         map_location: Where tensors of a PyTorch file go.
 
     Raises:
@@ -211,7 +233,7 @@ def read_file(
         raise CheckpointError(f'{path} is a pointer of Git LFS: fetch the file itself')
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
-    return _read_pickle(path, safe_globals, map_location), {}
+    return _read_pickle(path, map_location), {}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -239,12 +261,12 @@ def _check_sums(path: Path) -> None:
                         pass
 
 
-def _read_pickle(path: Path, safe_globals: Sequence, map_location: str | Callable) -> Any:
+def _read_pickle(path: Path, map_location: str | Callable) -> Any:
     try:
         _check_sums(path)
         if _IS_TRUSTED.get():
             return torch.load(path, map_location=map_location, weights_only=False)
-        with torch.serialization.safe_globals(list(safe_globals)):
+        with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         # torch has no other way to tell the two apart.

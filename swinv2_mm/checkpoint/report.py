@@ -24,7 +24,7 @@ class LoadReport:
         adapted: Parameters whose values were changed to fit, each with what was done.
         unexpected: Names that nothing explains. Loading raises on them, so this is empty
             unless somebody made the report by hand.
-        reference_windows: Window per stage that the position bias was trained at.
+        pretrained_window_sizes: Window per stage that the position bias was trained at.
     """
 
     layout: str
@@ -34,13 +34,14 @@ class LoadReport:
     missing: Mapping[str, str] = field(default_factory=dict)
     adapted: Mapping[str, str] = field(default_factory=dict)
     unexpected: tuple[str, ...] = ()
-    reference_windows: tuple[Size, ...] = ()
+    pretrained_window_sizes: tuple[Size, ...] = ()
 
     def __str__(self) -> str:
-        windows = ', '.join(format_window(window) for window in self.reference_windows)
+        windows = ', '.join(format_window(window) for window in self.pretrained_window_sizes)
+        trained = f' trained at windows {windows}' if windows else ''
         lines = [
-            f'{len(self.loaded)} parameters loaded from {self.layout} weights trained at windows '
-            f'{windows}; {len(self.renamed)} names translated'
+            f'{len(self.loaded)} parameters loaded from {self.layout} weights{trained}; '
+            f'{len(self.renamed)} names translated'
         ]
         lines += _by_reason('dropped', self.dropped)
         lines += _by_reason('missing', self.missing)

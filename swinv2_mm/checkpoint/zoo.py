@@ -29,7 +29,7 @@ class ReleasedModel:
         num_classes: Outputs of the classification head.
         top1: Published accuracy on ImageNet-1K val in percent (official model hub), at
             ``window_size`` and ``image_size_px``; ``None`` for ImageNet-22K heads.
-        reference_windows: Window per stage that the position bias was trained at.
+        pretrained_window_sizes: Window per stage that the position bias was trained at.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ReleasedModel:
     image_size_px: int
     num_classes: int
     top1: float | None
-    reference_windows: tuple[Size, ...]
+    pretrained_window_sizes: tuple[Size, ...]
 
     @property
     def url(self) -> str:
@@ -69,7 +69,7 @@ def _scratch(arch: str, window: int, top1: float) -> ReleasedModel:
         image_size_px=256,
         num_classes=1000,
         top1=top1,
-        reference_windows=window_per_stage(window, image_size_px=256),
+        pretrained_window_sizes=window_per_stage(window, image_size_px=256),
     )
 
 
@@ -83,7 +83,7 @@ def _pretrained(arch: str) -> ReleasedModel:
         image_size_px=192,
         num_classes=21841,
         top1=None,
-        reference_windows=window_per_stage(12, image_size_px=192),
+        pretrained_window_sizes=window_per_stage(12, image_size_px=192),
     )
 
 
@@ -98,7 +98,7 @@ def _fine_tuned(arch: str, window: int, image_size_px: int, top1: float) -> Rele
         image_size_px=image_size_px,
         num_classes=1000,
         top1=top1,
-        reference_windows=window_per_stage(12, image_size_px=192),
+        pretrained_window_sizes=window_per_stage(12, image_size_px=192),
     )
 
 

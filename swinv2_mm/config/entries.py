@@ -32,7 +32,6 @@ _PARALLEL: dict[str, dict[str, tuple]] = {
         'checkpoint': ('whole', 'sharded'),
         'shards': _NUMBER,
     },
-    'deepspeed': {},
 }
 _LARGEST_FACTOR = 16  # of a test size; beyond, somebody means pixels
 
@@ -179,7 +178,7 @@ def _path(name: str) -> Callable[[Any], str]:
 
 ENTRIES: dict[str, Entry] = {
     'parallel': Entry(
-        'how several processes share the work: `ddp`, `zero1`, `fsdp` or `deepspeed`, or a dict '
+        'how several processes share the work: `ddp`, `zero1` or `fsdp`, or a dict '
         'with `type` ([scaling.md](scaling.md))',
         _parallel,
         {'type': 'ddp'},

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from mmengine.dist import gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
-from torch import nn
 from torch.distributed.tensor import DTensor
 
 from swinv2_mm.atomic_write import atomic_write, discard
+from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.mmengine_private import is_resuming, update_val_interval
 
 from .epoch_loop import ResumableEpochLoop
@@ -203,7 +202,7 @@ def _gathered_gradients(runner: Runner) -> list[dict[str, torch.Tensor]] | None:
     wrapper = runner.optim_wrapper
     if getattr(wrapper, '_accumulative_counts', 1) == 1 or wrapper.should_update():
         return None
-    parameters = _bare(runner.model).named_parameters()
+    parameters = unwrapped(runner.model).named_parameters()
     own = {name: p.grad for name, p in parameters if p.grad is not None}
     if any(isinstance(gradient, DTensor) for gradient in own.values()):
         # Shards, which have been exchanged: they are put together as the weights are.
@@ -219,12 +218,8 @@ def _restore_gradients(runner: Runner, gradients: list[dict[str, torch.Tensor]])
     else:
         # Their mean is what the next update is made of, whoever holds it.
         own = {name: sum(g[name] for g in gradients) / len(gradients) for name in gradients[0]}
-    for name, parameter in _bare(runner.model).named_parameters():
+    for name, parameter in unwrapped(runner.model).named_parameters():
         if name in own:
             value = own[name].to(parameter.device)
             is_whole = isinstance(parameter, DTensor) and not isinstance(value, DTensor)
             parameter.grad = cut(value, like=parameter) if is_whole else value
-
-
-def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model

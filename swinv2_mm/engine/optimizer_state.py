@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Count the bytes of the state that this process holds."""
-    # What ZeroRedundancyOptimizer and DeepSpeed wrap has this process's part.
-    inner = getattr(optimizer, 'optim', None) or getattr(optimizer, 'optimizer', optimizer)
+    # What ZeroRedundancyOptimizer wraps has this process's part.
+    inner = getattr(optimizer, 'optim', optimizer)
     total = 0
     for state in inner.state.values():
         for value in state.values():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 from datetime import timedelta
 
 import torch
@@ -52,13 +50,6 @@ def apply_parallel(cfg: Config) -> None:
         return
     if options['type'] == 'zero1':
         _shard_optimizer(wrapper)
-    if options['type'] == 'deepspeed':
-        _check_deepspeed(wrapper)
-        if any(hook.get('action') == 'skip' for hook in cfg.get('custom_hooks') or ()):
-            raise UserError(
-                'parallel: deepspeed keeps the gradients itself, so that NonFiniteHook can only '
-                "stop there, not 'skip'; take zero1, which shards the same"
-            )
     if options['type'] == 'fsdp' and torch.cuda.is_available():
         # Checkpoints are put together in the memory of the CPU.
         cfg.env_cfg.dist_cfg.backend = 'cpu:gloo,cuda:nccl'
@@ -73,21 +64,3 @@ def _shard_optimizer(wrapper: dict) -> None:
     if not isinstance(getattr(torch.optim, kind, None), type):
         raise UserError(f'parallel: zero1 shards the optimisers of torch.optim, not {kind}')
     wrapper['optimizer'].update(type='ZeroRedundancyOptimizer', optimizer_type=kind)
-
-
-def _check_deepspeed(wrapper: dict) -> None:
-    if not torch.cuda.is_available():
-        os.environ.setdefault('DS_ACCELERATOR', 'cpu')
-    try:
-        importlib.import_module('deepspeed')
-    except Exception as error:
-        # Versions that do not go with torch, or with a machine without a GPU, raise anything.
-        raise UserError(
-            "parallel: deepspeed does not import; install it by: pip install 'deepspeed>=0.18.2,"
-            f"<0.19', or take zero1, which shards the same ({type(error).__name__}: {error})"
-        ) from error
-    if wrapper.get('type', 'OptimWrapper') != 'OptimWrapper':
-        raise UserError(
-            f'parallel: deepspeed trains in float32 here, not with {wrapper["type"]}; for mixed '
-            'precision take zero1, which shards the same, or fsdp'
-        )

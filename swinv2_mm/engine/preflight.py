@@ -8,10 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import DataError, UserError
 
 from .metric_names import metric_names
@@ -29,7 +29,7 @@ def check_training(runner: Runner, cfg: Config) -> None:
         UserError: If the channels of the model do not fit, or no evaluator gives the metric of
             ``save_best``.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
     if isinstance(channels, Sequence):
         check_channels(cfg.model, channels)

@@ -1,51 +1,62 @@
-"""A Runner that reads weights safely and says so when they do not fit."""
+"""A Runner that reads weights safely, says so when they do not fit, and saves atomically."""
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.fileio import join_path
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Runner, save_checkpoint
+from torch import nn
 from torch.utils.data import DataLoader
 
 from swinv2_mm.atomic_write import discard, publish
-from swinv2_mm.checkpoint import load_pretrained
-from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
-from swinv2_mm.checkpoint.loading import find_backbone, find_backbones
+from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.checkpoint.report import shortened
+from swinv2_mm.checkpoint.sharded import REST, is_sharded
+from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
-from swinv2_mm.mmengine_private import is_training
+from swinv2_mm.mmengine_private import accumulation, is_training
 
 from .console import environment_summary, tidy
-from .parallel_runner import ParallelRunner
+from .filling import fill_model
+from .saving import training_checkpoint
 from .seeding import seed_samples
-from .training_state import check_resumable, newest_readable, read_checkpoint
+from .sharded_training import ZeroOptimizer, read_shards, sharding_of
+from .training_state import check_resumable, newest_readable, open_checkpoint
 from .workers import shield_workers, without_idle_settings
 
 
 @RUNNERS.register_module()
-class CheckedRunner(ParallelRunner):
-    """MMEngine's Runner for weights from anywhere.
+class CheckedRunner(Runner):
+    """MMEngine's Runner for weights from anywhere, and for state sharded over processes.
 
     MMEngine falls back to running the code in a pickle, executes the config text of a
     checkpoint that is resumed, and goes on when weights do not fit. This one refuses.
 
     ``load_from`` may also be weights of any layout that ``swinv2_mm.checkpoint`` reads, or the
-    name of a released model. Two entries of the config say what it need not fit:
+    name of a released model; ``fresh_parameters`` and ``head_class_map`` of the config say what
+    it need not fit (``fill_model``).
 
-    - ``fresh_parameters``: beginnings of names, such as ``roi_head.mask_head``, that keep their
-      initial values; ``*`` stands for one part of a name.
-    - ``head_class_map``: which class of the weights' classification head each class is; see
-      ``load_pretrained``.
+    Checkpoints of all kinds of ``parallel`` are alike: each resumes those of another, on any
+    number of processes.
     """
+
+    @cached_property
+    def sharding(self) -> ZeroOptimizer | None:
+        """What shards the state of this training; ``None`` for DDP and for a single process."""
+        return sharding_of(self.cfg) if self.distributed else None
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """Build MMEngine's logger, with a console that leaves known noise to the log file."""
@@ -60,6 +71,68 @@ class CheckedRunner(ParallelRunner):
     def dump_config(self) -> None:
         """Save nothing: this config has been changed for the run; see ``save_config``."""
 
+    def build_model(self, model: nn.Module | dict) -> nn.Module:
+        """Build the model."""
+        build = super().build_model
+        if self.sharding is None:
+            return build(model)
+        settings = copy.deepcopy(model)
+        return self.sharding.build_model(lambda: build(copy.deepcopy(settings)))
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Distribute a model over the processes, by DDP or sharded."""
+        if not self.distributed:
+            return super().wrap_model(model_wrapper_cfg, model)
+        if not torch.cuda.is_available():
+            if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+                self.logger.warning(
+                    'SyncBN works on GPUs only: here each process takes its own statistics, so '
+                    'that results depend on the number of processes'
+                )
+                model = revert_sync_batchnorm(model)
+            # MMEngine's default asks for a GPU each.
+            model_wrapper_cfg = {
+                'type': 'MMDistributedDataParallel',
+                'device_ids': None,
+                'broadcast_buffers': False,
+                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+                **(model_wrapper_cfg or {}),
+            }
+        elif self.cfg.get('sync_bn'):
+            model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+        sharded = self.sharding.wrap(model) if self.sharding else None
+        return super().wrap_model(model_wrapper_cfg, model) if sharded is None else sharded
+
+    def _init_model_weights(self) -> None:
+        init = super()._init_model_weights
+        if self.sharding is None:
+            init()
+        else:
+            self.sharding.init_weights(self.model, init=init, seed=self.seed)
+
+    def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
+        """Scale the learning rate with the images per update, those accumulated included."""
+        counts = accumulation(optim_wrapper)
+        if auto_scale_lr and auto_scale_lr.get('enable') and counts > 1:
+            self.logger.info(f'{counts} iterations make an update: the global batch is that larger')
+            base = auto_scale_lr['base_batch_size'] / counts
+            auto_scale_lr = {**auto_scale_lr, 'base_batch_size': base}
+        super().scale_lr(optim_wrapper, auto_scale_lr)
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Raises:
+            UserError: If the state is to be sharded, and there is one process only.
+        """
+        kind = (self.cfg.get('parallel') or {}).get('type', 'ddp')
+        if kind != 'ddp' and not self.distributed:
+            raise UserError(
+                f'parallel={kind} spreads a training over processes: start it by '
+                'tools/dist_train.sh or tools/slurm_train.sh, or leave parallel out'
+            )
+        return super().train()
+
     def load_checkpoint(
         self,
         filename: str,
@@ -67,7 +140,7 @@ class CheckedRunner(ParallelRunner):
         strict: bool = True,
         revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
     ) -> dict:
-        """Load weights into the model.
+        """Load weights into the model, strictly.
 
         Returns:
             The checkpoint, without its config text.
@@ -75,29 +148,32 @@ class CheckedRunner(ParallelRunner):
         Raises:
             UserError: If the file is missing, broken, holds code, or does not fit the model.
         """
-        checkpoint = read_checkpoint(filename, map_location=map_location)
-        if self._resume and self._is_training():
+        opened = open_checkpoint(filename, map_location=map_location)
+        is_resumed = self._resume and is_training(self)
+        checkpoint, model = opened.content, self.bare_model
+        optimizer = None
+        if is_resumed:
             check_resumable(checkpoint, filename=filename)
-        self.complete(checkpoint, filename=filename)
-        model = self.model.module if is_model_wrapper(self.model) else self.model
-        state_dict = _revised(checkpoint, revise_keys)
-        # What is tested or resumed has been trained: nothing of it is fresh, or mapped.
-        is_start = self._is_training() and not self._resume
-        class_map = self.cfg.get('head_class_map') if is_start else None
-        if class_map is not None or (not self._resume and _is_foreign(state_dict, model)):
-            self._load_foreign(model, filename, class_map=class_map)
-        else:
-            self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-            # Again: EMAHook puts back the weights that are trained, in place of their average.
-            state_dict = _revised(checkpoint, revise_keys)
-            fresh = self._fresh_names(model) if is_start else set()
-            state_dict = {k: v for k, v in state_dict.items() if k not in fresh}
-            state_dict |= {k: v for k, v in model.state_dict().items() if k in fresh}
-            if strict:
-                _check_fit(model, state_dict, filename)
-            model.load_state_dict(state_dict, strict=strict)
+            optimizer = self.optim_wrapper.optimizer
+        if is_sharded(Path(filename)):
+            read_shards(checkpoint, folder=Path(filename), model=model, optimizer=optimizer)
+        elif is_resumed and self.sharding:
+            self.sharding.cut_optimizer_state(checkpoint['optimizer'], optimizer)
+        report = fill_model(
+            model,
+            opened,
+            is_start=is_training(self) and not self._resume,
+            is_resumed=is_resumed,
+            fresh=self.cfg.get('fresh_parameters') or (),
+            class_map=self.cfg.get('head_class_map'),
+            revise_keys=revise_keys,
+            prepare=lambda content: self.call_hook('after_load_checkpoint', checkpoint=content),
+        )
         self._has_loaded = True
-        self.logger.info(f'Load checkpoint from {filename}')
+        self.logger.info(f'Load checkpoint from {filename}: {report}')
+        if report.missing:
+            names = shortened(list(report.missing))
+            self.logger.info(f'{len(report.missing)} tensors keep their initial values: {names}')
         return checkpoint
 
     def load_or_resume(self) -> None:
@@ -111,7 +187,8 @@ class CheckedRunner(ParallelRunner):
                 self._resume, self._load_from = False, self.cfg.get('start_from')
             else:
                 self._load_from = found[0]
-        super().load_or_resume()
+        with self.whole_values():
+            super().load_or_resume()
         if is_training(self):
             for backbone in find_backbones(self.model):
                 is_compiled = bool(self.cfg.get('compile'))
@@ -127,6 +204,15 @@ class CheckedRunner(ParallelRunner):
             for sampler in samplers:
                 if getattr(sampler, 'seed', None) == seed:
                     sampler.seed = self.seed
+
+    def whole_values(self) -> Any:
+        """Return a context in which whole tensors can be copied to the model, sharded or not."""
+        return self.sharding.whole_values() if self.sharding else nullcontext()
+
+    @property
+    def bare_model(self) -> nn.Module:
+        """The model without MMEngine's wrapper."""
+        return unwrapped(self.model)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, *args: Any, **kwargs: Any) -> DataLoader:
@@ -144,21 +230,46 @@ class CheckedRunner(ParallelRunner):
             loop = {**loop, 'type': 'ResumableEpochLoop'}
         return super().build_train_loop(loop)
 
-    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Save as MMEngine does, but under another name until the file is complete.
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        file_client_args: dict | None = None,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: dict | None = None,
+        by_epoch: bool = True,
+        backend_args: dict | None = None,
+    ) -> None:
+        """Save in MMEngine's format, atomically; all processes call it.
 
         Raises:
             UserError: If it cannot be written; what was there before is untouched.
         """
-        if '://' in str(out_dir):
-            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+        if self.sharding is None and not is_main_process():
             return
+        checkpoint = training_checkpoint(
+            self,
+            meta=meta,
+            by_epoch=by_epoch,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+        )
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         path = Path(out_dir, filename)
         part = path.with_name(f'.{path.name}.part')
         try:
-            super().save_checkpoint(out_dir, part.name, *args, **kwargs)
-            if is_main_process():
-                publish(part, path)
+            if self.sharding:
+                self.sharding.take_out(checkpoint, folder=part)
+            if not is_main_process():
+                return
+            if '://' in str(out_dir):
+                whole = join_path(out_dir, filename, backend_args=backend_args)
+                save_checkpoint(checkpoint, whole, backend_args=backend_args)
+                return
+            is_folder = self.sharding is not None and self.sharding.saves_folder
+            save_checkpoint(checkpoint, str(part / REST if is_folder else part))
+            publish(part, path)
         except OSError as error:
             raise UserError(
                 f'checkpoint {path} cannot be written: {error.strerror or error}; earlier ones '
@@ -168,24 +279,6 @@ class CheckedRunner(ParallelRunner):
             if is_main_process():
                 discard(part)
 
-    def _load_foreign(
-        self, model: torch.nn.Module, filename: str, *, class_map: str | None
-    ) -> None:
-        report = load_pretrained(model, filename, class_map=class_map)
-        self.logger.info(str(report))
-        backbone = find_backbone(model)
-        place = next(name for name, module in model.named_modules() if module is backbone)
-        loaded = {*report.loaded, *(f'{place}.{name}' for name in report.loaded)}
-        idle = [name for name, _ in model.named_parameters() if name not in loaded]
-        if not idle:
-            return
-        if not self._is_training():
-            raise UserError(
-                f'{filename} has no weights for {shortened(idle)}: only a trained model of this '
-                'config can be tested'
-            )
-        self.logger.info(f'{len(idle)} parameters keep their initial values: {shortened(idle)}')
-
     def _newest_readable(self) -> str | None:
         folders = {self.work_dir}
         for hook in self.hooks:
@@ -193,58 +286,3 @@ class CheckedRunner(ParallelRunner):
                 folders.add(str(Path(hook.out_dir, Path(self.work_dir).name)))
         path = newest_readable(folders, logger=self.logger)
         return None if path is None else str(path)
-
-    def _is_training(self) -> bool:
-        # A training's loop is built before its weights are loaded.
-        return isinstance(self._train_loop, BaseLoop)
-
-    def _fresh_names(self, model: torch.nn.Module) -> set[str]:
-        """Return the names in a model that ``fresh_parameters`` means."""
-        names, fresh = set(model.state_dict()), set()
-        for start in self.cfg.get('fresh_parameters') or ():
-            pattern = re.escape(start).replace(r'\*', r'[^.]+') + r'(\..+)?'
-            found = {name for name in names if re.fullmatch(pattern, name)}
-            if not found:
-                raise UserError(f"fresh_parameters: the model has nothing called '{start}'")
-            fresh |= found
-        if fresh:
-            self.logger.info(
-                f'{len(fresh)} tensors keep their initial values (fresh_parameters): '
-                f'{shortened(sorted(fresh))}'
-            )
-        return fresh
-
-
-def _revised(checkpoint: dict, revise_keys: Sequence[tuple[str, str]]) -> dict:
-    """Return the weights in a checkpoint, with their names replaced as MMEngine does."""
-    state_dict = checkpoint.get('state_dict', checkpoint)
-    for pattern, replacement in revise_keys:
-        state_dict = {re.sub(pattern, replacement, k): v for k, v in state_dict.items()}
-    return state_dict
-
-
-def _is_foreign(state_dict: dict, model: torch.nn.Module) -> bool:
-    """Whether weights are not those of a whole model of this project."""
-    buffers = [name for name in model.state_dict() if name.endswith(WINDOWS_BUFFER)]
-    return bool(buffers) and not any(name in state_dict for name in buffers)
-
-
-def _check_fit(model: torch.nn.Module, state_dict: dict, filename: str) -> None:
-    """Raise a ``UserError`` unless names and shapes are those of the model."""
-    own = model.state_dict()
-    problems = []
-    for what, keys in (('lacks', own.keys() - state_dict), ('adds', state_dict.keys() - own)):
-        if keys:
-            problems.append(f'it {what} {len(keys)} tensors ({shortened(sorted(keys))})')
-    shapes = [k for k in own if k in state_dict and own[k].shape != state_dict[k].shape]
-    if shapes:
-        first = shapes[0]
-        problems.append(
-            f'{len(shapes)} tensors differ in shape (the first, {first}, is '
-            f'{tuple(state_dict[first].shape)}, the model needs {tuple(own[first].shape)})'
-        )
-    if problems:
-        raise UserError(
-            f'checkpoint {filename} does not fit the model of this config: {"; ".join(problems)}. '
-            'To train on with parts of it, name the others in fresh_parameters'
-        )

@@ -6,38 +6,15 @@ from collections.abc import Callable, Iterable
 from logging import Logger
 from pathlib import Path
 
-import numpy as np
-from mmengine.logging import HistoryBuffer
-
 from swinv2_mm.checkpoint import CheckpointError
-from swinv2_mm.checkpoint.reading import local_path, read_file
+from swinv2_mm.checkpoint.reading import Weights, open_weights, read_file
 from swinv2_mm.checkpoint.sharded import REST, is_sharded
-from swinv2_mm.errors import UserError
 
 from .work_dir import checkpoints_in
 
 
-def _statistic(owner: type, name: str) -> Callable:
-    """Stand in for ``getattr`` while reading: a history refers to its statistics by it."""
-    if owner is not HistoryBuffer or name not in ('current', 'max', 'mean', 'min'):
-        raise UserError(f'it asks for {name} of {owner}')
-    return getattr(owner, name)
-
-
-# What a training checkpoint holds beside tensors and numbers: the logged history.
-_SAFE_TYPES = [
-    HistoryBuffer,
-    (_statistic, 'builtins.getattr'),
-    np.ndarray,
-    np.dtype,
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
-    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.uint32, np.bool_)),
-]
-
-
-def read_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> dict:
-    """Read weights or a training checkpoint, without its config text, which MMEngine would run.
+def open_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> Weights:
+    """Open weights or a training checkpoint, without its config text, which MMEngine would run.
 
     Of a sharded one: what lies beside the tensors.
 
@@ -45,13 +22,16 @@ def read_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> d
         CheckpointError: If it cannot be read, or holds no names.
     """
     folder = Path(filename)
-    path = folder / REST if is_sharded(folder) else local_path(filename)
-    checkpoint, _ = read_file(path, safe_globals=_SAFE_TYPES, map_location=map_location)
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(f'checkpoint {filename} holds no weights')
-    if isinstance(meta := checkpoint.get('meta'), dict):
+    if is_sharded(folder):
+        content, _ = read_file(folder / REST, map_location=map_location)
+        if not isinstance(content, dict):
+            raise CheckpointError(f'{folder / REST} is not the rest of a sharded checkpoint')
+        opened = Weights(content, {}, {}, str(folder))
+    else:
+        opened = open_weights(filename, map_location=map_location)
+    if isinstance(meta := opened.content.get('meta'), dict):
         meta.pop('config', None)
-    return checkpoint
+    return opened
 
 
 def check_resumable(checkpoint: dict, *, filename: str) -> None:
@@ -76,7 +56,7 @@ def newest_readable(folders: Iterable[str | Path], *, logger: Logger) -> Path | 
     files = {path for folder in folders for path in checkpoints_in(Path(folder))}
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            check_resumable(read_checkpoint(str(path)), filename=path.name)
+            check_resumable(open_checkpoint(str(path)).content, filename=path.name)
         except CheckpointError as error:
             logger.warning(f'Not resumed from {path.name}: {error}')
         else:

@@ -18,6 +18,7 @@ from mmengine.registry import DefaultScope
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import as_config
+from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.libraries import library_of
 from swinv2_mm.tta.model import wrap_for_tta
@@ -26,7 +27,6 @@ from .class_names import find_classes
 from .drawing import draw_prediction
 from .prediction import Prediction
 from .preparation import ImageInput, LoadedInput, build_preparation, prepare_config
-from .trained_model import load_trained_model, set_window_size
 
 # Images that are read ahead while the model works.
 _NUM_READERS = 2

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.registry import DefaultScope
 
 from swinv2_mm.data_check.guard import guarded_dataset
-from swinv2_mm.engine.runner import CheckedRunner
+from swinv2_mm.engine.trained_model import load_trained_model
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import imported, library_of
 from swinv2_mm.models.class_count import num_classes_of
@@ -31,7 +30,7 @@ class Task(Protocol):
         """Sum up."""
 
 
-def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterator[int]:
+def evaluate(cfg: Config, checkpoint: str, *, num_images: int | None) -> Iterator[int]:
     """Run a model over its validation set, picture by picture.
 
     A generator, so that the caller can show how far it is: yields the number of pictures first,
@@ -49,8 +48,8 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
     library = library_of(cfg, purpose='report')
     if not cfg.get('val_dataloader'):
         raise UserError('a report needs a config with a val_dataloader')
-    model = _model(cfg, checkpoint)
-    dataset = guarded_dataset(cfg, 'val')
+    model, meta = load_trained_model(cfg, checkpoint, device=get_device())
+    dataset = guarded_dataset(cfg, 'val', trained_on=meta.get('classes') or ())
     number = len(dataset)
     if not number:
         raise UserError('the validation set of this config is empty')
@@ -65,32 +64,8 @@ def evaluate(cfg: Config, checkpoint: Path, *, num_images: int | None) -> Iterat
     yield wanted
     for count in range(wanted):
         at = count * number // wanted
-        with torch.inference_mode():
+        with torch.inference_mode(), DefaultScope.overwrite_default_scope(cfg.default_scope):
             sample = model.test_step(pseudo_collate([dataset[at]]))[0]
         task.add(dataset.get_data_info(at), sample)
         yield count + 1
     return task.findings(), classes, palette
-
-
-def _model(cfg: Config, checkpoint: Path) -> torch.nn.Module:
-    # A Runner only to build and load: what belongs to a training is left out.
-    cfg = copy.deepcopy(cfg)
-    for part in ('train', 'val', 'test'):
-        for key in (f'{part}_dataloader', f'{part}_cfg', f'{part}_evaluator'):
-            cfg[key] = None
-    for key in ('optim_wrapper', 'param_scheduler', 'custom_hooks', 'load_from', 'auto_scale_lr'):
-        cfg[key] = None
-    cfg.update(resume=False, launcher='none', log_level='WARNING', visualizer=None)
-    # The weights follow: what the backbone started from is not needed, and may not be here.
-    if (cfg.model.get('backbone') or {}).get('init_cfg'):
-        cfg.model.backbone.init_cfg = None
-    with TemporaryDirectory() as folder:
-        cfg.work_dir = folder
-        try:
-            runner = CheckedRunner.from_cfg(cfg)
-        except UserError:
-            raise
-        except (ValueError, TypeError, KeyError, AssertionError) as error:
-            raise UserError(f'the model of this config cannot be built: {error}') from error
-        runner.load_checkpoint(str(checkpoint))
-    return runner.model.eval()

@@ -9,7 +9,7 @@ from mmdet.models.backbones.pvt import pvt_convert
 from torch import Tensor, nn
 
 from swinv2_mm.checkpoint.errors import CheckpointError
-from swinv2_mm.checkpoint.reading import Source, read_weights
+from swinv2_mm.checkpoint.reading import Source, open_weights
 from swinv2_mm.checkpoint.report import shortened
 
 # timm's names -> the official ones.
@@ -48,7 +48,7 @@ def load_pvtv2(backbone: nn.Module, source: Source) -> None:
     Raises:
         CheckpointError: If the file cannot be read safely, or does not fit.
     """
-    weights = read_weights(source)
+    weights = open_weights(source)
     try:
         found = own_names(weights.tensors)
     except (KeyError, ValueError, IndexError, RuntimeError):

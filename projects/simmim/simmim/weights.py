@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from swinv2_mm.checkpoint import CheckpointError, LoadReport, load_pretrained
-from swinv2_mm.checkpoint.reading import Source, read_weights
+from swinv2_mm.checkpoint.reading import Source, open_weights
 
 from .model import MaskedImageModel
 
@@ -30,7 +30,7 @@ def load_simmim(model: MaskedImageModel, source: Source) -> LoadReport:
     Raises:
         CheckpointError: If the weights are not those of a masked-image model, or do not fit.
     """
-    weights = read_weights(source)
+    weights = open_weights(source)
     ready = {}
     for ending, name in _BESIDE_THE_BACKBONE.items():
         found = [key for key in weights.tensors if f'.{key}'.endswith(f'.{ending}')]

@@ -75,7 +75,7 @@ def test_official_weights_give_the_official_output():
     official = official_simmim.weights()
     model = build().double()
     report = load_simmim(model, {'model': official})
-    assert report.layout == 'official' and report.reference_windows == tuple(
+    assert report.layout == 'official' and report.pretrained_window_sizes == tuple(
         (w, w) for w in WINDOWS
     )
     images, mask = images_and_mask()
@@ -122,7 +122,7 @@ def test_encoder_is_read_by_load_pretrained(layout):
     # All four outputs, another window: a dense task.
     other = SwinTransformerV2(ARCH, window_size=8).double()
     report = load_pretrained(other, source)
-    assert report.layout == layout and report.reference_windows[0] == (4, 4)
+    assert report.layout == layout and report.pretrained_window_sizes[0] == (4, 4)
     assert set(report.missing) == {
         f'norm{i}.{leaf}' for i in range(3) for leaf in ('weight', 'bias')
     }

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swinv2_mm.checkpoint import CheckpointError, LoadReport, load_pretrained
-from swinv2_mm.checkpoint.reading import Source, read_weights
+from swinv2_mm.checkpoint.reading import Source, open_weights
 from swinv2_mm.checkpoint.stem import STEM
 from swinv2_mm.core import SwinTransformerV2
 
@@ -24,7 +24,7 @@ def load_inflated(video: SwinTransformerV2, source: Source) -> LoadReport:
     Raises:
         CheckpointError: If the weights cannot be read, do not fit or are those of a video model.
     """
-    weights = read_weights(source)
+    weights = open_weights(source)
     if any(value.ndim == 5 for value in weights.tensors.values()):
         raise CheckpointError(
             f'{weights.origin} holds the weights of a model for videos, which need no inflation: '

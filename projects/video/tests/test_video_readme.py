@@ -15,7 +15,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS
 
 from swinv2_mm.config.file import load_config
-from swinv2_mm.inference.trained_model import load_trained_model
+from swinv2_mm.engine.trained_model import load_trained_model
 
 README = ROOT / 'projects/video/README.md'
 PARTS = ('configs', 'projects', 'swinv2_mm', 'tools')

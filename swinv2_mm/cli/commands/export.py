@@ -82,10 +82,10 @@ def export(
     import swinv2_mm.models  # noqa: F401
     from swinv2_mm.checkpoint.loading import find_backbone
     from swinv2_mm.config.file import as_config
+    from swinv2_mm.engine.trained_model import load_trained_model
     from swinv2_mm.export.files import require_onnx
     from swinv2_mm.export.images import first_samples, read_images
     from swinv2_mm.export.writing import write_verified
-    from swinv2_mm.inference.trained_model import load_trained_model
 
     if file_format == 'onnx':
         require_onnx()

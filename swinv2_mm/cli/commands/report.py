@@ -59,6 +59,7 @@ def report(
     import swinv2_mm.models  # noqa: F401
     from swinv2_mm.analysis.curves import read_records
     from swinv2_mm.atomic_write import atomic_write
+    from swinv2_mm.checkpoint.reading import check_source
     from swinv2_mm.config.datasets import check_data
     from swinv2_mm.config.file import load_config
     from swinv2_mm.datasets.palette import class_colours
@@ -70,9 +71,8 @@ def report(
     work_dir = Path(work_dir)
     config = Path(config) if config else config_in(work_dir)
     cfg = load_config(str(config), options)
-    checkpoint = Path(checkpoint) if checkpoint else checkpoint_in(work_dir)
-    if not checkpoint.is_file():
-        raise UserError(f'checkpoint {checkpoint} does not exist')
+    checkpoint = checkpoint or checkpoint_in(work_dir)
+    check_source(checkpoint)
     check_data(cfg, ['val_dataloader'])
     out = Path(out) if out else work_dir / 'report.html'
     try:
@@ -80,7 +80,7 @@ def report(
     except UserError:
         # A training without logged scalars has no curves, but all the rest.
         records = []
-    running = evaluate(cfg, checkpoint, num_images=num_images)
+    running = evaluate(cfg, str(checkpoint), num_images=num_images)
     with tqdm(total=next(running), unit='image', disable=None) as bar:
         while True:
             try:
@@ -91,7 +91,7 @@ def report(
     html = render(
         title=config.stem,
         facts={
-            'Settings': {**settings_of(cfg), 'checkpoint': checkpoint.name},
+            'Settings': {**settings_of(cfg), 'checkpoint': Path(checkpoint).name},
             'Speed and memory': speed_of(records, cfg=cfg),
             'Environment': environment_in(work_dir),
         },

@@ -69,7 +69,7 @@ def test(
     import swinv2_mm.models
     import swinv2_mm.tta.model  # noqa: F401
     from swinv2_mm.atomic_write import atomic_write
-    from swinv2_mm.checkpoint.zoo import url_of
+    from swinv2_mm.checkpoint.reading import check_source
     from swinv2_mm.config.datasets import check_data, image_folders
     from swinv2_mm.config.file import as_config
     from swinv2_mm.config.options import apply_options
@@ -79,7 +79,7 @@ def test(
     from swinv2_mm.engine.drawings import name_drawings
     from swinv2_mm.engine.launch import build_runner, default_work_dir
     from swinv2_mm.engine.submission import write_submission_only
-    from swinv2_mm.inference.trained_model import set_window_size
+    from swinv2_mm.engine.trained_model import set_window_size
     from swinv2_mm.tta.views import complete_tta, split_test_pipeline
 
     cfg = as_config(cfg)
@@ -88,8 +88,7 @@ def test(
         complete_tta(cfg)
     apply_options(cfg, options)
     weights = str(weights)
-    if not Path(weights).exists() and '://' not in weights and url_of(weights) is None:
-        raise UserError(f'checkpoint {weights} does not exist')
+    check_source(weights)
     cfg.load_from, cfg.resume = weights, False
     submission = Path(work_dir or default_work_dir(cfg)) / 'submission'
     if format_only:

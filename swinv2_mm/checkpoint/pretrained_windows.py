@@ -29,7 +29,7 @@ _LARGEST_WINDOW = 1e4
 _LARGEST_LOG_COORD = 10.0
 
 
-def trained_windows(
+def find_pretrained_window_sizes(
     weights: Mapping[str, Tensor],
     *,
     num_stages: int,
@@ -45,7 +45,7 @@ def trained_windows(
         weights: Under our names, derived buffers included.
         num_stages: Stages of the model.
         position_bias: What the weights are used for.
-        declared: See ``Weights.declared_windows``.
+        declared: See ``Weights.declared_window_sizes``.
 
     Raises:
         CheckpointError: If what is there is not what such an entry can be, or is incomplete.

@@ -6,34 +6,21 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
 from swinv2_mm.checkpoint.loading import find_backbones
-from swinv2_mm.checkpoint.reading import read_weights
-from swinv2_mm.engine.runner import CheckedRunner
 from swinv2_mm.errors import UserError
 
-
-class _WeightReader(CheckedRunner):
-    """Of a Runner only what reads weights: no log folder, no data, no report on the machine."""
-
-    def __init__(self, model: nn.Module, *, cfg: Config) -> None:
-        self.model = model
-        self.cfg = cfg
-        self.logger = MMLogger.get_current_instance()
-        self._hooks = []
-        self._resume = False
-        self._train_loop = None
+from .filling import fill_model
+from .training_state import open_checkpoint
 
 
 def load_trained_model(
     cfg: Config, weights: str | Path, *, device: str | torch.device
 ) -> tuple[nn.Module, dict]:
-    """Build the model of a config for prediction.
+    """Build the model of a config for prediction and fill it.
 
     Args:
         cfg: A whole config with ``default_scope``.
@@ -48,11 +35,8 @@ def load_trained_model(
     Raises:
         UserError: If the weights cannot be read safely or do not fit, or there is no such device.
     """
-    cfg = cfg.copy()
-    # Both are for a training's start; a file that is the result of one has all of it.
-    cfg.pop('fresh_parameters', None)
-    if cfg.get('head_class_map') is not None and _is_own(weights):
-        cfg.pop('head_class_map')
+    if not cfg.get('model'):
+        raise UserError('the config has no model')
     try:
         with DefaultScope.overwrite_default_scope(cfg.default_scope):
             model = revert_sync_batchnorm(MODELS.build(cfg.model))
@@ -60,18 +44,15 @@ def load_trained_model(
         raise
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise UserError(f'the model of the config: {error}') from error
-    checkpoint = _WeightReader(model, cfg=cfg).load_checkpoint(str(weights))
+    opened = open_checkpoint(str(weights))
+    fill_model(model, opened, class_map=cfg.get('head_class_map'))
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise UserError(f'device {device} cannot be used: {str(error).splitlines()[0]}') from error
-    meta = checkpoint.get('meta')
+    meta = opened.content.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     return model, dict(meta) if isinstance(meta, dict) else {}
-
-
-def _is_own(weights: str | Path) -> bool:
-    return any(name.endswith(WINDOWS_BUFFER) for name in read_weights(str(weights)).tensors)
 
 
 def set_window_size(model: nn.Module, window_size: int | tuple) -> None:

@@ -1,2 +1,0 @@
-# The same by DeepSpeed.
-parallel = 'deepspeed'
