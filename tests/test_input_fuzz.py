@@ -115,7 +115,7 @@ def folder(tmp_path_factory):
 def usable(kind, path, **settings):
     """What the guard keeps of an annotation file, and the problems of the rest."""
     source = Source(name='test', type_name='', kind=kind, annotation_file=Path(path), **settings)
-    listing = Listing()
+    listing = Listing(source=source)
     problems = list(read(source, listing, is_thorough=False))
     for problem in problems:
         if problem.kind == 'annotation-file-broken':

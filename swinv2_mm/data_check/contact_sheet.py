@@ -46,8 +46,8 @@ def draw_contact_sheet(survey: Survey, path: Path) -> int:
     tiles = [
         tile
         for data_set in survey.data_sets
-        for sample in data_set.listing.samples
-        if (tile := _tile(sample, data_set.listing, name=data_set.source.name)) is not None
+        for sample in data_set.samples
+        if (tile := _tile(sample, data_set)) is not None
     ]
     blank = torch.full((3, _TILE_PX + _CAPTION_PX, _TILE_PX), 255, dtype=torch.uint8)
     # A page of its full width, however few there are.
@@ -59,7 +59,7 @@ def draw_contact_sheet(survey: Survey, path: Path) -> int:
     return len(tiles)
 
 
-def _tile(sample: Sample, listing: Listing, *, name: str) -> Tensor | None:
+def _tile(sample: Sample, listing: Listing) -> Tensor | None:
     """Draw one image with its name below; ``None`` if it cannot be read."""
     entry = sample.entry
     try:
@@ -69,7 +69,7 @@ def _tile(sample: Sample, listing: Listing, *, name: str) -> Tensor | None:
     small = original.copy()
     small.thumbnail((_TILE_PX, _TILE_PX))
     image = _tensor(small)
-    caption = f'{name}: {shown(Path(entry.image).name)}'
+    caption = f'{listing.source.name}: {shown(Path(entry.image).name)}'
     if sample.marks:
         # Annotated pixels, not those of the file: a difference must show.
         annotated = entry.size_px or original.size

@@ -109,12 +109,12 @@ class DataGuard:
                 continue
             refuse_whole(check_config_classes(source, config='the config'), loader=loader)
             listing, path = self._files.read(source, metrics=metrics)
-            found.append((source, listing))
+            found.append(listing)
             if source.kind == 'label maps' and loader == 'train':
-                if text := unseen_classes(source, listing):
+                if text := unseen_classes(listing):
                     self._logger.warning(text)
             if source.has_class_folders:
-                self._check_folders(source, listing)
+                self._check_folders(listing)
             if path is not None:
                 read_files[path] = listing
             if path != source.annotation_file:
@@ -124,7 +124,7 @@ class DataGuard:
                         **(dataset.get('metainfo') or {}),
                         'classes': listing.classes,
                     }
-        classes = found[0][0].classes if found else None
+        classes = found[0].source.classes if found else None
         self._files.read_of_metrics(loader, metrics, known=read_files, classes=classes)
         skipped = self.skipped if policy_of(self._cfg, loader) == 'skip' else None
         guarded = GuardedDataset(lambda: DATASETS.build(outer), loader=loader, skipped=skipped)
@@ -160,8 +160,9 @@ class DataGuard:
             train_folders=self._train_folders if loader != 'train' else None,
         )
 
-    def _check_folders(self, source: Source, listing: Listing) -> None:
-        """Class folders beyond the model's classes would stop the loss."""
+    def _check_folders(self, listing: Listing) -> None:
+        """Refuse class folders beyond the model's classes: they would stop the loss."""
+        source = listing.source
         if source.name == 'train' and self._train_folders is None:
             self._train_folders = listing.classes
         if source.num_classes is not None and len(listing.classes) > source.num_classes:
@@ -196,6 +197,6 @@ def _train_folders(cfg: Config) -> tuple[str, ...] | None:
         return None
     if source is None or not source.has_class_folders or not source.folders['img_path'].is_dir():
         return None
-    listing = Listing()
+    listing = Listing(source=source)
     list(read(source, listing, is_thorough=False))
     return listing.classes

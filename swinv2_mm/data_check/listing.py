@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from .sources import Source
+
 # Classes of the values of a label map that are none.
 IGNORED, INVALID = -1, -2
 
@@ -65,6 +67,7 @@ class Listing:
     """A data set as read; a reader fills it while it yields problems.
 
     Args:
+        source: Where it is.
         classes: Names, in the order of the labels.
         entries: Every image.
         counts: Labels per class name.
@@ -78,6 +81,7 @@ class Listing:
         is_reordered: Whether ``content`` has its classes in another order than the file.
     """
 
+    source: Source
     classes: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)

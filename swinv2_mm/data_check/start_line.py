@@ -11,7 +11,6 @@ from .guarded import GuardedDataset
 from .listing import Entry, Listing, evenly
 from .opening import count_pixels
 from .readers import check_balance
-from .sources import Source
 
 # Label maps to read for the classes that they show, and names to list.
 _NUM_MAPS = 200
@@ -19,9 +18,7 @@ _NUM_NAMES = 5
 _MAX_READERS = 4
 
 
-def start_line(
-    loader: str, dataset: GuardedDataset, found: Sequence[tuple[Source, Listing]]
-) -> str:
+def start_line(loader: str, dataset: GuardedDataset, found: Sequence[Listing]) -> str:
     """Return one line with the counts of a data set.
 
     Args:
@@ -30,19 +27,21 @@ def start_line(
         found: What was read of the data sets in it.
     """
     num_used = sum(map(len, dataset.innermost)) - dataset.num_left_out
-    num_listed = sum(len(listing.entries) for _, listing in found)
+    num_listed = sum(len(listing.entries) for listing in found)
     labels: dict[str, int] = {}
     reasons: list[tuple[int, str]] = []
-    for source, listing in found:
-        small = _too_small(source, listing)
+    for listing in found:
+        small = _too_small(listing)
         if small:
-            reasons.append((len(small), f'min_size {source.settings["filter_cfg"]["min_size"]}'))
+            reasons.append(
+                (len(small), f'min_size {listing.source.settings["filter_cfg"]["min_size"]}')
+            )
         num_labels = sum(e.num_labels for e in listing.entries) - sum(e.num_labels for e in small)
         if num_labels:
             labels[listing.unit] = labels.get(listing.unit, 0) + num_labels
     rest = num_listed - num_used - sum(number for number, _ in reasons)
     if rest > 0:
-        filters = [source.settings.get('filter_cfg') or {} for source, _ in found]
+        filters = [listing.source.settings.get('filter_cfg') or {} for listing in found]
         drops_empty = any(cfg.get('filter_empty_gt') for cfg in filters) and loader == 'train'
         reasons.append((rest, 'without instances' if drops_empty else 'unreadable or filtered'))
     of_all = f' of {num_listed}' if num_listed > num_used else ''
@@ -54,7 +53,7 @@ def start_line(
     return f'{loader}: {", ".join(parts)}{left_out}'
 
 
-def unseen_classes(source: Source, listing: Listing) -> str:
+def unseen_classes(listing: Listing) -> str:
     """Name the classes that no label map shows while other values are ignored; or nothing.
 
     Drawing programs save a mask of one object as 0 and 255, and 255 is ignored. Of many maps,
@@ -76,13 +75,14 @@ def unseen_classes(source: Source, listing: Listing) -> str:
     text = ', '.join([name.partition(';')[0] for name in names] + [last])
     where = f'in {len(chosen)} of {len(listing.entries)} label maps'
     if is_complete and not listing.counts:
-        raise DataError(f'{source.name} data set: no pixel of any class {where}: {text}')
-    return f'{source.name} data set: {len(unseen)} classes never seen {where}: {text}'
+        raise DataError(f'{listing.source.name} data set: no pixel of any class {where}: {text}')
+    return f'{listing.source.name} data set: {len(unseen)} classes never seen {where}: {text}'
 
 
-def _too_small(source: Source, listing: Listing) -> list[Entry]:
+def _too_small(listing: Listing) -> list[Entry]:
     """List the images that mmdet leaves out for their size."""
-    limit = (source.settings.get('filter_cfg') or {}).get('min_size', 0)
-    if source.settings.get('test_mode') or not limit:
+    settings = listing.source.settings
+    limit = (settings.get('filter_cfg') or {}).get('min_size', 0)
+    if settings.get('test_mode') or not limit:
         return []
     return [e for e in listing.entries if e.size_px is not None and min(e.size_px) < limit]

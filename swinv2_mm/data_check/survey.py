@@ -23,19 +23,11 @@ LOADERS = ('train', 'val', 'test')
 
 
 @dataclass(kw_only=True)
-class Surveyed:
-    """A data set and what was read of it."""
-
-    source: Source
-    listing: Listing
-
-
-@dataclass(kw_only=True)
 class Survey:
     """All data sets that were read, and the problems found."""
 
     config: str
-    data_sets: list[Surveyed]
+    data_sets: list[Listing]
     findings: Findings
 
 
@@ -84,7 +76,8 @@ def survey(
         is_unnamed = source.raw_classes is None and source.kind == 'image folder'
         if source.classes is None and not is_unnamed:
             continue
-        source, listing = replace(source, train_folders=train_folders), Listing()
+        source = replace(source, train_folders=train_folders)
+        listing = Listing(source=source)
         with _bar(f'{name}: labels', progress) as bar:
             problems = read(
                 source, listing, is_thorough=True, num_samples=num_samples, advance=bar.update
@@ -109,7 +102,7 @@ def survey(
         findings.add(balance, data_set=name)
         if source.has_class_folders and train_folders is None:
             train_folders = listing.classes
-        result.data_sets.append(Surveyed(source=source, listing=listing))
+        result.data_sets.append(listing)
     for loader in loaders:
         findings.add(_check_evaluators(cfg, loader, sources, config=config), data_set=loader)
     if set(loaders) == set(LOADERS):
@@ -166,11 +159,11 @@ def _check_evaluators(
 
 def _check_unused(result: Survey) -> None:
     """Look for images that no data set reads: train and val may share a folder."""
-    used = {os.path.normpath(e.image) for d in result.data_sets for e in d.listing.entries}
+    used = {os.path.normpath(e.image) for d in result.data_sets for e in d.entries}
     folders = {
         image_folder(d.source): d.source.name
         for d in reversed(result.data_sets)
-        if d.source.kind in ('instances', 'panoptic') and d.listing.entries
+        if d.source.kind in ('instances', 'panoptic') and d.entries
     }
     for folder, name in folders.items():
         result.findings.add(unused_images(folder, used), data_set=name)

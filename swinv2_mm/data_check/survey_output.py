@@ -10,8 +10,9 @@ from typing import Any
 from swinv2_mm.atomic_write import atomic_write
 
 from .catalogue import CATALOGUE
+from .listing import Listing
 from .problems import SEVERITIES, Finding
-from .survey import Survey, Surveyed
+from .survey import Survey
 
 # A table of a thousand classes would bury the findings.
 _MAX_CLASSES = 40
@@ -39,10 +40,10 @@ def as_dict(survey: Survey) -> dict[str, Any]:
                 'type': d.source.type_name,
                 'annotation_file': str(d.source.annotation_file or ''),
                 'folders': {k: str(p) for k, p in d.source.folders.items()},
-                'num_images': len(d.listing.entries),
-                'num_opened': d.listing.num_opened,
-                'unit': d.listing.unit,
-                'labels_per_class': {n: d.listing.counts[n] for n in d.listing.classes},
+                'num_images': len(d.entries),
+                'num_opened': d.num_opened,
+                'unit': d.unit,
+                'labels_per_class': {n: d.counts[n] for n in d.classes},
             }
             for d in survey.data_sets
         ],
@@ -58,8 +59,8 @@ def write_json(survey: Survey, path: Path) -> None:
     atomic_write(path, json.dumps(as_dict(survey), indent=2) + '\n')
 
 
-def _summary(surveyed: Surveyed) -> str:
-    source, listing = surveyed.source, surveyed.listing
+def _summary(listing: Listing) -> str:
+    source = listing.source
     where = source.annotation_file or source.folders.get('img_path', '')
     opened = '' if listing.num_opened == len(listing.entries) else f', {listing.num_opened} opened'
     labels = '' if listing.unit in ('images', 'pixels') else (
@@ -71,13 +72,13 @@ def _summary(surveyed: Surveyed) -> str:
     )
 
 
-def _balance_table(data_sets: list[Surveyed]) -> Iterator[str]:
+def _balance_table(data_sets: list[Listing]) -> Iterator[str]:
     """Labels per class, one column per data set, in the order of the first one."""
-    names = list(dict.fromkeys(n for d in data_sets for n in d.listing.classes))
+    names = list(dict.fromkeys(n for d in data_sets for n in d.classes))
     if not names:
         return
     widths = [max(12, len(d.source.name) + 2) for d in data_sets]
-    units = '/'.join(dict.fromkeys(d.listing.unit for d in data_sets))
+    units = '/'.join(dict.fromkeys(d.unit for d in data_sets))
     columns = zip(data_sets, widths, strict=True)
     yield ''
     yield f'{units + " per class":{_NAME_WIDTH}}' + ''.join(
@@ -90,9 +91,9 @@ def _balance_table(data_sets: list[Surveyed]) -> Iterator[str]:
         yield f'... and {len(names) - _MAX_CLASSES} more (--out writes all)'
 
 
-def _cell(surveyed: Surveyed, name: str) -> str:
-    counts = surveyed.listing.counts
-    if surveyed.listing.unit == 'pixels':
+def _cell(listing: Listing, name: str) -> str:
+    counts = listing.counts
+    if listing.unit == 'pixels':
         return f'{100 * counts[name] / max(counts.total(), 1):.2f} %'
     return str(counts[name])
 

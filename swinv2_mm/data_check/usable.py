@@ -67,7 +67,7 @@ class UsableFiles:
         Raises:
             DataError: If it cannot be used, or only in part and the policy is to raise.
         """
-        loader, path, listing = source.name, source.annotation_file, Listing()
+        loader, path, listing = source.name, source.annotation_file, Listing(source=source)
         found = list(read(source, listing, is_thorough=False))
         whole = (p for p in found if not is_of_metric or not p.kind.startswith('class'))
         refuse_whole(whole, loader=loader)
