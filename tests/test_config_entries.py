@@ -99,6 +99,19 @@ def test_the_documented_table():
     assert rows == expected, '\n'.join(['the rows should be:', *expected])
 
 
+def test_every_own_entry_is_read_through_the_table():
+    """But ``parallel`` is what ``apply_parallel`` left, and MMEngine reads ``sync_bn``."""
+    names = '|'.join(set(ENTRIES) - {'parallel', 'sync_bn'})
+    direct = re.compile(rf"cfg\.get\('({names})'|cfg\['({names})'\]")
+    found = {
+        f'{path.relative_to(ROOT)}: {match[0]}'
+        for folder in ('swinv2_mm', 'tools')
+        for path in (ROOT / folder).rglob('*.py')
+        for match in direct.finditer(path.read_text())
+    }
+    assert not found
+
+
 @pytest.mark.parametrize('line', ['acumulate = 4', "precison = 'bf16'", 'optim_wraper = dict()'])
 def test_a_misspelt_entry_of_a_file(line, tmp_path):
     path = tmp_path / 'leaf.py'

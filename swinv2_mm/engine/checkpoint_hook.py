@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from swinv2_mm.atomic_write import atomic_write, discard
 from swinv2_mm.core.unwrapping import unwrapped
-from swinv2_mm.mmengine_private import is_resuming, update_val_interval
+from swinv2_mm.mmengine_private import accumulation, is_resuming, update_val_interval
 
 from .epoch_loop import ResumableEpochLoop
 from .sharding import cut
@@ -200,7 +200,7 @@ def _is_validation_due(runner: Runner) -> bool:
 def _gathered_gradients(runner: Runner) -> list[dict[str, torch.Tensor]] | None:
     """Collect what each process has accumulated since the last update, if anything."""
     wrapper = runner.optim_wrapper
-    if getattr(wrapper, '_accumulative_counts', 1) == 1 or wrapper.should_update():
+    if accumulation(wrapper) == 1 or wrapper.should_update():
         return None
     parameters = unwrapped(runner.model).named_parameters()
     own = {name: p.grad for name, p in parameters if p.grad is not None}

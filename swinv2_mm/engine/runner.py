@@ -25,6 +25,7 @@ from swinv2_mm.atomic_write import discard, publish
 from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.checkpoint.sharded import REST, is_sharded
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
 from swinv2_mm.mmengine_private import accumulation, is_training
@@ -95,7 +96,7 @@ class CheckedRunner(Runner):
                 'type': 'MMDistributedDataParallel',
                 'device_ids': None,
                 'broadcast_buffers': False,
-                'find_unused_parameters': self.cfg.get('find_unused_parameters', False),
+                'find_unused_parameters': read_entry(self.cfg, 'find_unused_parameters'),
                 **(model_wrapper_cfg or {}),
             }
         elif self.cfg.get('sync_bn'):
@@ -164,8 +165,8 @@ class CheckedRunner(Runner):
             opened,
             is_start=is_training(self) and not self._resume,
             is_resumed=is_resumed,
-            fresh=self.cfg.get('fresh_parameters') or (),
-            class_map=self.cfg.get('head_class_map'),
+            fresh=read_entry(self.cfg, 'fresh_parameters'),
+            class_map=read_entry(self.cfg, 'head_class_map'),
             revise_keys=revise_keys,
             prepare=lambda content: self.call_hook('after_load_checkpoint', checkpoint=content),
         )
@@ -184,7 +185,7 @@ class CheckedRunner(Runner):
             broadcast_object_list(found)
             if found[0] is None:
                 self.logger.info(f'No readable checkpoint in {self.work_dir}: training starts anew')
-                self._resume, self._load_from = False, self.cfg.get('start_from')
+                self._resume, self._load_from = False, read_entry(self.cfg, 'start_from')
             else:
                 self._load_from = found[0]
         with self.whole_values():

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from swinv2_mm.checkpoint.loading import find_backbones
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 
 from .filling import fill_model
@@ -45,7 +46,7 @@ def load_trained_model(
     except (ValueError, TypeError, KeyError, AssertionError) as error:
         raise UserError(f'the model of the config: {error}') from error
     opened = open_checkpoint(str(weights))
-    fill_model(model, opened, class_map=cfg.get('head_class_map'))
+    fill_model(model, opened, class_map=read_entry(cfg, 'head_class_map'))
     try:
         model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
