@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from swinv2_mm.checkpoint.report import format_window
+from swinv2_mm.checkpoint.load_report import format_window
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.window_partition import Size, WindowGrid
 

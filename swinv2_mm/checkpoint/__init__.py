@@ -1,8 +1,8 @@
 """Reading and writing of every known SwinV2 weight layout: torch and safetensors only."""
 
 from .errors import CheckpointError
+from .load_report import LoadReport
 from .loading import load_pretrained
-from .report import LoadReport
 from .saving import save_pretrained
 from .zoo import RELEASED, ReleasedModel
 

@@ -10,11 +10,11 @@ from swinv2_mm.core.swin_transformer_v2 import WindowSize
 from .errors import CheckpointError
 from .fitting import OUTPUT_NORM, architecture_of, position_bias_of
 from .heads import head_in
+from .load_report import LoadReport
 from .loading import load_pretrained
 from .pretrained_windows import find_pretrained_window_sizes
 from .reading import Source, Weights, open_weights
 from .recognition import recognise
-from .report import LoadReport
 from .rules import translate
 from .stem import STEM
 

@@ -16,8 +16,8 @@ from swinv2_mm.core.window_partition import Size
 
 from .errors import CheckpointError
 from .layouts import WINDOWS_BUFFER, Layout
+from .load_report import shortened
 from .pretrained_windows import find_pretrained_window_sizes
-from .report import shortened
 from .stem import STEM, fit_stem
 
 _BLOCK = re.compile(r'layers\.(\d+)\.blocks\.(\d+)\.(.+)')

@@ -13,9 +13,9 @@ from .errors import CheckpointError
 from .fitting import fit_backbone
 from .heads import HeadWeights, find_head, fit_head
 from .layouts import Layout
+from .load_report import LoadReport
 from .reading import Source, Weights, open_weights
 from .recognition import recognise
-from .report import LoadReport
 from .rules import Translation, translate
 
 

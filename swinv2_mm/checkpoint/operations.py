@@ -14,7 +14,7 @@ from swinv2_mm.core.swin_transformer_v2 import WindowSize
 
 from .building import LoadedModel, model_of
 from .errors import CheckpointError
-from .report import LoadReport, format_window
+from .load_report import LoadReport, format_window
 from .saving import save_pretrained
 
 # Largest relative difference of outputs that float32 rounding explains.

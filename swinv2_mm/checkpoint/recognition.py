@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .errors import CheckpointError
 from .layouts import LAYOUTS, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER, Layout
-from .report import shortened
+from .load_report import shortened
 
 
 def recognise(names: Iterable[str]) -> tuple[Layout, str]:

@@ -12,9 +12,9 @@ from torch import nn
 from swinv2_mm.checkpoint import LoadReport, load_pretrained
 from swinv2_mm.checkpoint.fitting import misfits
 from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
+from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import Weights
-from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.errors import UserError
 
 # MMEngine's default: the prefix of a model in DistributedDataParallel.

@@ -22,8 +22,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from swinv2_mm.atomic_write import discard, publish
+from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.loading import find_backbones
-from swinv2_mm.checkpoint.report import shortened
 from swinv2_mm.checkpoint.sharded import REST, is_sharded
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.core.unwrapping import unwrapped

@@ -9,8 +9,8 @@ from mmdet.models.backbones.pvt import pvt_convert
 from torch import Tensor, nn
 
 from swinv2_mm.checkpoint.errors import CheckpointError
+from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.reading import Source, open_weights
-from swinv2_mm.checkpoint.report import shortened
 
 # timm's names -> the official ones.
 _TIMM_RULES = (
