@@ -26,6 +26,7 @@ from swinv2_mm.data_check.listing import Listing
 from swinv2_mm.data_check.loading import LoadCheckedAnnotations
 from swinv2_mm.data_check.readers import read
 from swinv2_mm.data_check.sources import Source
+from swinv2_mm.data_check.usable import refuse_whole
 from swinv2_mm.datasets.image_files import FORMATS, read_image
 from swinv2_mm.errors import DataError
 
@@ -117,10 +118,9 @@ def usable(kind, path, **settings):
     source = Source(name='test', type_name='', kind=kind, annotation_file=Path(path), **settings)
     listing = Listing(source=source)
     problems = list(read(source, listing, is_thorough=False))
-    for problem in problems:
-        if problem.kind == 'annotation-file-broken':
-            raise DataError(problem.detail)
-    return listing.content, [problem for problem in problems if problem.is_refused]
+    refuse_whole(problems, loader='test')
+    left_out = [p for p in problems if p.is_refused and p.kind != 'data-set-empty']
+    return listing.content, left_out
 
 
 def read_instances(path, folder, counts):
@@ -128,7 +128,7 @@ def read_instances(path, folder, counts):
     from mmdet.datasets.api_wrappers import COCO
 
     try:
-        content, problems = usable('instances', path, with_masks=True)
+        content, problems = usable('instances', path, classes=('a', 'b'), with_masks=True)
         kept = folder / 'usable.json'
         kept.write_text(json.dumps(content))
         pipeline = [
