@@ -1,6 +1,6 @@
 # make demo   train and test detection, segmentation and classification on a small embedded data set
 # make test   run the tests          make test-all   the slow ones as well
-# make lint   check the style          make types      check types (pyproject.toml says where)
+# make lint   check style and imports  make types      check types (pyproject.toml says where)
 # VENV=... PYTHON=...   choose another environment or interpreter
 VENV ?= .venv
 RUN = $(VENV)/bin/python
@@ -22,6 +22,7 @@ test-all: env
 lint: env
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports
 
 types: env
 	$(VENV)/bin/mypy

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / 'swinv2_mm' / 'core'
+CHECKPOINT = ROOT / 'swinv2_mm' / 'checkpoint'
 
 BLOCKED = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'mmcls', 'timm', 'torchvision',
            'transformers', 'safetensors', 'einops', 'scipy')  # fmt: skip
@@ -82,13 +83,23 @@ print([name for name in {BLOCKED} if name in sys.modules])
 def test_core_imports_torch_the_standard_library_and_itself(path):
     """Also where an import hides in a function or a branch."""
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        if isinstance(node, ast.ImportFrom):
             depth = len(path.relative_to(CORE).parts)
             assert node.level <= depth, f'line {node.lineno} reaches out of the core'
-            names = [] if node.level else [node.module]
-        for name in names:
-            root = name.partition('.')[0]
-            assert root in {'torch', 'triton'} or root in sys.stdlib_module_names, name
+    assert imported_by(path) <= {'torch', 'triton'}
+
+
+@pytest.mark.parametrize('path', sorted(CHECKPOINT.rglob('*.py')), ids=lambda path: path.name)
+def test_checkpoints_need_torch_and_safetensors(path):
+    assert imported_by(path) <= {'torch', 'safetensors', 'swinv2_mm'}
+
+
+def imported_by(path: Path) -> set[str]:
+    """Return the packages that a file imports, without those of the standard library."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.partition('.')[0])
+    return names - set(sys.stdlib_module_names)
