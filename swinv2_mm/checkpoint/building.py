@@ -75,13 +75,14 @@ def _matching(weights: Weights, *, pretrained_window_sizes: WindowSize | None) -
         for name, value in weights.tensors.items()
         if name.startswith(prefix)
     }
-    own, num_stages = {}, _RELEASED_NUM_STAGES
+    num_stages = _RELEASED_NUM_STAGES
     # What the last norm is called depends on the number of stages, which the blocks tell.
     for _ in range(2):
         own = translate(inside, rules=layout.reading_rules(num_stages=num_stages)).values
-        arch = architecture_of(own)
-        if arch is None:
+        found = architecture_of(own)
+        if found is None:
             raise CheckpointError('the weights make up no whole SwinV2: a stage or its stem lacks')
+        arch = found
         num_stages = len(arch.depths)
     position_bias = position_bias_of(own) or 'log_cpb'
     windows = pretrained_window_sizes or find_pretrained_window_sizes(

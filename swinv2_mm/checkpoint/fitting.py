@@ -144,17 +144,19 @@ def _pretrained_window_sizes(
     found = find_pretrained_window_sizes(
         own, num_stages=len(backbone.layers), position_bias=position_bias, declared=declared
     )
-    if found is None and given is None:
+    if found is None:
+        if given is not None:
+            return given
         raise CheckpointError(
             f'{layout.name} weights do not say which windows they were trained at: give the '
             'model pretrained_window_sizes, such as (12, 12, 12, 6)'
         )
-    if found is not None and given is not None and found != given:
+    if given not in (None, found):
         raise CheckpointError(
             f'the position bias was trained at windows {found}, pretrained_window_sizes of the '
             f'model says {given}; leave the setting out'
         )
-    return found or given
+    return found
 
 
 def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransformerV2) -> None:
@@ -179,10 +181,10 @@ def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransform
         raise CheckpointError(
             f'the weights have {known}{", ".join(theirs)}; the model has {", ".join(ours)}'
         )
-    theirs, ours = position_bias_of(weights), backbone.layers[0].blocks[0].attn.position_bias
-    if theirs not in (None, ours):
+    kind, own_kind = position_bias_of(weights), backbone.layers[0].blocks[0].attn.position_bias
+    if kind not in (None, own_kind):
         raise CheckpointError(
-            f"the weights have position_bias='{theirs}', the model has position_bias='{ours}'"
+            f"the weights have position_bias='{kind}', the model has position_bias='{own_kind}'"
         )
 
 
@@ -201,7 +203,8 @@ def split_output_norms(
     """
     last = len(backbone.layers) - 1
     stages_in_weights = {int(m[1]) for name in weights if (m := OUTPUT_NORM.fullmatch(name))}
-    dropped, missing = {}, {}
+    dropped: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for stage in range(last + 1):
         names = (f'norm{stage}.weight', f'norm{stage}.bias')
         if stage not in backbone.out_indices:

@@ -65,7 +65,7 @@ def fit_head(
     *,
     prefix: str,
     head: tuple[str, nn.Linear],
-    class_map: str | os.PathLike | None = None,
+    class_map: str | os.PathLike[str] | None = None,
 ) -> HeadWeights:
     """Prepare the head of a file for that of a model.
 
@@ -119,7 +119,7 @@ def fit_head(
     return result
 
 
-def read_class_map(path: str | os.PathLike, *, num_known: int, num_wanted: int) -> Tensor:
+def read_class_map(path: str | os.PathLike[str], *, num_known: int, num_wanted: int) -> Tensor:
     """Read which class of the weights each class of the model is.
 
     Shapes:

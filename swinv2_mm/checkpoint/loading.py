@@ -20,7 +20,7 @@ from .rules import Translation, translate
 
 
 def load_pretrained(
-    model: nn.Module, source: Source, *, class_map: str | os.PathLike | None = None
+    model: nn.Module, source: Source, *, class_map: str | os.PathLike[str] | None = None
 ) -> LoadReport:
     """Load weights in any layout that ``LAYOUTS`` lists into the backbone of a model.
 
@@ -81,7 +81,7 @@ def _load(
     weights: Weights,
     *,
     head: tuple[str, nn.Linear] | None,
-    class_map: str | os.PathLike | None,
+    class_map: str | os.PathLike[str] | None,
 ) -> LoadReport:
     layout, prefix = recognise(weights.tensors)
     dropped = dict(weights.dropped)
@@ -112,12 +112,13 @@ def _load(
     for name, reason in fit.dropped.items():
         dropped |= dict.fromkeys(translation.origins[name], reason)
     backbone.set_pretrained_window_sizes(fit.pretrained_window_sizes)
-    parameters = dict(backbone.named_parameters())
+    targets = dict(backbone.named_parameters())
+    if head is not None:
+        own_name, module = head
+        targets |= {f'{own_name}.{leaf}': value for leaf, value in module.named_parameters()}
     with torch.no_grad():
-        for name, value in fit.ready.items():
-            parameters[name].copy_(value)
-        for name, value in head_weights.values.items():
-            head[1].get_parameter(name.rpartition('.')[2]).copy_(value)
+        for name, value in (fit.ready | head_weights.values).items():
+            targets[name].copy_(value)
     renamed: dict[str, tuple[str, ...]] = {}
     for name in fit.ready:
         for origin in translation.origins[name]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Baked:
     side_px: int
 
 
-def describe(model: LoadedModel, report: LoadReport) -> dict:
+def describe(model: LoadedModel, report: LoadReport) -> dict[str, Any]:
     """Return what a file holds, by names for people."""
     backbone = model.backbone
     stem = backbone.patch_embed.proj

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -90,7 +90,7 @@ def _windows_in_tables(
     return tuple(found[stage] for stage in range(num_stages))
 
 
-def window_of_coords(table: Tensor, *, kind: PositionBias) -> Size | None:
+def window_of_coords(table: Tensor, *, kind: Literal['log_cpb', 'linear_cpb']) -> Size | None:
     """Invert ``relative_coords``: its largest value and its size fix the trained window.
 
     Along each axis the largest offset W - 1 has the coordinate log2(8 (W - 1) / (W_ref - 1) + 1)

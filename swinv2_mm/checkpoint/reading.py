@@ -18,6 +18,7 @@ from urllib.parse import urlparse
 import safetensors
 import torch
 from torch import Tensor
+from torch.serialization import MAP_LOCATION
 
 from .download import fetch
 from .errors import CheckpointError
@@ -66,7 +67,7 @@ class Weights:
     declared_window_sizes: Any = None
 
 
-Source = str | os.PathLike | Mapping[str, Any] | Weights
+Source = str | os.PathLike[str] | Mapping[str, Any] | Weights
 
 
 class _Inert:
@@ -94,7 +95,7 @@ _DATA_TYPES = (
 _SETTINGS_TYPES = ('argparse.Namespace', 'pathlib.PosixPath', 'builtins.slice')
 
 
-def _safe_globals() -> list[tuple[Any, str]]:
+def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     return [
         (OrderedDict, 'yacs.config.CfgNode'),
         (_statistic, 'builtins.getattr'),
@@ -122,7 +123,7 @@ def trust_files() -> None:
     _IS_TRUSTED.set(True)
 
 
-def open_weights(source: Source, *, map_location: str | Callable = 'cpu') -> Weights:
+def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weights:
     """Read a file, a released model by its name, a URL, a folder of Hugging Face, or a state dict.
 
     The file is read once: whoever needs something of it gets the result of this.
@@ -171,7 +172,7 @@ def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[st
     raise CheckpointError(f'{origin} holds a {type(content).__name__}, not named weights')
 
 
-def check_source(source: str | os.PathLike) -> None:
+def check_source(source: str | os.PathLike[str]) -> None:
     """Check that there is something to read, without reading or downloading it.
 
     Raises:
@@ -182,7 +183,7 @@ def check_source(source: str | os.PathLike) -> None:
         raise CheckpointError(f'checkpoint {text} does not exist')
 
 
-def local_path(source: str | os.PathLike) -> Path:
+def local_path(source: str | os.PathLike[str]) -> Path:
     """Return the path of a weight file, downloaded if need be.
 
     Args:
@@ -210,7 +211,7 @@ def local_path(source: str | os.PathLike) -> Path:
     raise CheckpointError(f'{path} is a folder without {" or ".join(_NAMES_IN_FOLDER)}')
 
 
-def read_file(path: Path, *, map_location: str | Callable = 'cpu') -> tuple[Any, dict[str, str]]:
+def read_file(path: Path, *, map_location: MAP_LOCATION = 'cpu') -> tuple[Any, dict[str, str]]:
     """Read a file as it was saved, and what it says about itself.
 
     Args:
@@ -261,7 +262,7 @@ def _check_sums(path: Path) -> None:
                         pass
 
 
-def _read_pickle(path: Path, map_location: str | Callable) -> Any:
+def _read_pickle(path: Path, map_location: MAP_LOCATION) -> Any:
     try:
         _check_sums(path)
         if _IS_TRUSTED.get():

@@ -42,7 +42,7 @@ _PREFIXES = {'mmpretrain': 'backbone.', 'huggingface': 'swinv2.'}
 
 def save_pretrained(
     model: nn.Module,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     layout: Literal['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'] = 'own',
 ) -> dict[str, str]:

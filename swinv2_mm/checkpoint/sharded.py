@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint import metadata
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 from swinv2_mm.atomic_write import atomic_path
 from swinv2_mm.core.torch_private import types_of_sharded_index
@@ -50,7 +52,7 @@ class _IndexUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f'to be read it would have to run code ({module}.{name})')
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(FileSystemReader):
     """torch's reader, for an index and tensors that run no code."""
 
     def read_metadata(self) -> metadata.Metadata:
@@ -83,9 +85,9 @@ def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         OSError: If a process cannot write; on all of them.
     """
-    writer = dcp.FileSystemWriter(folder, thread_count=1)
+    writer = FileSystemWriter(folder, thread_count=1)
     try:
-        dcp.save(dict(tensors), storage_writer=writer)
+        save(dict(tensors), storage_writer=writer)
     except CheckpointException as error:
         reasons = [reason for reason, _ in error.failures.values()]
         raise OSError(f'{"; ".join(map(str, reasons))}') from error
@@ -113,6 +115,7 @@ def load_sharded(
         for name, entry in index.items():
             if not name.startswith(tuple(starts)):
                 continue
+            assert isinstance(entry, metadata.TensorStorageMetadata)
             model = like.get(name, like.get(name[: name.rfind('/') + 1]))
             if model is not None and model.shape == entry.size:
                 tensors[name] = torch.empty_like(model)
@@ -121,7 +124,7 @@ def load_sharded(
         with warnings.catch_warnings():
             # That there is one process only.
             warnings.simplefilter('ignore')
-            dcp.load(tensors, storage_reader=_Reader(folder))
+            load(tensors, storage_reader=_Reader(folder))
     except CheckpointException as error:
         reason, _ = next(iter(error.failures.values()))
         raise CheckpointError(f'{folder} is damaged or incomplete: {reason}') from None
