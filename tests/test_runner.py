@@ -1,6 +1,7 @@
 """Where a model's weights may come from, and what it must not take."""
 
 import re
+from collections import Counter
 
 import oracle
 import pytest
@@ -8,7 +9,9 @@ import torch
 from test_checkpoint_heads import classifier
 from test_tools import CLASSIFIER, only_line
 
-from swinv2_mm.checkpoint import save_pretrained
+from swinv2_mm.checkpoint import reading, save_pretrained
+from swinv2_mm.config.file import load_config
+from swinv2_mm.engine.trained_model import load_trained_model
 
 ARCH = {'embed_dim': 16, 'depths': (1, 1, 1, 1), 'num_heads': (1, 2, 4, 8)}
 SMALL = [
@@ -102,6 +105,52 @@ def test_scaled_learning_rate_counts_accumulated_images(train, tmp_path):
     # Four images in each of four iterations, for a batch of 64.
     rates = {group['initial_lr'] for group in optimizer['param_groups']}
     assert rates == {16 / 64}
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How often each step of reading a file is taken."""
+    counts = Counter()
+
+    def counted(owner, name):
+        original = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            counts[name] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    counted(torch, 'load')
+    counted(reading, '_check_sums')
+    counted(reading, 'local_path')
+    return counts
+
+
+@pytest.mark.parametrize(
+    ('door', 'with_map'),
+    [('runner', False), ('runner', True), ('prediction', False), ('prediction', True),
+     ('init_cfg', False)],
+)  # fmt: skip
+def test_a_file_is_opened_once(door, with_map, tool, use_data, tmp_path, passes):
+    path = tmp_path / 'a.pth'
+    foreign(path, num_classes=30 if with_map else 10, layout='official')
+    options = [*SMALL, f'load_from={path}']
+    if with_map:
+        (tmp_path / 'map.txt').write_text('\n'.join(str(3 * i) for i in range(10)))
+        options.append(f'+head_class_map={tmp_path}/map.txt')
+    if door == 'init_cfg':
+        options[-1] = f'model.backbone.init_cfg=dict(type="Pretrained",checkpoint="{path}")'
+    if door == 'prediction':
+        cfg = load_config(CLASSIFIER, options)
+        load_trained_model(cfg, path, device='cpu')
+    else:
+        work_dir = tmp_path / 'run'
+        status, errors = tool(
+            'train', CLASSIFIER, '--work-dir', work_dir, '--cfg-options', *options
+        )
+        assert status == 0, errors
+    assert passes == {'load': 1, '_check_sums': 1, 'local_path': 1}
 
 
 def test_released_weights_can_be_tested_but_not_half_of_them(tool, use_data, tmp_path):
