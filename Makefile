@@ -1,11 +1,12 @@
 # make demo   train and test detection, segmentation and classification on a small embedded data set
 # make test   run the tests          make test-all   the slow ones as well
 # make lint   check style and imports  make types      check types (pyproject.toml says where)
+# make docs   build the documentation as a site, in build/docs
 # VENV=... PYTHON=...   choose another environment or interpreter
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: env demo test test-all lint types
+.PHONY: env demo test test-all lint types docs
 
 env:
 	@tools/make_env.sh $(VENV)
@@ -26,3 +27,6 @@ lint: env
 
 types: env
 	$(VENV)/bin/mypy
+
+docs: env
+	$(RUN) -m sphinx -W -n --keep-going -q -c docs . build/docs

@@ -21,7 +21,7 @@ def version() -> str:
     raise RuntimeError('swinv2_mm/__init__.py has no __version__ line')
 
 
-OPTIONAL = ('browser', 'demo_page', 'export', 'video', 'logging')
+OPTIONAL = ('browser', 'demo_page', 'export', 'video', 'logging', 'docs')
 NAMES = ('openmmlab', 'demo', 'instaboost', *OPTIONAL, 'test')
 EXTRAS = {name: requirements(name) for name in NAMES}
 

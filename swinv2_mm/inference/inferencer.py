@@ -39,10 +39,12 @@ class SwinV2Inferencer:
     libraries' own inferencers are not used: they insist on a loader that fills broken files with
     grey, keep all results in memory, and read weights by running what is in them.
 
+    Example::
+
         inferencer = SwinV2Inferencer('config.py', 'weights.pth', window_size=16)
         for prediction in inferencer(['a.jpg', 'b.png']):
             print(prediction.to_dict())
-            picture = inferencer.draw(prediction)
+            image = inferencer.draw(prediction)
 
     Args:
         config: A config file, or a config.
