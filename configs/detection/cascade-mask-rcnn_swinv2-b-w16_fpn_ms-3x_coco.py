@@ -1,4 +1,4 @@
-# Trains: Cascade Mask R-CNN with SwinV2-B, window 16, on COCO 2017 (36 epochs at many scales).
+# Trains: Cascade Mask R-CNN with SwinV2-B, window 16, on COCO 2017 (36 epochs at many scales, every second image cropped).
 # Command: tools/dist_train.sh configs/detection/cascade-mask-rcnn_swinv2-b-w16_fpn_ms-3x_coco.py 8 --amp
 # Hardware: 8 GPUs, 2 images each; time not measured.
 # Score: nothing published for it; ours not measured.

@@ -1,19 +1,13 @@
-# COCO 2017, boxes only, augmented as DETR and its successors are: half the images at one of eleven
-# scales, half cropped in between (arXiv 2005.12872).
-_base_ = 'coco-instance.py'
-scales = [(short, 1333) for short in range(480, 801, 32)]
+# COCO 2017, boxes only, augmented as DETR and its successors are (arXiv 2005.12872): as coco-instance-ms.py, but before the crop
+# only the short side counts, and images without objects take part.
+_base_ = 'coco-instance-ms.py'
+# No image is that long.
+before_crop = dict(_base_.before_crop, scales=[(400, 4200), (500, 4200), (600, 4200)])
 train_pipeline = [
-    dict(type='SeedAugmentation'),
-    dict(type='LoadCheckedImage'),
+    *_base_.train_pipeline[:2],
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='RandomChoice', transforms=[
-        [dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)],
-        [
-            # Only the short side counts: no image is that long.
-            dict(type='RandomChoiceResize', scales=[(400, 4200), (500, 4200), (600, 4200)], keep_ratio=True),
-            dict(type='RandomCrop', crop_type='absolute_range', crop_size=(384, 600), allow_negative_crop=True),
-            dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)]]),
+    _base_.train_pipeline[3],
+    dict(type='RandomChoice', transforms=[[_base_.any_scale], [before_crop, _base_.crop, _base_.any_scale]]),
     dict(type='PackDetInputs'),
 ]
 test_pipeline = [
