@@ -34,7 +34,11 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
-    package_data={'swinv2_mm': ['py.typed'], 'swinv2_mm.report': ['page.html']},
+    package_data={
+        'swinv2_mm': ['py.typed'],
+        'swinv2_mm.checkpoint': ['imagenet22k_to_1k.txt'],
+        'swinv2_mm.report': ['page.html'],
+    },
     entry_points={'console_scripts': ['swinv2-mm = swinv2_mm.cli.dispatch:main']},
     install_requires=requirements('core'),
     extras_require={

@@ -12,6 +12,7 @@ from torch import nn
 
 from swinv2_mm.checkpoint import CheckpointError, load_pretrained, save_pretrained
 from swinv2_mm.checkpoint.building import LoadedModel, model_of
+from swinv2_mm.checkpoint.class_map import IMAGENET_22K_TO_1K, class_folders, match_class_names
 from swinv2_mm.core import SwinTransformerV2
 
 CLASSES = 7
@@ -207,6 +208,46 @@ def test_wrong_class_maps_are_refused(tmp_path, text, words):
     with pytest.raises(CheckpointError, match=words):
         load_pretrained(model, classifier(num_classes=9).state_dict(), class_map=path)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize('is_named', [True, False])
+def test_a_released_head_of_imagenet_22k_brings_its_map(tmp_path, is_named):
+    windows = (12, 12, 12, 6)
+    source = classifier(num_classes=21841, window_size=windows)
+    model = classifier(num_classes=1000, window_size=windows)
+    path = tmp_path / ('swinv2_base_patch4_window12_192_22k.pth' if is_named else 'own.pth')
+    save_pretrained(source, path, layout='official')
+    before = model.head.weight.clone()
+    report = load_pretrained(model, path)
+    rows = torch.tensor([int(line) for line in IMAGENET_22K_TO_1K.read_text().split()])
+    # Two of the official figures: its first class, and the one that breaks the order.
+    assert rows[0] == 359 and rows[850] == 5564 and rows.max() < 21841 and len(rows) == 1000
+    if is_named:
+        assert torch.equal(model.head.weight, source.head.weight[rows])
+        assert torch.equal(model.head.bias, source.head.bias[rows])
+        assert '1000 of 21841' in report.adapted['head.weight']
+    else:
+        assert torch.equal(model.head.weight, before) and 'head.weight' in report.missing
+        load_pretrained(model, path, class_map='imagenet22k-to-1k')
+        assert torch.equal(model.head.weight, source.head.weight[rows])
+
+
+def test_a_class_map_is_built_from_the_names_of_folders(tmp_path):
+    for name in ('n03', 'n01', 'n02', 'n10'):
+        (tmp_path / 'large' / name).mkdir(parents=True)
+    (tmp_path / 'small.txt').write_text('n10\nn01\n')
+    known, wanted = class_folders(tmp_path / 'large'), class_folders(tmp_path / 'small.txt')
+    assert known == ['n01', 'n02', 'n03', 'n10']
+    assert match_class_names(known, wanted) == [3, 0]
+    with pytest.raises(CheckpointError, match='n04'):
+        match_class_names(known, ['n04'])
+    assert match_class_names(known, ['n04'], substitutes={'n04': 'n02'}) == [1]
+    for bad in ('', 'n1 n1'):
+        (tmp_path / 'small.txt').write_text(bad)
+        with pytest.raises(CheckpointError, match='class names'):
+            class_folders(tmp_path / 'small.txt')
+    with pytest.raises(CheckpointError, match='class names'):
+        class_folders(tmp_path / 'absent')
 
 
 def test_a_head_with_nan_or_without_bias_is_refused():

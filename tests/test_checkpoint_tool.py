@@ -131,3 +131,15 @@ def test_released_names_and_trust_are_known(checkpoint, tmp_path):
     proof.unlink()
     # Trust ends with the run.
     assert checkpoint('inspect', path)[0] == 1 and not proof.exists()
+
+
+def test_class_map_is_written_by_name(tool, tmp_path):
+    for name in ('n03', 'n01', 'n02'):
+        (tmp_path / 'large' / name).mkdir(parents=True)
+    (tmp_path / 'small.txt').write_text('n02 n01 n09')
+    places = (tmp_path / 'large', tmp_path / 'small.txt', tmp_path / 'map.txt')
+    status, error = tool('checkpoint', 'class-map', *places)
+    assert status == 1 and 'n09' in error and not (tmp_path / 'map.txt').exists()
+    status, error = tool('checkpoint', 'class-map', *places, '--substitute', 'n09=n03')
+    assert status == 0, error
+    assert (tmp_path / 'map.txt').read_text() == '1\n0\n2\n'

@@ -11,4 +11,5 @@ model = dict(
 train_dataloader = dict(batch_size=8)
 load_from = 'work_dirs/swinv2-g-w12_144xb64_in21k-ext-192/iter_227864.pth'
 fresh_parameters = ['head']  # 21841 classes before, 1000 now
-head_class_map = None  # as in swinv2-l-w24_16xb64_in21k-pre_in1k-384.py
+# Or, in place of fresh_parameters, the file that `swinv2-mm checkpoint class-map` writes from the two data sets' folders.
+head_class_map = None

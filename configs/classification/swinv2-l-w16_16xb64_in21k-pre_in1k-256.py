@@ -6,7 +6,4 @@
 _base_ = ['../_base_/models/classifier-mixup.py', '../_base_/backbones/large.py', '../_base_/datasets/imagenet-256.py',
           '../_base_/schedules/imagenet-30e.py', '../_base_/runtime/classification.py']
 model = dict(backbone=dict(_base_.backbone, window_size=16, drop_path_rate=0.2), head=dict(in_channels=_base_.channels_of_stage_3))
-load_from = 'swinv2-large-w12-192_in22k'
-# File whose line i is the ImageNet-22K class of class i (official map22kto1k.txt): the head starts from the rows of that
-# head. None: it starts fresh.
-head_class_map = None
+load_from = 'swinv2-large-w12-192_in22k'  # its 1,000 classes are found in its 21,841 (docs/weights.md)

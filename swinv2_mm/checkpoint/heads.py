@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from .class_map import read_class_map, released_class_map
 from .errors import CheckpointError
 from .fitting import ready_value
 
@@ -66,6 +65,7 @@ def fit_head(
     prefix: str,
     head: tuple[str, nn.Linear],
     class_map: str | os.PathLike[str] | None = None,
+    is_released: bool = False,
 ) -> HeadWeights:
     """Prepare the head of a file for that of a model.
 
@@ -74,7 +74,9 @@ def fit_head(
         prefix: That of the backbone.
         head: Of the model, from ``find_head``.
         class_map: Text file with one line for each class of the model: the number of that class
-            in the file's head (as the official ``map22kto1k.txt``).
+            in the file's head, or ``imagenet22k-to-1k``.
+        is_released: Whether the weights are a released model's, whose classes are known: those of
+            ImageNet-1K are then found in a head of ImageNet-22K without a class map.
 
     Raises:
         CheckpointError: If the class map does not fit, or the head has unusable values.
@@ -94,6 +96,8 @@ def fit_head(
     num_classes = weights[theirs[f'{own_name}.weight']].shape[0]
     result = HeadWeights(origins=theirs)
     chosen = None
+    if class_map is None and is_released:
+        class_map = released_class_map(num_known=num_classes, num_wanted=module.out_features)
     if class_map is not None:
         chosen = read_class_map(class_map, num_known=num_classes, num_wanted=module.out_features)
         how = f'{module.out_features} of {num_classes} classes, by {class_map}'
@@ -117,29 +121,3 @@ def fit_head(
             )
         result.values[name] = ready_value(theirs[name], value, target=target)
     return result
-
-
-def read_class_map(path: str | os.PathLike[str], *, num_known: int, num_wanted: int) -> Tensor:
-    """Read which class of the weights each class of the model is.
-
-    Shapes:
-        -> (num_wanted,)
-
-    Raises:
-        CheckpointError: If the file cannot be read, or its numbers do not fit.
-    """
-    try:
-        lines = Path(path).read_text(encoding='utf-8').split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f'cannot read the class map {path}: {error}') from None
-    if len(lines) != num_wanted:
-        raise CheckpointError(
-            f'the class map {path} has {len(lines)} entries, the model has {num_wanted} classes'
-        )
-    for number, line in enumerate(lines, start=1):
-        if not line.isascii() or not line.isdecimal() or int(line) >= num_known:
-            raise CheckpointError(
-                f"entry {number} of the class map {path}, '{line[:20]}', is not a class of the "
-                f'weights (0 to {num_known - 1})'
-            )
-    return torch.tensor([int(line) for line in lines])

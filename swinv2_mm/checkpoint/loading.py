@@ -35,7 +35,8 @@ def load_pretrained(
             model (``swinv2_mm.checkpoint.RELEASED``), a folder of Hugging Face, or a state
             dict, as it is or inside what a training program saves.
         class_map: Text file that says, for each class of the model, which class of the weights'
-            head it is (the official ``map22kto1k.txt``).
+            head it is, or ``imagenet22k-to-1k``, the official map, which released ImageNet-22K
+            models get without being asked in a model of 1,000 classes.
 
     Raises:
         CheckpointError: If the source cannot be read without running code, is not a SwinV2,
@@ -87,7 +88,13 @@ def _load(
     dropped = dict(weights.dropped)
     head_weights = HeadWeights()
     if head is not None:
-        head_weights = fit_head(weights.tensors, prefix=prefix, head=head, class_map=class_map)
+        head_weights = fit_head(
+            weights.tensors,
+            prefix=prefix,
+            head=head,
+            class_map=class_map,
+            is_released=weights.is_released,
+        )
         dropped |= head_weights.dropped
     handled = {*head_weights.origins.values(), *head_weights.dropped}
     translation = _translate(weights, layout=layout, prefix=prefix, backbone=backbone)

@@ -1,4 +1,4 @@
-"""What comes with a weight file and says which windows it was trained at."""
+"""What comes with a weight file and says which model it is and which windows it was trained at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .layouts import WINDOWS_BUFFER
-from .zoo import find_released
+from .zoo import ReleasedModel, find_released
 
 
 def declared_window_sizes(path: Path, *, metadata: Mapping[str, str], name: str) -> Any:
@@ -24,10 +24,20 @@ def declared_window_sizes(path: Path, *, metadata: Mapping[str, str], name: str)
     config = _neighbouring_config(path)
     if config.get('model_type') == 'swinv2':
         return _windows_of_hugging_face(config)
-    for known in (str(config.get('architecture', '')), name, path.name, path.parent.name):
-        if released := find_released(known):
-            return [list(window) for window in released.pretrained_window_sizes]
-    return None
+    released = released_model(path, name=name)
+    return released and [list(window) for window in released.pretrained_window_sizes]
+
+
+def released_model(path: Path, *, name: str) -> ReleasedModel | None:
+    """Return the released model that a file is by its name, or by the config beside it.
+
+    Args:
+        path: The file.
+        name: What the user called it.
+    """
+    architecture = str(_neighbouring_config(path).get('architecture', ''))
+    known = (architecture, name, path.name, path.parent.name)
+    return next(filter(None, map(find_released, known)), None)
 
 
 def _neighbouring_config(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -22,7 +22,7 @@ from torch.serialization import MAP_LOCATION
 
 from .download import fetch
 from .errors import CheckpointError
-from .provenance import declared_window_sizes
+from .provenance import declared_window_sizes, released_model
 from .zoo import url_of
 
 _CHUNK_BYTES = 1 << 20
@@ -58,6 +58,7 @@ class Weights:
         declared_window_sizes: Pretrained window size per stage, as what comes with the weights
             says: a safetensors file's metadata of ours, a ``config.json`` beside it, or the name
             of a released model. Entries of the state dict itself take precedence.
+        is_released: Whether the name of the file, or what lies beside it, is a released model's.
     """
 
     content: Any
@@ -65,6 +66,7 @@ class Weights:
     dropped: dict[str, str]
     origin: str
     declared_window_sizes: Any = None
+    is_released: bool = False
 
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Weights
@@ -138,10 +140,12 @@ def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weigh
     path = local_path(source)
     content, metadata = read_file(path, map_location=map_location)
     declared = declared_window_sizes(path, metadata=metadata, name=str(source))
-    return _parted(content, origin=str(path), declared=declared)
+    weights = _parted(content, origin=str(path))
+    is_released = released_model(path, name=str(source)) is not None
+    return replace(weights, declared_window_sizes=declared, is_released=is_released)
 
 
-def _parted(content: Any, *, origin: str, declared: Any = None) -> Weights:
+def _parted(content: Any, *, origin: str) -> Weights:
     """Tell the tensors in what was saved from the rest."""
     state, beside = _innermost(content, origin=origin)
     tensors: dict[str, Tensor] = {}
@@ -157,7 +161,7 @@ def _parted(content: Any, *, origin: str, declared: Any = None) -> Weights:
         tensors[name] = value
     if not tensors:
         raise CheckpointError(f'{origin} holds no tensors')
-    return Weights(content, tensors, dropped, origin, declared)
+    return Weights(content, tensors, dropped, origin)
 
 
 def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[str]]:

@@ -210,7 +210,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     'head_class_map': Entry(
         'file that says which class of a larger classification head each class is, a number per '
-        'line',
+        'line, or `imagenet22k-to-1k` ([weights.md](weights.md))',
         _path('head_class_map'),
     ),
     'start_from': Entry(

@@ -1,4 +1,4 @@
-"""Inspect, convert, compare, bake or consolidate SwinV2 weights of any known layout.
+"""Inspect, convert, compare, bake or consolidate SwinV2 weights of any known layout; map classes.
 
 FILE is a .pth or .safetensors file, a folder of Hugging Face, a URL, or the name of a released
 model such as swinv2-base-w12-192_in22k.
@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         %(prog)s diff a.pth b.safetensors --tolerance 1e-6
         %(prog)s bake iter_900.pth fixed.safetensors --window-size 16
         %(prog)s consolidate work_dirs/NAME/iter_900.pth joined.safetensors
+        %(prog)s class-map data/imagenet22k/train data/imagenet/train map.txt
         """,
     )
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
@@ -70,6 +71,22 @@ def build_parser() -> argparse.ArgumentParser:
     join.add_argument('folder', type=Path, help='a sharded checkpoint').completer = FOLDERS
     join.add_argument('out', type=Path, help='.safetensors')
     join.set_defaults(trust_checkpoint=False)
+    class_map = add_command(
+        commands, 'class-map', 'write a head_class_map from the names of class folders'
+    )
+    class_map.add_argument(
+        'known', help='class folders of the larger head, or a file with a name per line'
+    ).completer = FOLDERS
+    class_map.add_argument('wanted', help='those of the model to train').completer = FOLDERS
+    class_map.add_argument('out', type=Path, help='text file for head_class_map')
+    class_map.add_argument(
+        '--substitute',
+        nargs='+',
+        default=[],
+        metavar='NAME=OTHER',
+        help='class of the larger head for one that it lacks',
+    )
+    class_map.set_defaults(trust_checkpoint=False)
     return parser
 
 
@@ -184,12 +201,27 @@ def _consolidate(args: argparse.Namespace) -> None:
     print(f'{args.out}: {num_tensors} tensors, {size_mb:.1f} MB')
 
 
+def _class_map(args: argparse.Namespace) -> None:
+    """Write which class of a larger head each class is, by the names of their folders."""
+    from swinv2_mm.atomic_write import atomic_write
+    from swinv2_mm.checkpoint.class_map import class_folders, match_class_names
+
+    pairs = [pair.partition('=') for pair in args.substitute]
+    known, wanted = class_folders(args.known), class_folders(args.wanted)
+    numbers = match_class_names(
+        known, wanted, substitutes={name: other for name, _, other in pairs}
+    )
+    atomic_write(args.out, ''.join(f'{number}\n' for number in numbers))
+    print(f'{args.out}: {len(wanted)} of {len(known)} classes')
+
+
 _COMMANDS = {
     'inspect': _inspect,
     'convert': _convert,
     'diff': _diff,
     'bake': _bake,
     'consolidate': _consolidate,
+    'class-map': _class_map,
 }
 
 
