@@ -80,7 +80,7 @@ class Block:
 
 def documents() -> list[Path]:
     """All of them, from the project's root."""
-    found = [*ROOT.glob('README*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('docs/*.ipynb')]
+    found = [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('docs/*.ipynb')]
     found += ROOT.glob('projects/*/README.md')
     return sorted(path.relative_to(ROOT) for path in found)
 

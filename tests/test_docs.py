@@ -201,6 +201,23 @@ def test_the_readme_names_every_document():
         assert document.name in text or document.name == 'README.md', document
 
 
+def test_the_design_has_the_floors_that_the_linter_checks():
+    settings = (ROOT / 'pyproject.toml').read_text()
+    layers = ast.literal_eval(re.search(r'^layers = (\[.*?^\])', settings, re.M | re.S)[1])
+    layers = [set(re.findall(r'\w+', layer)) for layer in layers]
+    rows = re.findall(r'^\| (`.*?) \|', (ROOT / 'docs' / 'design.md').read_text(), re.M)
+    floors = [set(re.findall(r'`(\w+)(?:\.py)?`', row)) for row in rows]
+    assert floors[: len(layers) - 1] == layers[1:]  # the first is __main__, of one line
+
+
+@pytest.mark.parametrize('document', ['docs/design.md', 'CONTRIBUTING.md'])
+def test_named_files_exist(document):
+    named = re.findall(r'`([\w.*-]*/[\w./*-]*|\w+\.(?:py|md|txt))`', (ROOT / document).read_text())
+    assert len(named) > 10
+    roots = (ROOT, ROOT / 'swinv2_mm')
+    assert not [name for name in named if not any(list(root.glob(name)) for root in roots)]
+
+
 def test_blocks_have_a_known_language_or_are_text():
     for document in DOCUMENTS:
         fences = re.findall(r'^\s*```(.*)$', (ROOT / document).read_text(encoding='utf-8'), re.M)
