@@ -58,6 +58,7 @@ sys.path.append(str(ROOT))  # where projects/ lies
 
 from projects.digits.dataset import make_digits_on_photos
 from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.engine.work_dir import checkpoint_in
 from swinv2_mm.errors import UserError
 
 POLL_S = 0.5
@@ -185,14 +186,14 @@ def run_task(
     train += ['--cfg-options', *options] if options else []
     run_step(train, log=folder / 'train.log', environment=environment, on_poll=show)
     progress.update(bar, completed=iterations, description=f'{task.name}: testing and drawing')
-    checkpoint = (folder / 'last_checkpoint').read_text().strip()
+    checkpoint = checkpoint_in(folder)
     scores = folder / 'scores.json'
-    test = ['tools/test.py', task.config, checkpoint, '--work-dir', str(folder / 'test')]
+    test = ['tools/test.py', task.config, str(checkpoint), '--work-dir', str(folder / 'test')]
     test += ['--out', str(scores), '--show-dir', str(folder / 'pictures')]
     run_step(test, log=folder / 'test.log', environment=environment, on_poll=lambda: None)
     seconds = time.time() - started
     progress.update(bar, description=f'{task.name}: done in {seconds:.0f} s')
-    return json.loads(scores.read_text())['metrics'], Path(checkpoint)
+    return json.loads(scores.read_text())['metrics'], checkpoint
 
 
 def main() -> None:

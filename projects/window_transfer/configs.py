@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core.architectures import resolve_architecture
+from swinv2_mm.datasets.image_files import IMAGE_SUFFIXES
 from swinv2_mm.errors import UserError
 
 from .plan import Cell, Study
@@ -72,7 +73,7 @@ def _cell_config(cell: Cell, *, study: Study, base: Config, num_workers: int) ->
     cfg.model.data_preprocessor.num_classes = len(study.images.classes)
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         loader.num_workers = num_workers
-        loader.dataset.data_root = str(study.images.root)
+        loader.dataset.update(data_root=str(study.images.root), extensions=IMAGE_SUFFIXES)
     side = cell.pair.resolution_px
     for step in cfg.train_dataloader.dataset.pipeline:
         if step.type == 'RandomResizedCrop':

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from swinv2_mm.datasets.image_files import is_image_name
 from swinv2_mm.errors import DataError
-
-# CustomDataset of mmpretrain reads these.
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def find_images(root: Path) -> ImageFolders:
                 'train/CLASS and val/CLASS'
             )
         counts[split] = {
-            inner.name: sum(p.suffix.lower() in IMAGE_SUFFIXES for p in inner.rglob('*'))
+            inner.name: sum(is_image_name(p.name) for p in inner.rglob('*'))
             for inner in sorted(folder.iterdir())
             if inner.is_dir()
         }

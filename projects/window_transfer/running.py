@@ -17,7 +17,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from swinv2_mm.atomic_write import atomic_write
-from swinv2_mm.engine.launch import build_runner
+from swinv2_mm.engine.launch import build_runner, save_config
+from swinv2_mm.engine.work_dir import POINTER, checkpoint_in, checkpoints_in
 from swinv2_mm.errors import UserError
 
 from .configs import testing_config, training_config
@@ -67,12 +68,12 @@ def run_cell(
         # There only once the training is finished.
         if not weights.exists():
             cfg = training_config(cell, **how)
-            newest = _newest_checkpoint(folder)
-            cfg.resume = newest is not None
-            cfg.load_from = str(newest or start) if newest or start else None
+            cfg.resume = bool(checkpoints_in(folder))
+            source = checkpoint_in(folder) if cfg.resume else start
+            cfg.load_from = None if source is None else str(source)
             _run(cfg, folder, Runner.train, lambda part: advance(part * share))
-            _newest_checkpoint(folder).rename(weights)
-            for path in (*folder.glob('epoch_*.pth'), folder / 'last_checkpoint'):
+            checkpoint_in(folder).rename(weights)
+            for path in (*folder.glob('epoch_*.pth'), folder / POINTER):
                 path.unlink()
     result: dict = {'cell': str(cell)}
     if cell.kind != 'train':
@@ -137,6 +138,7 @@ def _run(
     logger = runner.logger
     logger.handlers = [h for h in logger.handlers if isinstance(h, FileHandler)]
     try:
+        save_config(cfg, runner)
         runner.register_hook(_Progress(advance), 'LOW')
         return method(runner)
     finally:
@@ -146,12 +148,3 @@ def _run(
         if torch.cuda.is_available():
             # A Runner is full of cycles; its memory is wanted for the next one.
             gc.collect()
-
-
-def _newest_checkpoint(folder: Path) -> Path | None:
-    try:
-        # By its name: the work dir may have moved.
-        name = Path((folder / 'last_checkpoint').read_text().strip()).name
-    except OSError:
-        return None
-    return folder / name if name and (folder / name).is_file() else None

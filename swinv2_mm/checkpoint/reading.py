@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.serialization import MAP_LOCATION
 
+from swinv2_mm.core.unwrapping import WRAPPED
+
 from .download import fetch
 from .errors import CheckpointError
 from .provenance import declared_window_sizes, released_model
@@ -41,9 +43,7 @@ _WRAPPERS = (
 _NAMES_IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
 _IS_TRUSTED: ContextVar[bool] = ContextVar('is_trusted', default=False)
 # Modules that only wrap another one; they may stand anywhere in a name.
-_WRAPPER_MODULES = re.compile(
-    r'(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.'
-)
+_WRAPPER_MODULES = re.compile(rf'(?:^|(?<=\.))(?:{"|".join(WRAPPED)})\.')
 
 
 @dataclass

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-# The only child of a wrapper: of DDP, DataParallel, averaged models (EMA) and MMEngine's; of
-# ``torch.compile``; of FSDP; of activation checkpointing.
-_INNER = {'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'}
+# The only child of a wrapper: of ``torch.compile``; of FSDP; of activation checkpointing.
+WRAPPED = ('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
+# And of DDP, DataParallel, averaged models (EMA) and MMEngine's.
+_INNER = {'module', *WRAPPED}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

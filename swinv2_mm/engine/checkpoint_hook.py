@@ -19,6 +19,7 @@ from swinv2_mm.mmengine_private import accumulation, is_resuming, update_val_int
 
 from .epoch_loop import ResumableEpochLoop
 from .sharding import cut
+from .work_dir import POINTER
 
 # What is saved between two regular checkpoints, and goes when the next of those is safe.
 PREEMPTED = 'preempted.pth'
@@ -128,7 +129,7 @@ class SafeCheckpointHook(CheckpointHook):
         self.saved_at = meta['iter']
         if is_main_process():
             # For other tools; our own runner looks for the newest file that can be read.
-            atomic_write(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
+            atomic_write(Path(runner.work_dir, POINTER), self.last_ckpt)
         self._remove(expired)
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:

@@ -99,8 +99,8 @@ class CheckedRunner(Runner):
                 'find_unused_parameters': read_entry(self.cfg, 'find_unused_parameters'),
                 **(model_wrapper_cfg or {}),
             }
-        elif self.cfg.get('sync_bn'):
-            model = convert_sync_batchnorm(model, self.cfg.sync_bn)
+        elif implementation := read_entry(self.cfg, 'sync_bn'):
+            model = convert_sync_batchnorm(model, implementation)
         sharded = self.sharding.wrap(model) if self.sharding else None
         return super().wrap_model(model_wrapper_cfg, model) if sharded is None else sharded
 
@@ -126,7 +126,7 @@ class CheckedRunner(Runner):
         Raises:
             UserError: If the state is to be sharded, and there is one process only.
         """
-        kind = (self.cfg.get('parallel') or {}).get('type', 'ddp')
+        kind = read_entry(self.cfg, 'parallel')['type']
         if kind != 'ddp' and not self.distributed:
             raise UserError(
                 f'parallel={kind} spreads a training over processes: start it by '

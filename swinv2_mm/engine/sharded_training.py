@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from swinv2_mm.checkpoint import CheckpointError
 from swinv2_mm.checkpoint.sharded import load_sharded, save_sharded
+from swinv2_mm.config.entries import read_entry
 
 from . import sharding
 from .parallel import process_timeout
@@ -115,7 +116,7 @@ _KINDS = {'zero1': ZeroOptimizer, 'fsdp': FullySharded}
 
 def sharding_of(cfg: Config) -> ZeroOptimizer | None:
     """Return how a config shards a training of several processes; ``None`` for DDP."""
-    kind = _KINDS.get((cfg.get('parallel') or {}).get('type'))
+    kind = _KINDS.get(read_entry(cfg, 'parallel')['type'])
     return kind(cfg) if kind else None
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from swinv2_mm.atomic_write import publish
 from swinv2_mm.errors import UserError
 
 from . import files
@@ -110,7 +111,7 @@ def write_verified(
                 f'({100 * (after - before):+.2f}) on {number} validation images',
             ]
         for file in Path(folder).iterdir():
-            file.replace(out.parent / file.name)
+            publish(file, out.parent / file.name)
     return Exported(out, part, tuple(names), worst, tuple(accuracies), tuple(lines))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swinv2_mm.atomic_write import atomic_path
 from swinv2_mm.errors import DataError, UserError
 
 
@@ -65,9 +66,12 @@ def write_coco_files(
     Raises:
         UserError: If an image has no number.
     """
-    results = (folder / 'coco_results.json').open('w', encoding='utf-8')
-    images = (folder / 'coco_images.json').open('w', encoding='utf-8')
-    with results, images:
+    with (
+        atomic_path(folder / 'coco_results.json') as results_part,
+        atomic_path(folder / 'coco_images.json') as images_part,
+        results_part.open('w', encoding='utf-8') as results,
+        images_part.open('w', encoding='utf-8') as images,
+    ):
         categories = [
             {'id': number, 'name': name}
             for number, name in zip(numbers.categories, classes, strict=True)
