@@ -1,9 +1,9 @@
-"""Mistakes that a user can mend; tools print them as one line, without a traceback."""
+"""Define the errors that a user can fix; commands print them as one line, without a traceback."""
 
 
 class UserError(ValueError):
-    """Something that was given to a tool does not fit; the message says how to mend it."""
+    """An input of the user is invalid; the message says how to fix it."""
 
 
 class DataError(UserError):
-    """A file of a data set is missing or broken."""
+    """A file of a data set is missing, corrupt or malformed."""

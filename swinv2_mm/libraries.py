@@ -1,4 +1,4 @@
-"""What the package knows of each OpenMMLab library, in one table; another library is one entry.
+"""Describe each OpenMMLab library in one table; another library is one entry.
 
 Classes and modules are dotted names, so that no library is imported for another, or for the table.
 """
@@ -15,7 +15,7 @@ from swinv2_mm.errors import UserError
 
 @dataclass(frozen=True)
 class Library:
-    """A library whose models can have a SwinV2.
+    """A library whose models can have a SwinV2 backbone.
 
     Attributes:
         scope: Its name, as ``default_scope`` of a config.

@@ -1,4 +1,4 @@
-"""Every private name of MMEngine and of the libraries on it that this package uses, in one place.
+"""Access the private names of MMEngine and the libraries on it, in one place.
 
 ``PRIVATE_NAMES`` lists them, and a test asserts that the installed versions have each. No library
 but MMEngine is imported for it. It stands below ``engine``, since ``ops`` and ``tta`` need it too.

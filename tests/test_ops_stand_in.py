@@ -1,4 +1,4 @@
-"""The module that takes the place of ``mmcv._ext``: when it does, what it is, what it says."""
+"""The stand-in for ``mmcv._ext``: when it is installed, its ops, its log message."""
 
 import importlib.util
 import inspect

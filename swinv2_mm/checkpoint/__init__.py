@@ -1,4 +1,4 @@
-"""Reading and writing of every known SwinV2 weight layout: torch and safetensors only."""
+"""Load and save weights in every known SwinV2 layout, with torch and safetensors only."""
 
 from .errors import CheckpointError
 from .load_report import LoadReport

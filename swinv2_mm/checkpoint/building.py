@@ -1,4 +1,4 @@
-"""A model made to the measure of a file, for looking at it, converting it and testing it."""
+"""Build the model that a weights file describes, to inspect, convert or test it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class maps: which class of a larger head each class of a model is."""
+"""Map the classes of a model to those of a larger classification head."""
 
 from __future__ import annotations
 

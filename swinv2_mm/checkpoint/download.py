@@ -1,4 +1,4 @@
-"""Weights from the net into torch's cache: whole and checked, or not at all."""
+"""Download weights to torch's cache atomically, with their checksum verified."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fetch(url: str) -> Path:
     name tells it, are right.
 
     Raises:
-        CheckpointError: If the URL does not name a file, the server or the net fails, or what
+        CheckpointError: If the URL does not name a file, the server or connection fails, or what
             arrived is not the whole file.
     """
     path = cached_path(url)

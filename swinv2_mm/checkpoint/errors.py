@@ -1,4 +1,4 @@
-"""What is wrong with a weight file, in one sentence."""
+"""Define the error of a weights file that cannot be used."""
 
 from swinv2_mm.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Whether weights, already under our names, are those of a given backbone."""
+"""Validate weights, under our names, against a backbone: architecture, shapes, windows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def position_bias_of(weights: Mapping[str, Tensor]) -> PositionBias | None:
 
 @dataclass
 class Fit:
-    """What becomes of the weights of a backbone, by our names.
+    """The result of fitting weights to a backbone, by our names.
 
     Attributes:
         ready: Tensors to copy, in the type and place of the model's parameters.
@@ -191,7 +191,7 @@ def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransform
 def split_output_norms(
     weights: Mapping[str, Tensor], *, backbone: SwinTransformerV2, has_final_norm: bool
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Say which output norms only one of the two sides has, and why that is in order.
+    """Return the output norms that only one of the two sides has, with the reason.
 
     Classification weights have one norm, that of the last stage; a dense model has one for each
     map that it returns. Only whole norms can be in order, and the last stage's is left out only

@@ -1,4 +1,4 @@
-"""The linear classification head: in a model, in a file, and from one to the other."""
+"""Find the linear classification head in a model and in a file, and load one into the other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = ('head.fc', 'head', 'classifier')
 
 @dataclass
 class HeadWeights:
-    """What becomes of a head; see ``fit_head``.
+    """The result of fitting a classification head; see ``fit_head``.
 
     Attributes:
         values: By the model's own names, ready to be copied.

@@ -1,4 +1,4 @@
-"""The ``config.json`` without which Hugging Face's library cannot build a model."""
+"""Write the ``config.json`` from which Hugging Face's transformers builds a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weight layouts: one table each, of our names and theirs.
+"""Define the weight layouts: one table of parameter names for each.
 
 Our names are the official ones, except for the output norms ``norm0`` to ``norm3``. In a table,
 ``{last}`` is the index of the last stage, whose norm classification models call ``norm``.
@@ -41,7 +41,7 @@ class Layout:
     """A way to name and arrange the weights.
 
     Attributes:
-        name: What people call it.
+        name: Its name, as in ``LAYOUTS``.
         stem: Name of the patch embedding's weight. What precedes it in a file is the prefix of
             the whole backbone.
         table: Rows in order; the first that covers a name counts.

@@ -1,4 +1,4 @@
-"""What became of every weight of a checkpoint."""
+"""Report what happened to every entry of a checkpoint when it was loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LoadReport:
         missing: Parameters of the model that kept their values, each with the reason.
         adapted: Parameters whose values were changed to fit, each with what was done.
         unexpected: Names that nothing explains. Loading raises on them, so this is empty
-            unless somebody made the report by hand.
+            unless the report was built by hand.
         pretrained_window_sizes: Window per stage that the position bias was trained at.
     """
 
@@ -52,7 +52,7 @@ class LoadReport:
 
 
 def format_window(window: Size) -> str:
-    """Write a window the way people say it: 8, or 8x12."""
+    """Format a window as 8, or as 8x12 if its sides differ."""
     height, width = window
     return str(height) if height == width else f'{height}x{width}'
 

@@ -1,4 +1,4 @@
-"""Weights of any known layout into a backbone."""
+"""Load weights of any known layout into a backbone."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Baked:
 
 
 def describe(model: LoadedModel, report: LoadReport) -> dict[str, Any]:
-    """Return what a file holds, by names for people."""
+    """Summarise a file as a table of readable names and values."""
     backbone = model.backbone
     stem = backbone.patch_embed.proj
     known = [name for name, arch in ARCHITECTURES.items() if arch == backbone.arch]

@@ -1,4 +1,4 @@
-"""The window that a position bias was trained at, found in the weights themselves.
+"""Find the pretrained window size of a position bias in the weights themselves.
 
 A bias network maps coordinates to a bias, and coordinates are offsets in units of that window:
 without it, the weights mean nothing.
@@ -24,7 +24,7 @@ _COORDS = re.compile(r'layers\.(\d+)\.blocks\.\d+\.attn\.relative_coords_table')
 _BIAS_TABLE = re.compile(r'layers\.(\d+)\.blocks\.\d+\.attn\.relative_position_bias_table')
 # Enough for tables stored in bfloat16, whose largest value is below 2.
 _COORDS_TOLERANCE = 8e-3
-# Bounds beyond which an entry is nonsense, and its inverse might overflow.
+# Bounds beyond which an entry is invalid, and its inverse might overflow.
 _LARGEST_WINDOW = 1e4
 _LARGEST_LOG_COORD = 10.0
 
@@ -36,7 +36,7 @@ def find_pretrained_window_sizes(
     position_bias: PositionBias,
     declared: Any = None,
 ) -> tuple[Size, ...] | None:
-    """Return the window of each stage, or ``None`` if nothing tells.
+    """Return the window of each stage, or ``None`` if it is unknown.
 
     Looks at our own buffer, at the coordinate tables that most programs save or at the size of
     a learnt bias table, and at what is declared beside the weights, in this order.
@@ -91,10 +91,10 @@ def _windows_in_tables(
 
 
 def window_of_coords(table: Tensor, *, kind: Literal['log_cpb', 'linear_cpb']) -> Size | None:
-    """Invert ``relative_coords``: its largest value and its size fix the trained window.
+    """Invert ``relative_coords``: its largest value and size fix the pretrained window.
 
     Along each axis the largest offset W - 1 has the coordinate log2(8 (W - 1) / (W_ref - 1) + 1)
-    / 3, or (W - 1) / (W_ref - 1) if linear. A window of one token tells nothing, and nothing
+    / 3, or (W - 1) / (W_ref - 1) if linear. A window of one token determines nothing, and nothing
     depends on it: its trained window counts as 1.
 
     Shapes:
@@ -129,7 +129,7 @@ def window_of_coords(table: Tensor, *, kind: Literal['log_cpb', 'linear_cpb']) -
 
 
 def _window_of_bias_table(table: Tensor) -> Size | None:
-    # Only a square one has a length that tells its sides.
+    # Only of a square window does the length give the sides.
     side = math.isqrt(table.shape[0]) if table.ndim == 2 else 0
     return ((side + 1) // 2,) * 2 if side % 2 and side * side == table.shape[0] else None
 
@@ -137,7 +137,7 @@ def _window_of_bias_table(table: Tensor) -> Size | None:
 def _checked_windows(value: Any, *, num_stages: int) -> tuple[Size, ...]:
     is_list = isinstance(value, list) and len(value) == num_stages
     if is_list and all(isinstance(size, list) and len(size) == 2 for size in value):
-        # Whole numbers, also after somebody has made all tensors of a file half precision.
+        # Whole numbers, also after all tensors of a file were cast to half precision.
         windows = tuple(
             tuple(int(s) if isinstance(s, float) and s.is_integer() else s for s in size)
             for size in value

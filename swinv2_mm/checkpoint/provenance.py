@@ -1,4 +1,4 @@
-"""What comes with a weight file and says which model it is and which windows it was trained at."""
+"""Read the model and the pretrained windows from what comes with a weights file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weight files and nested dictionaries, read without running anything that they contain."""
+"""Read weights files and nested state dicts safely: no code in a pickle is run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _WRAPPER_MODULES = re.compile(rf'(?:^|(?<=\.))(?:{"|".join(WRAPPED)})\.')
 
 @dataclass
 class Weights:
-    """What one file, or one state dict, holds: opened once, then passed on.
+    """The contents of one file or state dict: opened once, then passed on.
 
     Attributes:
         content: As it was saved; of a training checkpoint also ``meta``, ``optimizer`` and so on.
@@ -73,7 +73,7 @@ Source = str | os.PathLike[str] | Mapping[str, Any] | Weights
 
 
 class _Inert:
-    """Takes the place of an object that is of no use here, so that its code never runs."""
+    """Placeholder for an unpickled object that is not needed, so that its code never runs."""
 
     def __new__(cls, *_: Any) -> _Inert:
         return super().__new__(cls)
@@ -128,7 +128,7 @@ def trust_files() -> None:
 def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weights:
     """Read a file, a released model by its name, a URL, a folder of Hugging Face, or a state dict.
 
-    The file is read once: whoever needs something of it gets the result of this.
+    The file is read once: all that need a part of it take the result.
 
     Raises:
         CheckpointError: If the source cannot be read without running code, or holds no tensors.
@@ -146,7 +146,7 @@ def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weigh
 
 
 def _parted(content: Any, *, origin: str) -> Weights:
-    """Tell the tensors in what was saved from the rest."""
+    """Separate the tensors of a saved object from the rest."""
     state, beside = _innermost(content, origin=origin)
     tensors: dict[str, Tensor] = {}
     dropped = dict.fromkeys(beside, 'beside the weights')
@@ -280,8 +280,8 @@ def _read_pickle(path: Path, map_location: MAP_LOCATION) -> Any:
             raise CheckpointError(f'{path} is damaged or not a file of weights') from None
         raise CheckpointError(
             f'{path} was refused: to be read it would have to run code ({wanted[1]}), and '
-            'weights never need that; if you trust whoever made it, add --trust-checkpoint'
+            'weights never need that; if you trust its source, add --trust-checkpoint'
         ) from None
     except Exception:
-        # Whatever bytes somebody has made up; torch raises a dozen types on them.
+        # torch raises errors of a dozen types on malformed bytes.
         raise CheckpointError(f'{path} is damaged or not a file of weights') from None

@@ -1,4 +1,4 @@
-"""Which layout a set of names is, and where in it the backbone is."""
+"""Recognise the layout of a state dict and the prefix of the backbone in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules that rename parameters, and convert their values, in both directions.
+"""Rename parameters and convert their values by rules, in both directions.
 
 A rule says which names of one layout are which names of another. Names are templates:
 ``{i}`` stands for a whole number, ``{i+1}`` and ``{2i+1}`` for one computed from it,

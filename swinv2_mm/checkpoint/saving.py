@@ -1,4 +1,4 @@
-"""The weights of a backbone into a file of a chosen layout."""
+"""Save the weights of a backbone to a file in a chosen layout."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _with_head(weights: dict[str, Tensor], head: nn.Linear, *, layout: Layout) -
 def to_layout(
     backbone: SwinTransformerV2, *, layout: Layout
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the weights in a layout, and what it has no place for, with the reason.
+    """Return the state dict in a layout, and the entries that it cannot hold, with the reason.
 
     Raises:
         ValueError: If the layout cannot express the model.

@@ -1,4 +1,4 @@
-"""Checkpoints of which every process writes its own part: folders, by torch.distributed."""
+"""Save and load sharded checkpoints (torch.distributed.checkpoint): each process its shard."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _WEIGHTS = 'state_dict/'
 
 class _IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Refuse what an index does not need."""
+        """Raise for every class that an index does not need."""
         if module in _INDEX_MODULES and '.' not in name:
             found = super().find_class(module, name)
             if found in _INDEX_TYPES or isinstance(found, (torch.dtype, torch.layout)):
@@ -53,7 +53,7 @@ class _IndexUnpickler(pickle.Unpickler):
 
 
 class _Reader(FileSystemReader):
-    """torch's reader, for an index and tensors that run no code."""
+    """torch's file-system reader, unpickling index and tensors without running code."""
 
     def read_metadata(self) -> metadata.Metadata:
         """Read the index.
@@ -129,7 +129,7 @@ def load_sharded(
         reason, _ = next(iter(error.failures.values()))
         raise CheckpointError(f'{folder} is damaged or incomplete: {reason}') from None
     except Exception as error:
-        # Whatever bytes somebody has made up.
+        # Malformed bytes raise errors of any type.
         raise CheckpointError(f'{folder} was refused or is damaged: {error}') from None
     return tensors
 

@@ -1,4 +1,4 @@
-"""The patch embedding of weights, made to fit other images and other patches."""
+"""Fit the patch embedding of weights to other input channels and patch sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The weights that the authors released, by name (github.com/microsoft/Swin-Transformer)."""
+"""List the released weights by name (github.com/microsoft/Swin-Transformer)."""
 
 from __future__ import annotations
 

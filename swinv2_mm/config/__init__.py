@@ -1,1 +1,1 @@
-"""Config files: reading them, changing them by options, and what their entries mean."""
+"""Read config files, override their entries by options, and define our own entries."""

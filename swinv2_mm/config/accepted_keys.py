@@ -1,4 +1,4 @@
-"""The keys that a place of a config takes: those of the class there, or of what is made from it."""
+"""List the keys that a node of a config accepts: the arguments of the class built from it."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def accepted_keys(cfg: Config, node: Any, path: Sequence[str]) -> set[str] | Non
 
 
 def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return the name that somebody who wrote ``name`` may have meant."""
+    """Return the known name closest to ``name``, for "did you mean"."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=cutoff)), None)
 
 

@@ -16,7 +16,7 @@ def check_data(cfg: Config, loaders: Iterable[str]) -> None:
 
     Args:
         cfg: A whole config.
-        loaders: Such as ``train_dataloader``; those that the config lacks are passed over.
+        loaders: Such as ``train_dataloader``; those that the config lacks are skipped.
 
     Raises:
         DataError: If a data root, an annotation file or an image folder is missing.

@@ -1,4 +1,4 @@
-"""The top-level entries of a config that MMEngine does not have, in one table.
+"""Define the top-level config entries beyond MMEngine's, in one table.
 
 ``--cfg-options``, the refusal of misspelt entries, the documentation and the tools that act on an
 entry all read ``ENTRIES``; ``read_entry`` is the one way to its value.
@@ -33,7 +33,7 @@ _PARALLEL: dict[str, dict[str, tuple]] = {
         'shards': _NUMBER,
     },
 }
-_LARGEST_FACTOR = 16  # of a test size; beyond, somebody means pixels
+_LARGEST_FACTOR = 16  # of a test size; a larger number is probably meant in pixels
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _is_pair(scale: Any) -> bool:
 
 
 def _names(name: str, known: Sequence[str] | None = None) -> Callable[[Any], list[str]]:
-    """Return a reader of one text or a list of them."""
+    """Return a reader that takes one string or a list of strings."""
 
     def read(value: Any) -> list[str]:
         values = [value] if isinstance(value, str) else value
@@ -155,7 +155,7 @@ def _names(name: str, known: Sequence[str] | None = None) -> Callable[[Any], lis
 
 
 def _one_of(name: str, known: Sequence[Any]) -> Callable[[Any], Any]:
-    """Return a reader of one of a few values."""
+    """Return a reader that takes one of the known values."""
 
     def read(value: Any) -> Any:
         if value not in known or type(value) is not type(known[0]):
@@ -166,7 +166,7 @@ def _one_of(name: str, known: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 def _path(name: str) -> Callable[[Any], str]:
-    """Return a reader of the name of a file."""
+    """Return a reader that takes the path of a file."""
 
     def read(value: Any) -> str:
         if not isinstance(value, str):

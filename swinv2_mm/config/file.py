@@ -48,7 +48,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
 
 
 def _check_names(cfg: Config, path: str) -> None:
-    """Refuse a name that nothing reads and that is all but an entry's."""
+    """Raise for an unknown name that is close to that of an entry: a typing error."""
     known = top_level_keys()
     for name in cfg:
         if name not in known and (meant := closest(name, known, cutoff=_MISSPELT)):

@@ -1,4 +1,4 @@
-"""Change a config by ``--cfg-options``, and refuse what no class takes."""
+"""Override config entries by ``--cfg-options``, and refuse keys that no class accepts."""
 
 from __future__ import annotations
 

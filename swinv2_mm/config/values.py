@@ -13,12 +13,12 @@ _RATES = (('optimizer', 'lr'), ('optimizer', 'weight_decay'), ('clip_grad', 'max
 
 
 def check_values(cfg: Mapping[str, Any], loaders: Iterable[str]) -> None:
-    """Validate the numbers that torch and MMEngine refuse late, or in words of their own.
+    """Validate the numbers that torch and MMEngine reject late or with unclear messages.
 
     Args:
         cfg: A whole config.
         loaders: Such as ``train_dataloader``; the settings of a training are validated with that
-            one. Those that the config lacks are passed over.
+            one. Those that the config lacks are skipped.
 
     Raises:
         UserError: If a number is missing, of the wrong kind, or out of range.

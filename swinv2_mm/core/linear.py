@@ -1,4 +1,4 @@
-"""Linear layers, on a CPU through the faster of the two matrix libraries that torch carries.
+"""Linear layers that use the faster of oneDNN and MKL on a CPU.
 
 ``F.linear`` multiplies float32 with MKL, which keeps to AVX2 on processors of other makers. oneDNN,
 which torch uses for bfloat16 and in compiled models, takes AVX-512 wherever it is: 2.3 times as

@@ -1,4 +1,4 @@
-"""A bounded store for tensors that follow from shapes alone (masks, coordinates)."""
+"""Cache tensors that follow from shapes alone (masks, coordinates), within a memory budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every private name of torch that this package uses, in one place.
+"""Access the private names of torch that this package uses, in one place.
 
 ``PRIVATE_NAMES`` lists them, and a test asserts that the installed torch has each.
 """

@@ -1,4 +1,4 @@
-"""The model inside what training, averaging and compiling put around it."""
+"""Unwrap a model from DDP, EMA and ``torch.compile``."""
 
 from __future__ import annotations
 

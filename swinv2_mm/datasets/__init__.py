@@ -1,1 +1,1 @@
-"""Data sets that need no download; each module is imported by name."""
+"""Read files of data sets, and define data sets that the libraries lack."""

@@ -1,4 +1,4 @@
-"""Files of a data set, read without trust in what they are or how they are called."""
+"""Read files of a data set safely, whatever their content and name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image files: which files are images, and how images and label maps are decoded."""
+"""Recognise image files, and decode images and label maps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ImageLimits:
     aspect_ratio: float | None = None
 
     def check(self, size: tuple[int, int], *, name: str) -> None:
-        """Refuse an image of a size (width, height).
+        """Raise if an image of a size (width, height) exceeds a limit.
 
         Raises:
             DataError: If it exceeds a limit.
@@ -137,7 +137,7 @@ def decoding(content: bytes, *, name: str) -> Iterator[Image.Image]:
             'pieces'
         )
     except Exception as error:
-        # Decoders raise whatever comes up on bytes that somebody has made up.
+        # Decoders raise errors of any type on malformed bytes.
         kind, reason = 'truncated', ' '.join(str(error).split()) or type(error).__name__
     raise FileFault(f'{name} cannot be read: {reason}', kind=kind, detail=reason)
 

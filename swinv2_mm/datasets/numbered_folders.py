@@ -1,4 +1,4 @@
-"""Image folders named by class number, the way ImageNet-V2 comes."""
+"""Define a data set of image folders named by class index, as in ImageNet-V2."""
 
 from __future__ import annotations
 

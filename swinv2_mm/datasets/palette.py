@@ -1,4 +1,4 @@
-"""One colour per class, the same wherever a class is drawn."""
+"""Choose one colour per class for every visualization."""
 
 from __future__ import annotations
 

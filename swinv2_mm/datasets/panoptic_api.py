@@ -1,4 +1,4 @@
-"""A stand-in for ``panopticapi``, which mmdet's panoptic data sets need and PyPI does not have.
+"""Replace ``panopticapi``, which mmdet's panoptic data sets need and PyPI does not have.
 
 Covers what mmdet calls: colours as segment ids, and panoptic quality (arXiv 1801.00868, equation
 1). The real package, where installed, always wins.

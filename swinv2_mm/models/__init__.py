@@ -1,4 +1,4 @@
-"""Registers SwinV2 and what belongs to it with MMEngine.
+"""Register SwinV2 and everything else that a config may name with MMEngine.
 
 Name it in a config: ``custom_imports = dict(imports='swinv2_mm.models')``. Works with any one of
 mmdet, mmsegmentation and mmpretrain; none of them is needed for another.

@@ -1,4 +1,4 @@
-"""SwinV2 as a backbone of MMEngine's registry."""
+"""Register SwinV2 as a backbone in MMEngine's ``MODELS``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One self-attention layer over the whole last map, in front of a neck (HTC++)."""
+"""Add a global self-attention layer on the last feature map, before the neck (HTC++)."""
 
 from __future__ import annotations
 

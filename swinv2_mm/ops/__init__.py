@@ -1,4 +1,4 @@
-"""Running without mmcv's compiled ops: a stand-in for the extension module ``mmcv._ext``.
+"""Run without mmcv's compiled ops: a stand-in for the extension module ``mmcv._ext``.
 
 A plain ``pip install`` of mmcv has no compiled ops, and then ``import mmcv.ops``, hence
 ``import mmdet``, fails. :func:`ensure_ops` puts a replacement in place, built on torchvision and

@@ -1,4 +1,4 @@
-"""The error for a call that only compiled mmcv can answer."""
+"""Define the error for an op that needs compiled mmcv."""
 
 from __future__ import annotations
 

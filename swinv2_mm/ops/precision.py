@@ -1,4 +1,4 @@
-"""The dtype in which the stand-in ops compute."""
+"""Choose the dtype in which the stand-in ops compute."""
 
 from __future__ import annotations
 

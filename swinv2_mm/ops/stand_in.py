@@ -1,4 +1,4 @@
-"""The module that takes the place of ``mmcv._ext`` when mmcv has no compiled ops."""
+"""Define the module that replaces ``mmcv._ext`` when mmcv has no compiled ops."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COVERED = {
 
 
 class StandIn(ModuleType):
-    """An extension module in which every op exists, as mmcv checks on import, and some work.
+    """Extension module with every op that mmcv looks up on import; the covered ones work.
 
     Args:
         name: Name of the module.
@@ -88,7 +88,7 @@ class StandIn(ModuleType):
         return 'n/a'
 
     def _announcing(self, op: Callable) -> Callable:
-        """``op``, with word in the log on the first call.
+        """Return ``op`` with a log message at its first call.
 
         Not at installation: that happens on import, before a run has its logger, and MMEngine's
         ``print_log`` would then create one that belongs to no run.
@@ -116,21 +116,21 @@ class StandIn(ModuleType):
 
 
 class StandInLoader(Loader):
-    """What makes the stand-in look like any imported module, to ``find_spec`` for one."""
+    """Loader by which the stand-in is a module like any other, also for ``find_spec``."""
 
     def __init__(self, *, failure: str | None = None) -> None:
         self.failure = failure
 
     def create_module(self, spec: ModuleSpec) -> StandIn:
-        """The module, complete."""
+        """Return the complete module."""
         return StandIn(spec.name, failure=self.failure)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is no code to run."""
+        """Do nothing: there is no code to run."""
 
 
 def build(*, failure: str | None = None) -> StandIn:
-    """A new stand-in, not installed anywhere."""
+    """Build a new stand-in without installing it."""
     spec = ModuleSpec(NAME, StandInLoader(failure=failure), origin=__name__)
     return module_from_spec(spec)
 

@@ -1,4 +1,4 @@
-"""The readable backends: all windows that need the same mask at once, by operations or by torch."""
+"""Define the reference backends: all windows with the same mask in one batch."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def at_once(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) ->
 def _attend(
     qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor, *, kernel: Kernel
 ) -> Tensor:
-    """Run a kernel on all windows, those that need the same mask at once.
+    """Run a kernel on all windows, in one batch per mask.
 
     Only the last windows along an axis can hold a seam or padding, so a map has at most nine
     kinds of window, and the mask of all interior ones is empty.

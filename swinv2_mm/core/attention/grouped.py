@@ -1,4 +1,4 @@
-"""Window attention a group of windows at a time, with a gradient of its own.
+"""Chunked window attention: groups of windows in turn, with an explicit backward pass.
 
 Only the logits of one group exist at any time: backward computes them again from the map and the
 bias table (paper section 3.5). That bounds the memory on any device; on a CPU, where a group stays

@@ -1,4 +1,4 @@
-"""What is added to the logits of shifted and of padded windows."""
+"""Build the attention mask of shifted and padded windows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every backend does around its kernel: heads out of channels, cosines, the learnt scale.
+"""Split heads, normalise queries and keys and apply the logit scale, for all backends.
 
 Paper equation 2: the logits are the cosine of query and key times a scale per head, plus a bias.
 """

@@ -1,4 +1,4 @@
-"""Window attention as ``torch.compile`` should see it: one graph for maps of every size.
+"""Window attention for ``torch.compile`` and export: one graph for maps of every size.
 
 Nothing here asks what the size is: tokens are moved by computed indices and masks are compared, not
 looked up. Only whether a window is clipped is decided at trace time.

@@ -1,4 +1,4 @@
-"""The attention weights of one token: what no backend returns, for those who draw them."""
+"""Compute the attention weights of one token, for visualization; no backend returns them."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ from .weights import token_weights
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
 _BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
-# Tensors kept in eval, per block: the bias of the linear layer, and a table per shape that a
+# Tensors cached in eval, per block: the bias of the linear layer, and a table per shape that a
 # clipped window takes.
 _MAX_KEPT = 8
 
 
 class _Kept(NamedTuple):
-    """A tensor, and what tells whether it is still that of the parameters."""
+    """A cached tensor with the parameter versions that it was computed from."""
 
     parameters: Sequence[Tensor]
     state: list[tuple[Any, ...]]
@@ -111,18 +111,18 @@ class WindowAttention(nn.Module):
             table.data = table.data.new_zeros(self._table_shape(window, table.shape[1]))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the kept tables out of copies and pickles: they follow from the parameters."""
+        """Leave cached bias tables out of copies and pickles: they follow from the parameters."""
         return {**self.__dict__, '_tables': {}}
 
     def train(self, mode: bool = True) -> WindowAttention:
-        """Set the mode and drop the kept bias tables, in case weights were exchanged."""
+        """Set the mode and drop the cached bias tables, in case weights were exchanged."""
         self._tables.clear()
         return super().train(mode)
 
     def bias_table(self, grid: WindowGrid) -> Tensor:
         """Return the bias of every offset in the grid's window.
 
-        In eval, without gradients, it is computed once and kept until a parameter changes.
+        In eval, without gradients, it is computed once and cached until a parameter changes.
 
         Shapes:
             -> (heads, (2Mh - 1) * (2Mw - 1)), at least float32
@@ -140,14 +140,14 @@ class WindowAttention(nn.Module):
     def _kept(
         self, name: tuple[Any, ...], parameters: Sequence[Tensor], compute: Callable[[], Tensor]
     ) -> Tensor:
-        """Return what follows from parameters alone: kept in eval, without gradients."""
+        """Return what follows from parameters alone: cached in eval, without gradients."""
         if self.training or torch.compiler.is_compiling():
             return compute()
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         # Tensors made in inference mode have no version that would tell of a change.
         if needs_graph or any(p.is_inference() for p in parameters):
             return compute()
-        # The kept parameters themselves are compared: an address alone can be used again.
+        # The cached parameters themselves are compared: an address alone can be used again.
         key = (*name, torch.is_inference_mode_enabled())
         state = [(p.data_ptr(), version_of(p), p.dtype, p.device) for p in parameters]
         kept = self._tables.get(key)
