@@ -721,12 +721,12 @@ def _(file):
     return encoded(label_map(side=64), 'PNG')
 
 
-@map_case('colour', kind='label-map-mode', words='colour pictures')
+@map_case('colour', kind='label-map-mode', words='colour images')
 def _(file):
     return png()
 
 
-@map_case('grey with transparency', kind='label-map-mode', words='colour pictures')
+@map_case('grey with transparency', kind='label-map-mode', words='colour images')
 def _(file):
     return png('LA')
 

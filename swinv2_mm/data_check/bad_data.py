@@ -1,4 +1,4 @@
-"""What happens to data that cannot be used: the run ends, or goes on without and keeps a list."""
+"""Apply the policy for corrupt data: raise, or skip and record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SKIPPED_FILE = 'skipped.jsonl'
 
 
 def policy_of(cfg: Config, part: str) -> Policy:
-    """Return what a config says that bad data does.
+    """Return the policy of a config for corrupt data.
 
     Args:
         cfg: With an entry ``bad_data``, a policy or one per part; without, all is ``raise``.
@@ -33,7 +33,7 @@ def policy_of(cfg: Config, part: str) -> Policy:
 
 
 class SkippedList:
-    """The list of what was left out: a line of JSON per file or entry of a file.
+    """The record of skipped data: a line of JSON per file or annotation.
 
     Workers and processes append to it; the lines of earlier runs stay.
 
@@ -47,7 +47,7 @@ class SkippedList:
         self._start = path.stat().st_size if path.exists() else 0
 
     def add(self, *, loader: str, file: str, reason: str, place: str = '') -> None:
-        """Note a file, or a place in it, once."""
+        """Record a file, or an entry of it, once."""
         key = (loader, file, place)
         if key in self._noted:
             return
@@ -62,7 +62,7 @@ class SkippedList:
             raise UserError(f'cannot write to {self.path}: {error.strerror}') from error
 
     def summary(self) -> str:
-        """Count what this run left out, whichever process did; empty if nothing."""
+        """Summarise what all processes of this run skipped; empty if nothing."""
         if not self.path.exists():
             return ''
         with self.path.open('rb') as file:
@@ -77,7 +77,7 @@ class SkippedList:
 
 
 class SkippedSummaryHook(Hook):
-    """Says at the end of a run what was left out."""
+    """Log at the end of a run how much data was skipped."""
 
     priority = 'VERY_LOW'
 

@@ -1,4 +1,4 @@
-"""The catalogue of problems: severity, meaning and remedy of every kind.
+"""Define the kinds of problems of data: severity, meaning and remedy of each.
 
 An error stops training or is learnt as if it were right; a warning loses data or spoils the score;
 a note is worth knowing.
@@ -103,7 +103,7 @@ CATALOGUE: dict[str, Kind] = {
         'data sets without a usable image or label', 'check data_prefix, ann_file, suffixes'
     ),
     'not-inspected': _warning(
-        'data sets of a type that this tool cannot read', 'look them over by hand'
+        'data sets of a type that this tool cannot read', 'validate them by hand'
     ),
     'image-missing': _error(
         'images that do not exist', 'correct data_prefix or file_name, or copy the images'
@@ -144,7 +144,7 @@ CATALOGUE: dict[str, Kind] = {
         'image files that are not annotated; nothing reads them', 'annotate or delete them'
     ),
     'image-other-suffix': _warning(
-        'files that are passed over because of their suffix',
+        'files that are skipped because of their suffix',
         'rename them, or set img_suffix (label maps) or extensions (folders) in the data set',
     ),
     'image-outside-folders': _warning(
@@ -211,7 +211,7 @@ CATALOGUE: dict[str, Kind] = {
     'label-map-unused': _warning('label maps without an image', 'add the image, or delete it'),
     'label-map-unreadable': _error('label maps that cannot be read', _COPY_AGAIN),
     'label-map-mode': _error(
-        'label maps that are colour pictures',
+        'label maps that are colour images',
         'save one channel of class numbers (mode L, or P with the numbers as palette indices)',
     ),
     'label-map-size': _error(

@@ -1,4 +1,4 @@
-"""Class names: those of the config against those of the data and the sizes of the heads."""
+"""Validate the class names of a config against the data and the heads."""
 
 from __future__ import annotations
 

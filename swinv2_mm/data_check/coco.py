@@ -1,4 +1,4 @@
-"""The one reader of COCO files: their lists, categories and images; annotations by their kind."""
+"""Read and validate COCO files: categories, images, and annotations of each kind."""
 
 from __future__ import annotations
 

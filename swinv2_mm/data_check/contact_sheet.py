@@ -1,4 +1,4 @@
-"""A page of images with their labels drawn on, to see at a glance that both fit together."""
+"""Draw a contact sheet: sample images with their annotations, to check both by eye."""
 
 from __future__ import annotations
 

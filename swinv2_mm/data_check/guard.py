@@ -1,4 +1,4 @@
-"""The guard of a run: its annotation files are read first, its data sets refuse what is broken."""
+"""Guard a run: validate its annotation files, and wrap its data sets by the policy for bad data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def guard_data(runner: Runner, loaders: list[str]) -> None:
 
     Args:
         runner: Of a config, before it runs.
-        loaders: Of ``train``, ``val`` and ``test``; those that the config lacks are passed over.
+        loaders: Of ``train``, ``val`` and ``test``; those that the config lacks are skipped.
 
     Raises:
         DataError: If there is bad data and it is not to be skipped, or nothing is left.
@@ -76,7 +76,7 @@ def guarded_dataset(cfg: Config, loader: str, *, trained_on: Sequence[str] = ())
 
 
 class DataGuard:
-    """Builds the data sets of a config so that they are guarded.
+    """Build the data sets of a config with guards around them.
 
     Args:
         cfg: A whole config.
@@ -173,7 +173,7 @@ class DataGuard:
 
 
 class _CheckpointNamesHook(Hook):
-    """Compares the class names of a checkpoint that is tested or resumed with those of the data."""
+    """Compare the class names in a tested or resumed checkpoint with those of the data."""
 
     def __init__(self, classes: dict[str, tuple[str, ...]]) -> None:
         self._classes = classes

@@ -1,4 +1,4 @@
-"""A data set whose failures are one line that names the file, or are left out."""
+"""Wrap a data set: a corrupt sample raises one line that names the file, or is skipped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUM_READERS = 4
 
 
 class GuardedDataset:
-    """A data set of any library whose failures are one line that names the file.
+    """Wrapper of a data set of any library that raises DataError for a corrupt sample, or skips it.
 
     Everything else is that of the data set inside.
 
@@ -48,7 +48,7 @@ class GuardedDataset:
         except DataError:
             raise
         except Exception as error:
-            # Of the libraries' readers: whatever comes up in a file that somebody has made up.
+            # The libraries' readers raise errors of any type on a malformed file.
             if 'need at least one array' not in str(error):
                 raise DataError(f'{loader} data set: {_reason(error)}') from error
             self._indices = range(0)

@@ -1,4 +1,4 @@
-"""The reader of images in one folder per class, or listed with their class in a text file."""
+"""Read image folders: one folder per class, or a text file that lists images with classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Annotations of a COCO file that are instances: ids, boxes and masks."""
+"""Validate instance annotations of a COCO file: ids, boxes and masks."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def read_instances(
 
 
 class _InstanceChecker:
-    """Checks one annotation after another; remembers ids and boxes to notice repetitions."""
+    """Validate annotations in turn, and find repeated ids and boxes among them."""
 
     def __init__(
         self, source: Source, *, labels: dict[int, int | None], images: dict[Any, Entry]

@@ -1,4 +1,4 @@
-"""The reader of folders of images with a label map each."""
+"""Read folders of images with a label map each."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def read_label_maps(source: Source, listing: Listing, *, num_samples: int) -> It
 
 
 def label_table(source: Source) -> np.ndarray:
-    """What each value of a label map means.
+    """Return the class of each value of a label map.
 
     mmseg turns value 0 into 255 and lowers the others by one with ``reduce_zero_label``, then
     renumbers classes where the config names a part of those that the class of the data set has.

@@ -1,4 +1,4 @@
-"""What a reader returns of a data set: images to open, labels counted, samples to draw."""
+"""Define the result of reading a data set: images to open, label counts, samples to draw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading of images and label maps that notices broken files."""
+"""Load images and label maps in a pipeline; corrupt files raise DataError."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _IGNORED = 255
 
 @TRANSFORMS.register_module()
 class LoadCheckedImage(BaseTransform):
-    """Load an image for any of the three libraries, refusing one that is broken.
+    """Load an image for any of the three libraries, or raise if it is corrupt.
 
     OpenCV fills what a truncated file lacks with grey and goes on; training would learn from it.
-    ``read_image`` says how unusual images are read.
+    ``read_image`` defines how unusual images are read.
 
     Required keys: ``img_path``. Added keys: ``img`` (H, W, 3), BGR, uint8, turned upright by its
     EXIF tag; ``img_shape`` and ``ori_shape``, (H, W) in pixels.
@@ -50,9 +50,9 @@ class LoadCheckedImage(BaseTransform):
 
 @TRANSFORMS.register_module()
 class LoadCheckedAnnotations(BaseTransform):
-    """Load a label map for mmseg, or for a semantic branch in mmdet, refusing one that is wrong.
+    """Load a label map for mmseg or a semantic branch of mmdet, or raise if it is invalid.
 
-    mmseg cuts values to eight bits and takes a colour picture for classes.
+    mmseg cuts values to eight bits and takes a colour image for classes.
 
     Required keys: ``seg_map_path`` (none of it, and nothing is done), ``ori_shape``; optional
     ``reduce_zero_label`` and ``label_map`` with the meaning that mmseg gives them. Added key:

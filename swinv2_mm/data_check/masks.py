@@ -1,4 +1,4 @@
-"""Instance masks of COCO files: polygons, RLE as text, RLE as numbers."""
+"""Validate and encode instance masks of COCO files: polygons and both forms of RLE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images and label maps of a data set, opened and held against their annotations."""
+"""Open the images and label maps of a data set and compare them with the annotations."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class MapLook:
 
 
 class Digests:
-    """Remembers the hash of every image, to notice it again in this or another data set."""
+    """Record the hash of every image, to find duplicates within and across data sets."""
 
     def __init__(self) -> None:
         self._first: dict[bytes, tuple[str, Entry]] = {}
@@ -127,7 +127,7 @@ def open_images(
 
 
 def count_pixels(listing: Listing, entries: list[Entry], *, workers: int) -> None:
-    """Count the pixels of label maps alone; those that cannot be read are passed over."""
+    """Count the pixels of label maps alone; those that cannot be read are skipped."""
     for entry, look in zip(
         entries,
         in_threads(lambda e: _caught(_look_at_map, e), entries, workers=workers),

@@ -1,4 +1,4 @@
-"""Annotations of a COCO file that are segments: the colours of a map are their ids."""
+"""Validate panoptic annotations of a COCO file, whose segment ids are colours of a map."""
 
 from __future__ import annotations
 

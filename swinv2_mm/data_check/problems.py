@@ -1,4 +1,4 @@
-"""One problem of a data set, and the collector that makes five lines of ten thousand of a kind."""
+"""Define a problem of a data set, and group problems by kind for the report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a data set.
+    """One problem of a data set.
 
     Args:
         kind: Key of ``CATALOGUE``.
@@ -32,7 +32,7 @@ class Problem:
 
     @property
     def severity(self) -> Severity:
-        """How bad it is."""
+        """Severity of the problem."""
         return CATALOGUE[self.kind].severity
 
     @property
@@ -42,7 +42,7 @@ class Problem:
 
     @property
     def reason(self) -> str:
-        """What is wrong, with the detail, in one printable line."""
+        """The problem with its detail, in one printable line."""
         detail = f' ({shown(self.detail)})' if self.detail else ''
         return CATALOGUE[self.kind].what + detail
 
@@ -62,7 +62,7 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How bad they are."""
+        """Severity of the problems."""
         return CATALOGUE[self.kind].severity
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One reader per kind of data set, and what the counts of its labels say."""
+"""Choose the reader of a data set by its kind, and validate the balance of its labels."""
 
 from __future__ import annotations
 

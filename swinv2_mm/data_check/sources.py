@@ -1,4 +1,4 @@
-"""The data sets of a config: where their files are and what the config says about them."""
+"""Find the data sets of a config: their files, classes and settings."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def _follow_split(settings: dict[str, Any]) -> None:
 
 
 def _names(raw: Any) -> tuple[str, ...] | None:
-    """Class names: a list, or a file with one a line, as MMEngine takes them."""
+    """Return class names from a list, or from a file with one per line, as MMEngine takes them."""
     if isinstance(raw, str) and os.path.isfile(raw):
         return tuple(Path(raw).read_text(encoding='utf-8').splitlines())
     if isinstance(raw, (list, tuple)) and all(isinstance(name, str) for name in raw):

@@ -1,4 +1,4 @@
-"""What training and testing log at their start: how much data there is, and what is left out."""
+"""Summarise the data at the start of a run: images, labels per class, skipped files."""
 
 from __future__ import annotations
 

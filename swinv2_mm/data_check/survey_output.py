@@ -1,4 +1,4 @@
-"""A survey as text for people and as JSON for programs."""
+"""Format the result of a dataset validation as text and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAME_WIDTH = 28
 
 
 def as_text(survey: Survey) -> str:
-    """Write a survey for people, the findings last: they stay on the screen."""
+    """Format a survey as text, the findings last: they stay on the screen."""
     lines = [f'{d.source.name}: {_summary(d)}' for d in survey.data_sets]
     lines += _balance_table(survey.data_sets)
     for finding in survey.findings:

@@ -1,4 +1,4 @@
-"""Annotation files without what is refused: the same file, or a copy in the work dir."""
+"""Filter invalid annotations: use the original file if it is valid, else write a filtered copy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _IN_PART = ('data-set-empty', 'classes-not-named')
 
 
 class UsableFiles:
-    """Reads the annotation files of a run, and writes copies of those that cannot be used whole.
+    """Read the annotation files of a run, and write filtered copies of those with invalid entries.
 
     Args:
         cfg: A whole config, whose ``bad_data`` says whether a copy may leave entries out.

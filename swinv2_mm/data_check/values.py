@@ -1,4 +1,4 @@
-"""What a value of an annotation file can be used as."""
+"""Test the types of values in an annotation file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs beside the model: optimiser groups, seeds, checked configs and weights."""
+"""Train and test: Runner, hooks, samplers, loops, optimizer wrappers and sharding."""
 
 from .checkpoint_hook import SafeCheckpointHook
 from .epoch_loop import ResumableEpochLoop

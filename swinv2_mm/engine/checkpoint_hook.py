@@ -1,4 +1,4 @@
-"""Checkpoints of which there is always a whole one, and which hold all that a training is."""
+"""Save checkpoints atomically, with the full training state that an exact resume needs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PREEMPTED = 'preempted.pth'
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """MMEngine's hook, which deletes an old checkpoint only when the new one is complete.
+    """MMEngine's CheckpointHook, which deletes a checkpoint only when the next one is complete.
 
     Takes the arguments of ``CheckpointHook``; MMEngine's own deletes first, so that with
     ``max_keep_ckpts=1`` an interrupted save leaves nothing. Three things are saved that MMEngine
@@ -44,7 +44,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._best_before: dict[str, str] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Clear up after saves that were killed, and catch up on a validation."""
+        """Delete partial files of interrupted saves, and run a validation that was due."""
         _forget_elsewhere(runner, Path(self.out_dir or runner.work_dir))
         super().before_train(runner)
         if is_main_process():
@@ -57,7 +57,7 @@ class SafeCheckpointHook(CheckpointHook):
                 runner.val_loop.run()
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Note where the epoch begins."""
+        """Record the iteration at which the epoch begins."""
         self._epoch = runner.epoch
         self._epoch_start = runner.iter - getattr(runner.train_loop, 'first_batch', 0)
 
@@ -72,7 +72,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._save(runner, PREEMPTED, meta={'epoch': runner.epoch, 'iter': num_iters})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what MMEngine leaves out."""
+        """Add the training state that MMEngine does not save."""
         if 'optimizer' not in checkpoint:
             return
         meta, loop = checkpoint['meta'], runner.train_loop
@@ -82,7 +82,7 @@ class SafeCheckpointHook(CheckpointHook):
             checkpoint['gradients'] = self._gradients
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Restore it."""
+        """Restore the training state that ``before_save_checkpoint`` added."""
         if not is_resuming(runner):
             return
         loop = runner.train_loop
@@ -217,7 +217,7 @@ def _restore_gradients(runner: Runner, gradients: list[dict[str, torch.Tensor]])
     if len(gradients) == get_world_size():
         own = gradients[get_rank()]
     else:
-        # Their mean is what the next update is made of, whoever holds it.
+        # The next update uses their mean, whichever process holds which.
         own = {name: sum(g[name] for g in gradients) / len(gradients) for name in gradients[0]}
     for name, parameter in unwrapped(runner.model).named_parameters():
         if name in own:

@@ -1,4 +1,4 @@
-"""Turn what a mistake in a config makes the libraries raise into one sentence."""
+"""Translate errors that the libraries raise for a wrong config into one-line UserErrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A console on which every line is news; the log file keeps all of them."""
+"""Filter routine messages of the libraries from the console; the log file keeps all."""
 
 from __future__ import annotations
 
@@ -63,16 +63,16 @@ _RECORDS = [
 
 
 class KnownNoise(logging.Filter):
-    """Holds back the messages that are known to tell a user nothing."""
+    """Logging filter that drops routine messages of the libraries."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a message is let through."""
+        """Return whether a message passes the filter."""
         message = record.getMessage()
         return not any(pattern.fullmatch(message) for pattern in _RECORDS)
 
 
 def tidy(logger: logging.Logger) -> None:
-    """Keep known noise of a logger from the console, not from its file."""
+    """Filter routine messages of a logger from the console, not from its file."""
     for handler in logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(KnownNoise())
@@ -81,7 +81,7 @@ def tidy(logger: logging.Logger) -> None:
 
 
 def _said_once(handler: logging.Handler) -> Callable[[logging.LogRecord], None]:
-    """Tell of a log file that cannot be written, such as on a full disk; the run goes on."""
+    """Report once that a log file cannot be written, such as on a full disk; the run goes on."""
 
     def say(record: logging.LogRecord) -> None:
         handler.handleError = lambda record: None
@@ -92,7 +92,7 @@ def _said_once(handler: logging.Handler) -> Callable[[logging.LogRecord], None]:
 
 @contextmanager
 def quiet_console() -> Iterator[None]:
-    """Keep known noise of third parties from the console while a tool runs."""
+    """Filter routine messages of third parties from the console while a command runs."""
     shown = mmengine.logging.print_log
 
     def print_log(
@@ -113,7 +113,7 @@ def quiet_console() -> Iterator[None]:
 
 
 def environment_summary(*, seed: int | None, log_file: str | None) -> str:
-    """Say in one line what runs where.
+    """Summarise the versions, device and seed of a run in one line.
 
     Args:
         seed: Of the run.

@@ -1,4 +1,4 @@
-"""Give every image that is drawn in a test a file of its own."""
+"""Give the visualization of every test image a file name of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An epoch that can be left in the middle and taken up again."""
+"""Resume a training in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 
 @LOOPS.register_module()
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """MMEngine's loop, which goes on from the batch at which an epoch was left.
+    """MMEngine's EpochBasedTrainLoop, resumed at the batch at which the epoch was interrupted.
 
     MMEngine's own begins the epoch anew. ``CheckedRunner`` puts this one in its place.
 
@@ -44,7 +44,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
 
 
 class RestOfEpoch:
-    """A batch sampler that leaves out its first batches, once.
+    """Batch sampler that skips its first batches, once.
 
     Their indices are drawn and dropped, so that whatever state the sampler has is what it was;
     no sample of them is loaded.

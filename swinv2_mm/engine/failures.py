@@ -1,4 +1,4 @@
-"""Explain in a sentence what ends a run without being a bug, such as a full disk."""
+"""Explain failures of the machine in one sentence: full disk, lost process, out of memory."""
 
 from __future__ import annotations
 

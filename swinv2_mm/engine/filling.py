@@ -1,4 +1,4 @@
-"""The one place where a weights file enters a model, whatever its layout."""
+"""Load a weights file of any layout into a whole model: the only place that does."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> Non
 
 
 def _is_reader_gone() -> bool:
-    """Whether whoever read the output has seen enough, as ``head`` has."""
+    """Return whether the reader of a pipe has closed it, as ``head`` does."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     is_gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -1,4 +1,4 @@
-"""Where a run's scalars go beside its log file: ``log_to = ['tensorboard']`` in a config."""
+"""Log scalars to TensorBoard, MLflow or W&B: ``log_to = ['tensorboard']`` in a config."""
 
 from __future__ import annotations
 

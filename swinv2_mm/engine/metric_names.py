@@ -1,4 +1,4 @@
-"""Know the metrics that an evaluator gives before it has run, and give those of no predictions."""
+"""List the metric names of an evaluator before it runs, and complete those of no predictions."""
 
 from __future__ import annotations
 

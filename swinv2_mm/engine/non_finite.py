@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: what it came from, and what becomes of the training."""
+"""Detect losses and gradients that are NaN or infinite, report their origin, stop or skip."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ _IMAGE_KEYS = ('img_id', 'img_path', 'sample_idx')
 
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
-    """Keeps a loss or gradient that is not finite from the weights, and writes down its origin.
+    """Stop or skip an update whose loss or gradients are not finite, and report the origin.
 
-    What is about to be an update is looked at before the optimiser sees it; in mixed precision
-    the loss alone, as the loss scaler skips gradients that overflow by itself and lowers its
-    scale. ``WORK_DIR/non_finite/iter_N.json`` then tells the images of every process, the terms of
-    the loss, the norm of what each module puts out in a second forward pass with the same random
-    numbers, the norm of each gradient, the config and the seed.
+    Loss and gradients are checked before the optimizer's step; under a loss scaler the loss alone,
+    as the scaler skips overflowing gradients by itself and lowers its scale. The report,
+    ``WORK_DIR/non_finite/iter_N.json``, has the images of every process, the terms of the loss,
+    the norm of each module's output in a second forward pass with the same random numbers (by
+    forward hooks), the norm of each gradient, the config and the seed.
 
     Args:
         action: ``stop`` ends the training; ``skip`` leaves out the update, with all iterations
             that it accumulates, and puts back the buffers, such as running means.
-        max_skips: How many iterations may be so, resumed runs included, before it stops.
+        max_skips: Skipped iterations, resumed runs included, after which the training stops.
     """
 
     # Before anything that uses what the iteration has left behind.
@@ -59,7 +59,7 @@ class NonFiniteHook(Hook):
         self._before: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Get in between the loss and the optimiser."""
+        """Wrap the optimizer's update by the check."""
         self._runner, wrapper = runner, runner.optim_wrapper
         self._backward, self._step = wrapper.backward, wrapper.step
         # Schedules look for the mark that they have left on the step.
@@ -70,7 +70,7 @@ class NonFiniteHook(Hook):
         self._buffers = {name: b for name, b in model.named_buffers() if name in saved}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Note what the iteration is made of."""
+        """Record the batch, and the buffers that a skipped update must restore."""
         self._batch = (runner.iter, data_batch)
         if self.action == 'skip':
             self._before = {name: buffer.clone() for name, buffer in self._buffers.items()}
@@ -111,7 +111,7 @@ class NonFiniteHook(Hook):
         if self.action == 'stop' or skips > self.max_skips:
             spent = f', after {self.max_skips} that were left out' if self.action == 'skip' else ''
             raise UserError(
-                f'the loss or gradient of {where} is not finite{spent}: {path} tells the images '
+                f'the loss or gradient of {where} is not finite{spent}: {path} lists the images '
                 'and layers; the last checkpoint is intact'
             )
         hub.update_info('non_finite_skips', skips)

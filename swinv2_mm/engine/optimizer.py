@@ -1,4 +1,4 @@
-"""Optimiser groups for a model with a SwinV2 backbone."""
+"""Build optimizer parameter groups for a model with a SwinV2 backbone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .parameter_rules import backbone_depth, is_decayed
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class SwinV2OptimWrapperConstructor:
-    """Builds an optimiser wrapper by the rules of ``parameter_rules``, for any of the libraries.
+    """Build an optimizer wrapper by the rules of ``parameter_rules``, for any of the libraries.
 
     Parameters of equal rate and decay share a group, so that fused updates stay fused.
 

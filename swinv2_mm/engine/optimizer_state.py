@@ -1,4 +1,4 @@
-"""How much memory the state of an optimiser takes, in this process and in all."""
+"""Measure the memory of the optimizer state, per process and in total."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 @HOOKS.register_module()
 class OptimizerStateHook(Hook):
-    """Logs once, after the first update, how the state of the optimiser is spread."""
+    """Log once, after the first update, how the optimizer state is sharded."""
 
     def __init__(self) -> None:
         self._is_done = False

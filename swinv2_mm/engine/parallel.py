@@ -1,4 +1,4 @@
-"""How a training is spread: ``parallel``, ``accumulate`` and ``precision`` in a config."""
+"""Apply the config entries ``parallel``, ``accumulate`` and ``precision``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FOR_CPU = 'on a CPU write precision=bf16, or leave it out'
 def process_timeout(cfg: Config) -> timedelta:
     """Return how long processes wait for each other: ``env_cfg.dist_cfg.timeout``, in seconds.
 
-    torch gives it to the first group of processes only: every other one must be told.
+    torch gives it to the first group of processes only: every other group must be given it.
     """
     settings = cfg.get('env_cfg', {}).get('dist_cfg', {})
     return timedelta(seconds=settings.get('timeout', _TIMEOUT_S))
@@ -31,7 +31,7 @@ def process_timeout(cfg: Config) -> timedelta:
 def apply_parallel(cfg: Config) -> None:
     """Carry ``parallel``, ``accumulate`` and ``precision`` into the entries that MMEngine reads.
 
-    ``config.entries`` says what each may be; ``parallel`` becomes a dict.
+    ``config.entries`` defines the values of each; ``parallel`` becomes a dict.
 
     Raises:
         UserError: If one is not valid, or does not go with the rest of the config.

@@ -1,4 +1,4 @@
-"""Which parameters decay and how fast each one learns: one rule table for all tasks."""
+"""Define weight decay and layer-wise learning rates of parameters, for all tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half precision that also works on a CPU."""
+"""Train in bfloat16 mixed precision, on a CPU too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import nn
 
 @OPTIM_WRAPPERS.register_module()
 class Bfloat16OptimWrapper(OptimWrapper):
-    """Runs the forward pass under bfloat16 autocast; weights and updates stay in float32.
+    """Run the forward pass under bfloat16 autocast; weights and updates stay in float32.
 
     bfloat16 has the range of float32, so that no loss is scaled. MMEngine's ``AmpOptimWrapper``
     refuses to be made without a GPU. Takes the arguments of ``OptimWrapper``.

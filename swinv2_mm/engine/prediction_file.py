@@ -1,4 +1,4 @@
-"""Predictions of a whole test set in one ``.npz`` file, readable without unpickling anything.
+"""Save the predictions of a test set to one ``.npz`` file without pickles.
 
 Always there: ``format``, ``classes`` (names), ``images`` (M paths), ``sizes`` (M, 2), height and
 width in pixels. With detections: ``offsets`` (M + 1,), the rows from ``offsets[i]`` to before

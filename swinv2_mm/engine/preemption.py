@@ -1,4 +1,4 @@
-"""A training that is told to go saves where it is and goes."""
+"""Handle preemption: on SIGTERM or SIGUSR1 save a checkpoint, then exit."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _WAITING = {
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """On SIGTERM or SIGUSR1, saves at the end of the iteration and exits with status 75.
+    """On SIGTERM or SIGUSR1, save a checkpoint after the iteration and exit with status 75.
 
     One process saves at once where it only waits: for data, or for a validation to end. Several
-    agree after each iteration, and stop together; whichever of them was told. A second signal,
+    agree after each iteration and stop together, whichever got the signal. A second signal,
     later than 2 s, ends the process where it is. What is saved is ``preempted.pth`` in the work
     dir, which ``--resume`` finds. Needs ``SafeCheckpointHook``.
     """
@@ -58,13 +58,13 @@ class PreemptionHook(Hook):
         self._group: dist.ProcessGroup | None = None
 
     def before_run(self, runner: Runner) -> None:
-        """Listen, if this is a training."""
+        """Install the signal handlers, if this is a training."""
         if is_training(runner) and threading.current_thread() is threading.main_thread():
             handler = partial(self._receive, runner, os.getpid())
             self._previous = {number: signal.signal(number, handler) for number in STOP_SIGNALS}
 
     def before_train(self, runner: Runner) -> None:
-        """From here on there is something to save.
+        """Enable saving: the model is built.
 
         Raises:
             UserError: If there is no hook that can.
@@ -77,12 +77,12 @@ class PreemptionHook(Hook):
         self._is_started = True
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Note that an average of the weights may be in their place."""
+        """Record that averaged weights (EMA) may be in the place of the trained ones."""
         self._is_validating = True
         self._num_val_batches = self._agree(len(runner.val_dataloader), dist.ReduceOp.MIN)
 
     def after_val_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Note that the weights are those that are trained again."""
+        """Record that the trained weights are back in place."""
         self._is_validating = False
 
     def after_train_iter(
@@ -101,7 +101,7 @@ class PreemptionHook(Hook):
             self._leave(runner, num_iters=runner.iter)
 
     def after_run(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Restore the previous signal handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""A Runner that reads weights safely, says so when they do not fit, and saves atomically."""
+"""Extend MMEngine's Runner: safe strict loading, atomic and sharded saving, exact resume."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from .workers import shield_workers, without_idle_settings
 
 @RUNNERS.register_module()
 class CheckedRunner(Runner):
-    """MMEngine's Runner for weights from anywhere, and for state sharded over processes.
+    """MMEngine's Runner for weights of any layout and for sharded training state.
 
     MMEngine falls back to running the code in a pickle, executes the config text of a
     checkpoint that is resumed, and goes on when weights do not fit. This one refuses.
@@ -60,7 +60,7 @@ class CheckedRunner(Runner):
         return sharding_of(self.cfg) if self.distributed else None
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
-        """Build MMEngine's logger, with a console that leaves known noise to the log file."""
+        """Build MMEngine's logger; routine messages go to the log file only."""
         logger = super().build_logger(*args, **kwargs)
         tidy(logger)
         return logger
@@ -70,7 +70,7 @@ class CheckedRunner(Runner):
         self.logger.info(environment_summary(seed=self.seed, log_file=self.logger.log_file))
 
     def dump_config(self) -> None:
-        """Save nothing: this config has been changed for the run; see ``save_config``."""
+        """Do nothing: the config was changed for the run; see ``save_config``."""
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model."""

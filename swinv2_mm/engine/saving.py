@@ -1,4 +1,4 @@
-"""What a training checkpoint holds, gathered from a Runner."""
+"""Collect the contents of a training checkpoint from a Runner."""
 
 from __future__ import annotations
 

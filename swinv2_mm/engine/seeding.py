@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and the position in training, on nothing else.
+"""Make random numbers depend on the seed and the position in training only.
 
 MMEngine seeds a run once. What is drawn later then depends on all that ran before, and a resumed
 run differs from an uninterrupted one in augmentation, drop path and the samplers of a detector.
@@ -109,7 +109,7 @@ class SeedAugmentation(BaseTransform):
 
 @HOOKS.register_module()
 class IterationSeedHook(Hook):
-    """Seeds every training iteration of every process."""
+    """Seed every training iteration of every process."""
 
     priority = 'VERY_HIGH'
 

@@ -1,4 +1,4 @@
-"""What a Runner asks of a training whose state is sharded: ZeRO stage 1, or FSDP."""
+"""Shard the training state: ZeRO stage 1, or FSDP, behind one interface for the Runner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model cut into shards, one per process (torch FSDP2), that fills and saves like a whole one."""
+"""Shard a model over processes (torch FSDP2), and load and gather its whole values."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def shard(
             module.to(device)
     for block in [module for module in model.modules() if isinstance(module, SwinBlock)]:
         fully_shard(block, mesh=mesh)
-    # torch would leave the rest whole after a forward pass without a backward pass; whoever looks
-    # at the parameters then, such as an average of them, expects shards.
+    # torch would leave the rest whole after a forward pass without a backward pass; code
+    # that reads the parameters then, such as an EMA of them, expects shards.
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
     apply_to_tensors(
         model,

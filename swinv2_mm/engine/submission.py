@@ -1,4 +1,4 @@
-"""Result files for an evaluation server, from a test set without annotations."""
+"""Write result files for an evaluation server, from a test set without annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a training is, in images."""
+"""Measure the throughput of a training in images per second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RSS_UNIT_BYTES = 1 if sys.platform == 'darwin' else 1024
 
 @HOOKS.register_module()
 class ThroughputHook(Hook):
-    """Adds images per second, of all processes, to the training log, and on a CPU the peak memory.
+    """Log images per second of all processes, and on a CPU the peak memory.
 
     On a GPU MMEngine logs the memory itself.
     """

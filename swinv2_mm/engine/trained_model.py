@@ -1,4 +1,4 @@
-"""A model of a config with trained weights in it, outside any run."""
+"""Build a model of a config and load trained weights, without a Runner."""
 
 from __future__ import annotations
 

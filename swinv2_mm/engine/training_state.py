@@ -1,4 +1,4 @@
-"""Files from which a training goes on: which there are, and what they may hold."""
+"""Find and validate the checkpoints that a training can be resumed from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> W
 
 
 def check_resumable(checkpoint: dict, *, filename: str) -> None:
-    """Refuse what holds weights alone.
+    """Raise if a file holds weights alone, without training state.
 
     Raises:
         CheckpointError: If a part that a training needs to go on is missing.
@@ -51,7 +51,7 @@ def check_resumable(checkpoint: dict, *, filename: str) -> None:
 def newest_readable(folders: Iterable[str | Path], *, logger: Logger) -> Path | None:
     """Find the checkpoint that was saved last and from which a training can go on.
 
-    What is passed over is logged with the reason.
+    What is skipped is logged with the reason.
     """
     files = {path for folder in folders for path in checkpoints_in(Path(folder))}
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):

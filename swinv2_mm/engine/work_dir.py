@@ -1,4 +1,4 @@
-"""Config and checkpoints in the work dirs that trainings leave."""
+"""Find the config and checkpoints in the work dirs of trainings."""
 
 from __future__ import annotations
 

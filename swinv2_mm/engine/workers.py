@@ -1,4 +1,4 @@
-"""The processes of a data loader: they outlive a signal to the whole job, not the job itself."""
+"""Shield data loader workers from signals to the job, and end them with the training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 
 from torch.utils.data import DataLoader
 
-# What tells a training to save and go; its loaders have to work on until then.
+# Signals on which a training saves and exits; its loaders have to work on until then.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 _PR_SET_PDEATHSIG = 1
@@ -28,7 +28,7 @@ def without_idle_settings(loader: dict) -> dict:
 
 
 def shield_workers(loader: DataLoader) -> None:
-    """Have the workers of a loader ignore what is sent to every process of a job, and end with it.
+    """Have data loader workers ignore the job's signals, and exit with their parent.
 
     Of themselves they stay for ever if the training is killed while they hand over a batch.
     """
