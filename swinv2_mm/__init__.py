@@ -1,7 +1,8 @@
 """SwinV2 for OpenMMLab: detection, segmentation and classification at any window size.
 
 Importing this package loads nothing heavy; ``import swinv2_mm.models`` registers the backbone.
-``from swinv2_mm import SwinV2Inferencer`` brings the libraries in.
+``from swinv2_mm import SwinV2Inferencer`` brings the libraries in; ``recipe(name)`` is the path of
+a config of this package.
 """
 
 from typing import Any
@@ -14,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from swinv2_mm.inference import SwinV2Inferencer
 
         return SwinV2Inferencer
+    if name == 'recipe':
+        from swinv2_mm.shipped import recipe
+
+        return recipe
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

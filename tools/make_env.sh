@@ -14,7 +14,7 @@ command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 t
 "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
   || fail "$("$python" --version) is not supported; name another by PYTHON=python3.12 make ..."
 
-key=$(cat requirements/*.txt setup.py tools/make_env.sh | sha256sum | cut -d' ' -f1)
+key=$({ cat requirements/*.txt tools/make_env.sh; sed '/^\[tool.ruff\]/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)
 here=$(pwd)
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$key" ]; then
   echo "Making the environment in $venv (once; 3 to 5 minutes, 6.5 GB) ..."

@@ -8,7 +8,18 @@ for, so that ``--help`` and shell completion need neither torch nor the OpenMMLa
 from importlib import import_module
 from typing import Any
 
-__all__ = ['check', 'complexity', 'demo', 'export', 'infer', 'memory', 'report', 'test', 'train']
+__all__ = [
+    'check',
+    'complexity',
+    'demo',
+    'export',
+    'infer',
+    'memory',
+    'quickstart',
+    'report',
+    'test',
+    'train',
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 
 from swinv2_mm.errors import UserError
+from swinv2_mm.shipped import add_projects_to_path
 
 from .accepted_keys import closest, top_level_keys
 from .options import apply_options
+from .packages import register_packages, without_own_scope
 
-_ROOT = str(Path(__file__).resolve().parents[2])
 # So alike is a misspelt entry; variables of a config are less like the entries.
 _MISSPELT = 0.87
 
@@ -32,9 +32,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """
     if not Path(path).is_file():
         raise UserError(f'config {path} does not exist')
-    # The code that configs of projects/ import lies beside this package.
-    if _ROOT not in sys.path:
-        sys.path.append(_ROOT)
+    add_projects_to_path()
+    register_packages()
     try:
         cfg = Config.fromfile(path)
     except (ImportError, OSError) as error:
@@ -42,6 +41,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     except Exception as error:
         # The file is Python: whatever it raises is a mistake in it.
         raise UserError(f'config {path} is not valid: {type(error).__name__}: {error}') from error
+    without_own_scope(list(cfg.values()))
     _check_names(cfg, path)
     apply_options(cfg, options)
     return cfg

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import mmcv
@@ -25,6 +24,7 @@ from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import library_of
+from swinv2_mm.shipped import recipe
 
 # Transforms that decide the size of the network's input, and the argument that says it.
 _SIZING = {
@@ -33,7 +33,6 @@ _SIZING = {
     'ResizeEdge': 'scale',
     'CenterCrop': 'crop_size',
 }
-_FRAGMENTS = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'tta'
 
 
 def complete_tta(cfg: Config) -> None:
@@ -43,7 +42,7 @@ def complete_tta(cfg: Config) -> None:
         UserError: If the config is of a library without such a fragment.
     """
     task = library_of(cfg, purpose='--tta').task
-    fragment = Config.fromfile(_FRAGMENTS / f'{task}.py')
+    fragment = Config.fromfile(recipe(f'_base_/tta/{task}'))
     cfg.tta = {**fragment.tta, **(read_entry(cfg, 'tta') or {})}
 
 
