@@ -1,5 +1,6 @@
 """Command lines: help without slow imports, examples that parse, completion, dispatch."""
 
+import inspect
 import os
 import re
 import runpy
@@ -105,6 +106,15 @@ def test_commands_of_the_package(name, help_of):
     for line in lines:
         words = shlex.split(line.rpartition(' | ')[2])
         module_of(name).build_parser().parse_args(words[2:])
+
+
+@pytest.mark.parametrize('name', swinv2_mm.cli.__all__)
+def test_options_reach_the_function(name):
+    """By name: an option that the function does not know would be dropped."""
+    options = {action.dest for action in module_of(name).build_parser()._actions}
+    parameters = set(inspect.signature(getattr(module_of(name), name)).parameters)
+    of_the_command = {'help', 'trust_checkpoint', 'local_rank', 'verbose'}
+    assert options - of_the_command == parameters - {'on_plan'}
 
 
 def test_functions_of_the_package():

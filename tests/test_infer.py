@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from argparse import ArgumentTypeError
 from pathlib import Path
 
 import cv2
@@ -20,8 +21,8 @@ from PIL import Image
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm import SwinV2Inferencer
+from swinv2_mm.cli.arguments import parse_windows
 from swinv2_mm.config.file import load_config
-from swinv2_mm.config.windows import parse_window_size
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.class_names import find_classes
 from swinv2_mm.inference.sources import find_sources
@@ -185,11 +186,11 @@ def test_window_and_its_errors(weights, images):
         results.append(found.sample.pred_score)
     assert not torch.equal(results[0], results[1]) and not torch.equal(results[1], results[2])
     assert torch.equal(results[2], results[3])
-    assert parse_window_size('16') == 16 and parse_window_size('16x8') == ((16, 8),)
-    assert parse_window_size('16,16x8,8,8') == (16, (16, 8), 8, 8)
-    for text in ('', 'x', '16x', '-3', '8,', '8x8x8'):
-        with pytest.raises(UserError, match='window-size'):
-            parse_window_size(text)
+    assert parse_windows('16') == 16 and parse_windows('16x8') == ((16, 8),)
+    assert parse_windows('16,16x8,8,8') == (16, (16, 8), 8, 8)
+    for text in ('', 'x', '16x', '-3', '0', '8,', '8;8', '8x8x8'):
+        with pytest.raises(ArgumentTypeError, match='window'):
+            parse_windows(text)
 
 
 def test_names_where_there_are_none(weights):
@@ -365,7 +366,6 @@ class TestTool:
         ('arguments', 'words'),
         [
             (['--batch-size', '0'], '--batch-size'),
-            (['--window-size', 'wide'], '--window-size'),
             (['--device', 'abacus'], 'abacus'),
             (['-', '-'], 'only once'),
             (['empty'], 'no images'),

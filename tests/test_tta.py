@@ -609,7 +609,6 @@ class TestOutputs:
         [
             (['--out', 'scores.pkl'], '.npz'),
             (['--format-only', '--out', 'scores.json'], 'metrics'),
-            (['--window-size', '8;8'], '--window-size takes'),
             (['--window-size', '8,8'], 'window_size'),
             (['--tta', '--cfg-options', 'tta.scale=1'], "did you mean 'tta.scales'"),
             (['--tta', '--cfg-options', 'tta.scales=(1333,800)'], '(1333, 800)'),

@@ -7,10 +7,12 @@ a mistyped option do not wait seconds for torch and the OpenMMLab libraries.
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
@@ -81,9 +83,17 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     return parser.parse_args(argv)
 
 
+def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of a function that a command line gives, by their common names."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in vars(args).items() if name in names}
+
+
 def add_config(parser: argparse._ActionsContainer, *, nargs: str | None = None) -> None:
     """Add the config file."""
-    parser.add_argument('config', nargs=nargs, help='config file').completer = CONFIGS
+    parser.add_argument(
+        'cfg', metavar='config', nargs=nargs, help='config file'
+    ).completer = CONFIGS
 
 
 def add_shape(parser: argparse._ActionsContainer, *, default: str) -> None:
@@ -110,11 +120,21 @@ def parse_shape(sides: Sequence[int]) -> tuple[int, int] | None:
 
 
 def parse_window(text: str) -> tuple[int, int]:
-    """Return height and width of a window such as ``8`` or ``8x12``; a ``type`` of argparse."""
+    """Return height and width of a window, ``8`` or ``8x12``; a ``type`` of argparse."""
     sides = text.split('x')
     if len(sides) > 2 or not all(s.isascii() and s.isdecimal() and int(s) for s in sides):
         raise argparse.ArgumentTypeError(f"'{text}' is no window; write 8, or 8x12")
     return int(sides[0]), int(sides[-1])
+
+
+def parse_windows(text: str) -> int | tuple[int | tuple[int, int], ...]:
+    """Return what ``set_window_size`` takes for one window for all stages, or one per stage.
+
+    ``16``, ``16x8`` (height, width) or ``16,16x8,8,8``; a ``type`` of argparse.
+    """
+    windows = [parse_window(stage) for stage in text.split(',')]
+    stages = tuple(height if height == width else (height, width) for height, width in windows)
+    return stages[0] if len(stages) == 1 and isinstance(stages[0], int) else stages
 
 
 def add_work_dir(parser: argparse._ActionsContainer) -> None:
@@ -130,6 +150,7 @@ def add_cfg_options(parser: argparse._ActionsContainer) -> None:
     """Add overrides of config entries."""
     parser.add_argument(
         '--cfg-options',
+        dest='options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',

@@ -100,7 +100,7 @@ def main() -> None:
     """Reconstruct and draw."""
     args = parse_args()
     check_path(args.out)
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.cfg, args.options)
     rows = reconstruct(cfg, args.checkpoint, args.images, seed=args.seed)
     with style():
         save(draw(rows), args.out)

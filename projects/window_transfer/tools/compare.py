@@ -137,7 +137,7 @@ def read_study(args: argparse.Namespace) -> Study:
         min_crop_rate=args.min_crop,
         test_crop_rate=args.test_crop,
         with_flip=not args.no_flip,
-        cfg_options=tuple(args.cfg_options),
+        cfg_options=tuple(args.options),
     )
     study.check()
     return study

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2_mm.cli.arguments import add_cfg_options, add_config, new_parser, parse
+from swinv2_mm.cli.arguments import add_cfg_options, add_config, given, new_parser, parse
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,14 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swinv2_mm.engine.launch import run_tool
 
     def run() -> None:
-        result = check(
-            args.config,
-            loader=args.loader,
-            num_images=args.num_images,
-            contact_sheet=args.contact_sheet,
-            out=args.out,
-            options=args.cfg_options,
-        )
+        result = check(**given(check, args))
         if result.findings.count('error'):
             sys.exit(1)
 

@@ -16,6 +16,7 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_shape,
+    given,
     new_parser,
     parse,
     parse_shape,
@@ -154,7 +155,12 @@ def build_parser() -> argparse.ArgumentParser:
         '--batch', type=int, metavar='N', help='images at once; default: as the config trains'
     )
     what.add_argument('--amp', action='store_true', help='memory in mixed precision')
-    what.add_argument('--no-memory', action='store_true', help='leave the memory out (faster)')
+    what.add_argument(
+        '--no-memory',
+        dest='with_memory',
+        action='store_false',
+        help='leave the memory out (faster)',
+    )
     what.add_argument('--verbose', action='store_true', help='list the parts of the model')
     what.add_argument('--out', type=Path, metavar='FILE.json', help='write all figures')
     return parser
@@ -166,18 +172,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swinv2_mm.engine.launch import run_tool
 
     def run() -> None:
-        report = complexity(
-            args.config,
-            arch=args.arch,
-            num_classes=args.num_classes,
-            window_size=args.window_size,
-            shape=args.shape,
-            batch=args.batch,
-            amp=args.amp,
-            with_memory=not args.no_memory,
-            out=args.out,
-            options=args.cfg_options,
-        )
+        report = complexity(**given(complexity, args))
         _print(report, amp=args.amp, verbose=args.verbose)
 
     run_tool(run)

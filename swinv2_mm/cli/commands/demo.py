@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swinv2_mm.cli.arguments import FOLDERS, add_device, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, add_device, given, new_parser, parse
 from swinv2_mm.errors import UserError
 
 _DAY_S = 86_400
@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     models = parser.add_argument_group('models on offer')
     models.add_argument(
         '--model',
+        dest='models',
         nargs=2,
         action='append',
         default=[],
@@ -93,12 +94,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(build_parser(), argv)
     from swinv2_mm.engine.launch import run_tool
 
-    run_tool(
-        lambda: demo(
-            args.model,
-            work_dirs=args.work_dirs,
-            device=args.device,
-            host=args.host,
-            port=args.port,
-        )
-    )
+    run_tool(lambda: demo(**given(demo, args)))

@@ -18,6 +18,7 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_trust,
+    given,
     new_parser,
     parse,
 )
@@ -144,14 +145,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_config(parser)
     parser.add_argument(
-        'checkpoint', help='checkpoint, weights of any layout, or a released name'
+        'weights', metavar='checkpoint', help='weights of any layout, or a released name'
     ).completer = WEIGHTS
     parser.add_argument('out', type=Path, help='file to write: .onnx, or .pt2 of torch.export')
     add_cfg_options(parser)
     add_trust(parser)
     written = parser.add_argument_group('what to write')
     written.add_argument(
-        '--format', choices=list(SUFFIXES), default='onnx', help='kind of the file'
+        '--format',
+        dest='file_format',
+        choices=list(SUFFIXES),
+        default='onnx',
+        help='kind of the file',
     )
     written.add_argument(
         '--what',
@@ -189,20 +194,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(build_parser(), argv)
     from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        exported = export(
-            args.config,
-            args.checkpoint,
-            args.out,
-            file_format=args.format,
-            what=args.what,
-            shape=args.shape,
-            dynamic=args.dynamic,
-            int8=args.int8,
-            images=args.images,
-            num_images=args.num_images,
-            options=args.cfg_options,
-        )
-        print(exported)
-
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_tool(lambda: print(export(**given(export, args))), trust_checkpoint=args.trust_checkpoint)

@@ -21,8 +21,10 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_device,
     add_trust,
+    given,
     new_parser,
     parse,
+    parse_windows,
 )
 from swinv2_mm.errors import UserError
 
@@ -130,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model = parser.add_argument_group('the model')
     model.add_argument(
-        '--config', required=True, metavar='FILE', help='config file'
+        '--config', dest='cfg', required=True, metavar='FILE', help='config file'
     ).completer = CONFIGS
     model.add_argument(
         '--weights',
@@ -142,6 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument('--batch-size', type=int, default=1, metavar='N', help='images at once')
     model.add_argument(
         '--window-size',
+        type=parse_windows,
         metavar='N[,N...]',
         help='another window, in tokens: one for all stages or one per stage, each N or HxW',
     )
@@ -164,7 +167,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='SCORE',
         help='draw detections from this score on, default 0.3; the JSON files hold all',
     )
-    output.add_argument('--no-pictures', action='store_true', help='draw nothing')
+    output.add_argument(
+        '--no-pictures',
+        dest='score_threshold',
+        action='store_const',
+        const=None,
+        help='draw nothing',
+    )
     output.add_argument(
         '--coco-ids',
         type=Path,
@@ -177,24 +186,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
-    from swinv2_mm.config.windows import parse_window_size
     from swinv2_mm.engine.launch import run_tool
 
     def run() -> None:
-        summary = infer(
-            args.config,
-            args.weights,
-            args.inputs,
-            out=args.out,
-            device=args.device,
-            batch_size=args.batch_size,
-            window_size=None if args.window_size is None else parse_window_size(args.window_size),
-            tta=args.tta,
-            score_threshold=None if args.no_pictures else args.score_threshold,
-            coco_ids=args.coco_ids,
-            resume=args.resume,
-            options=args.cfg_options,
-        )
+        summary = infer(**given(infer, args))
         print(summary)
         if not summary.is_success:
             sys.exit(1)

@@ -19,6 +19,7 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_shape,
+    given,
     new_parser,
     parse,
     parse_shape,
@@ -163,8 +164,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='GPUS',
         help="number of GPUs that share AdamW's states, default 1",
     )
-    add('--no-bf16', action='store_true', help='the GPU has no bfloat16')
-    add('--all', action='store_true', help='go on after the first plan that fits')
+    add('--no-bf16', dest='with_bf16', action='store_false', help='the GPU has no bfloat16')
+    add(
+        '--all',
+        dest='with_all',
+        action='store_true',
+        help='go on after the first plan that fits',
+    )
     add('--out', type=Path, metavar='FILE.json', help='write all figures')
     return parser
 
@@ -179,18 +185,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     def run() -> None:
         with Console(stderr=True).status('estimating') as status:
             plans = memory(
-                args.config,
-                budget=args.budget,
-                shape=args.shape,
-                batch=args.batch,
-                zero_1=args.zero_1,
-                with_bf16=not args.no_bf16,
-                with_all=args.all,
-                out=args.out,
-                options=args.cfg_options,
+                **given(memory, args),
                 on_plan=lambda words: status.update(f'estimating: {words}'),
             )
         batch = [] if args.batch is None else [f'train_dataloader.batch_size={args.batch}']
-        _print(plans, options=[*args.cfg_options, *batch], budget=args.budget)
+        _print(plans, options=[*args.options, *batch], budget=args.budget)
 
     run_tool(run)

@@ -139,7 +139,7 @@ def _draw(args: argparse.Namespace) -> Figure:
         )
     if args.command == 'curves':
         return figures.curves_figure(args.runs, keys=args.keys)
-    return figures.rates_figure(args.config, options=args.cfg_options)
+    return figures.rates_figure(args.cfg, options=args.options)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

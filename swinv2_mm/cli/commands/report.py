@@ -16,6 +16,7 @@ from swinv2_mm.cli.arguments import (
     WEIGHTS,
     add_cfg_options,
     add_trust,
+    given,
     new_parser,
     parse,
 )
@@ -151,15 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from swinv2_mm.engine.launch import run_tool
 
     def run() -> None:
-        path = report(
-            args.work_dir,
-            out=args.out,
-            config=args.config,
-            checkpoint=args.checkpoint,
-            num_images=args.num_images,
-            num_examples=args.num_examples,
-            options=args.cfg_options,
-        )
+        path = report(**given(report, args))
         print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
 
     run_tool(run, trust_checkpoint=args.trust_checkpoint)

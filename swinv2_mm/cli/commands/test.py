@@ -16,8 +16,10 @@ from swinv2_mm.cli.arguments import (
     add_launcher,
     add_trust,
     add_work_dir,
+    given,
     new_parser,
     parse,
+    parse_windows,
 )
 from swinv2_mm.errors import UserError
 
@@ -173,7 +175,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_config(parser)
     parser.add_argument(
-        'checkpoint', help='weights: a file, a URL, or the name of a released model'
+        'weights',
+        metavar='checkpoint',
+        help='weights: a file, a URL, or the name of a released model',
     ).completer = WEIGHTS
     add_work_dir(parser)
     add_cfg_options(parser)
@@ -186,6 +190,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how.add_argument(
         '--window-size',
+        type=parse_windows,
         metavar='N[,N...]',
         help='evaluate at another window, in tokens: one for all stages or one per stage, '
         'each N or HxW',
@@ -219,21 +224,6 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
-    from swinv2_mm.config.windows import parse_window_size
     from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        test(
-            args.config,
-            args.checkpoint,
-            tta=args.tta,
-            window_size=None if args.window_size is None else parse_window_size(args.window_size),
-            out=args.out,
-            format_only=args.format_only,
-            show_dir=args.show_dir,
-            work_dir=args.work_dir,
-            options=args.cfg_options,
-            launcher=args.launcher,
-        )
-
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_tool(lambda: test(**given(test, args)), trust_checkpoint=args.trust_checkpoint)

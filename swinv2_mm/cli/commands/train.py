@@ -19,6 +19,7 @@ from swinv2_mm.cli.arguments import (
     add_launcher,
     add_trust,
     add_work_dir,
+    given,
     new_parser,
     parse,
 )
@@ -150,15 +151,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(build_parser(), argv)
     from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        train(
-            args.config,
-            work_dir=args.work_dir,
-            resume=args.resume,
-            amp=args.amp,
-            auto_scale_lr=args.auto_scale_lr,
-            options=args.cfg_options,
-            launcher=args.launcher,
-        )
-
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_tool(lambda: train(**given(train, args)), trust_checkpoint=args.trust_checkpoint)
