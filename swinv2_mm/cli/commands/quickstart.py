@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2_mm.cli.arguments import FOLDERS, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, given, new_parser, parse
 from swinv2_mm.errors import UserError
 from swinv2_mm.shipped import add_projects_to_path, recipe
 
@@ -267,7 +267,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='N',
         help="training iterations per task; default: the recipes' own, 300 to 700",
     )
-    parser.add_argument('--images', type=int, default=600, metavar='N', help='training images')
+    parser.add_argument(
+        '--images',
+        dest='num_images',
+        type=int,
+        default=600,
+        metavar='N',
+        help='training images',
+    )
     return parser
 
 
@@ -276,8 +283,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(build_parser(), argv)
     from swinv2_mm.engine.launch import run_tool
 
-    run_tool(
-        lambda: quickstart(
-            work_dir=args.work_dir, iterations=args.iterations, num_images=args.images
-        )
-    )
+    run_tool(lambda: quickstart(**given(quickstart, args)))
