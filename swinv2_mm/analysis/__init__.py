@@ -1,1 +1,1 @@
-"""Looking at models: what they cost, what they have learnt and how they train."""
+"""Analyse models: FLOPs and memory, position biases and attention, training curves."""

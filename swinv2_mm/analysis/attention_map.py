@@ -1,4 +1,4 @@
-"""Where one pixel looks: the attention of its token over its window."""
+"""Compute and draw attention maps: the attention of a pixel's token over its window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learnt position biases as pictures (paper figures 4 and 5)."""
+"""Compute and draw learnt position biases (paper figures 4 and 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures that look the same everywhere: no display needed, colour-blind-safe, written whole."""
+"""Style and save figures: without a display, colour-blind-safe, atomically."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def line_style(number: int) -> dict[str, str]:
 
 
 def tidy(ax: Axes) -> None:
-    """Take away what says nothing and add a light grid."""
+    """Remove redundant spines and ticks and add a light grid."""
     ax.spines[['top', 'right']].set_visible(False)
     ax.grid(axis='y', color='0.9')
     ax.set_axisbelow(True)
 
 
 def check_path(path: Path) -> None:
-    """Check, before long work, that a picture can be written.
+    """Check, before long work, that a figure can be written.
 
     Raises:
         UserError: If the suffix is unknown or the folder cannot be made.

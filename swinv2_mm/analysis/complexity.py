@@ -1,4 +1,4 @@
-"""Parameters, operations and memory of a model, in one report."""
+"""Measure the parameters, FLOPs and memory of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two conventions behind published FLOPs of SwinV2. One multiply-accumulate is one FLOP.
+"""Count FLOPs by the two conventions behind published figures of SwinV2, a MAC as one FLOP.
 
 They differ by 15 to 34 % on the same network, and neither is what runs (``operations.py``).
 """

@@ -1,4 +1,4 @@
-"""Training curves from the scalars that MMEngine writes, over restarts of a run."""
+"""Read and draw training curves from MMEngine's scalars, over resumed runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swinv2_mm.errors import UserError
 from .canvas import line_style, new_figure, tidy
 
 Record = dict[str, float]
-# Scalars that say how a run went on, not what it learnt.
+# Scalars of the progress of a run, not of what it learnt.
 _BOOKKEEPING = ('iter', 'epoch', 'step', 'data_time', 'time', 'memory', 'eta')
 _COLUMNS = 3
 _MOST_PANELS = 9

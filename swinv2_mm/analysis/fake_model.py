@@ -1,4 +1,4 @@
-"""Models without memory: their tensors have shapes and types but no values."""
+"""Build models of fake tensors: shapes and dtypes without memory for values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fake_images(model: nn.Module, *, batch: int, size_px: tuple[int, int]) -> Te
 
 
 class _FakeWeights(TorchFunctionMode):
-    """Makes the tensors fake that weights are made of; other constants keep their values.
+    """Mode that makes weights fake tensors; other constants keep their values.
 
     Constructors read numbers off small tensors (rates of stochastic depth off ``linspace``), so
     that a mode which makes all tensors fake will not do.
@@ -71,7 +71,7 @@ class _FakeWeights(TorchFunctionMode):
 
 
 class KnownValues(TorchFunctionMode):
-    """Answers what a model asks about the values of a fake tensor, as far as that can be known.
+    """Mode that answers questions about the values of a fake tensor where the answer is known.
 
     - Where it lies in memory (a kept bias table is recognised by it): nowhere.
     - Whether any element of a mask is set: no (a truncated normal draws again while there is one).

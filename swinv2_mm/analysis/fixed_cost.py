@@ -1,4 +1,4 @@
-"""The part of a model whose cost does not depend on what is in the image."""
+"""Run the part of a model whose cost does not depend on the content of the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from swinv2_mm.core.torch_private import tree_leaves
 
 @dataclass(frozen=True)
 class RoiCounts:
-    """How many regions of an image the heads of a two-stage detector are taken to see.
+    """Numbers of regions per image that the heads of a two-stage detector are assumed to process.
 
     Attributes:
         num_boxes: Regions in each box head.
@@ -30,7 +30,7 @@ def roi_counts(model: nn.Module, *, training: bool) -> RoiCounts | None:
     """Read the numbers of regions off a detector's config; ``None`` for other models.
 
     In training the numbers that are sampled; in testing all proposals that are kept, and as many
-    masks as detections are kept: upper bounds, reached by pictures full of things.
+    masks as detections are kept: upper bounds, reached by crowded images.
     """
     if not hasattr(model, 'roi_head'):
         return None
@@ -42,7 +42,7 @@ def roi_counts(model: nn.Module, *, training: bool) -> RoiCounts | None:
 
 
 class FixedCost(nn.Module):
-    """Runs a model from images to the outputs of its heads.
+    """Run a model from images to the outputs of its heads.
 
     Left out: losses other than a segmentor's, RoIAlign, the choice of proposals and results
     (NMS), the matching of queries. Region heads are run on ``roi_counts`` empty regions.

@@ -1,4 +1,4 @@
-"""The size of image that a config's model is given in testing."""
+"""Find the test image size of a config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def input_size_px(cfg: Config, fallback: Sequence[int] | None = None) -> tuple[i
 
     A segmentor is measured at a square of the short side that it tests at, as is usual; others at
     the size to which the test pipeline brings an image. A detector's (long, short) side is taken
-    as a landscape picture, extended to the multiple that its preprocessor pads to.
+    as a landscape image, extended to the multiple that its preprocessor pads to.
 
     Args:
         cfg: A whole config.

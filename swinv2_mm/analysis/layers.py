@@ -1,4 +1,4 @@
-"""Naming blocks of a backbone: ``2.1`` is the second block of the third stage, as in its keys."""
+"""Name blocks of a backbone: ``2.1`` is the second block of the third stage, as in its keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a GPU needs, found by a run without one."""
+"""Estimate the GPU memory of a training by a run on fake tensors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class MemoryEstimate:
 
 
 class PeakMemory(TorchDispatchMode):
-    """Follows every storage from its making to its end; works on real and on fake tensors.
+    """Track every storage from allocation to release, for real and fake tensors.
 
     Attributes:
         live: Bytes held now by tensors made since the start, or given to ``hold``.
@@ -93,7 +93,7 @@ class PeakMemory(TorchDispatchMode):
 
 @contextmanager
 def gpu_habits() -> Iterator[None]:
-    """Have functions do what they do on CUDA, as far as memory depends on it.
+    """Emulate on a CPU what functions allocate on CUDA.
 
     - Attention with a bias that is trained uses the memory-efficient kernel, which keeps no
       N x N matrix; a CPU would fall back to one that does.
@@ -176,7 +176,7 @@ class _Run(NamedTuple):
 
 
 class _Flops(TorchDispatchMode):
-    """Adds up the operations of matrix products, convolutions and attention as they run."""
+    """Sum the FLOPs of matrix products, convolutions and attention as they run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What really runs: every matrix product, convolution and attention of a forward pass."""
+"""Count the operations that run: every matrix product, convolution and attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast each layer learns and how much it decays, as the optimiser of a config is built."""
+"""List and draw the learning rate and weight decay of each layer under a config."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST_TICKS = 32
 
 
 class LayerRate(NamedTuple):
-    """What the optimiser does with one layer.
+    """The optimizer's settings for one layer.
 
     Attributes:
         layer: ``stem``, ``2.1`` for a block, ``norms`` of the outputs, or a part of the head.

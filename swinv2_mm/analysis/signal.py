@@ -1,4 +1,4 @@
-"""How large activations grow with depth (paper figure 2)."""
+"""Record and draw the amplitude of activations over depth (paper figure 2)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLACES = {
 
 
 class SignalRecorder:
-    """Gathers the amplitude of activations: the root of their mean square.
+    """Record the amplitude (root mean square) of activations by forward hooks.
 
     Over images, tokens and channels; of all passes since the last ``reset``.
     """
@@ -70,7 +70,7 @@ class SignalRecorder:
         }
 
     def reset(self) -> None:
-        """Forget what was recorded."""
+        """Reset the records."""
         self._sums.clear()
 
 

@@ -1,4 +1,4 @@
-"""Watching the amplitude of activations while training."""
+"""Log the amplitude of activations while training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .signal import SignalRecorder
 
 @HOOKS.register_module()
 class SignalHook(Hook):
-    """Writes the amplitude of each block as scalars ``signal/main/2.1`` and so on.
+    """Log the amplitude of each block as scalars ``signal/main/2.1`` and so on.
 
     Amplitudes that grow without bound announce a divergence before the loss shows it (paper
     section 3.2). In a config:
@@ -35,7 +35,7 @@ class SignalHook(Hook):
         self._handles: list = []
 
     def before_train(self, runner: Runner) -> None:
-        """Begin to listen.
+        """Register the forward hooks.
 
         Raises:
             UserError: If the model does not have one SwinV2 backbone.
@@ -61,7 +61,7 @@ class SignalHook(Hook):
             self.recorder.is_active = False
 
     def after_train(self, runner: Runner) -> None:
-        """Stop listening."""
+        """Remove the forward hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []

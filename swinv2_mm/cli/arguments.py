@@ -164,7 +164,8 @@ def add_trust(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         '--trust-checkpoint',
         action='store_true',
-        help='let checkpoints run code while they are read; only for files of people you trust',
+        help='unpickle checkpoints without restrictions, so that they can run code; only for '
+        'trusted sources',
     )
 
 

@@ -1,1 +1,1 @@
-"""A page in the browser on which trained models can be tried."""
+"""Serve a web page for predictions with trained models."""

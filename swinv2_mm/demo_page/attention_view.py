@@ -1,4 +1,4 @@
-"""Where a clicked place looks: attention over the image as the model sees it."""
+"""Draw the attention of a clicked pixel over the image that the model sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page does when something is uploaded, chosen or clicked."""
+"""Define the event handlers of the page: upload, settings, click."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HIDDEN = 'hidden'
 
 
 def _explained(function: Callable) -> Callable:
-    """Show a user's mistake on the page; say of others that there was one, and log them."""
+    """Show errors of the user on the page; log all others and show that one occurred."""
 
     @wraps(function)
     def explain(*args: Any) -> Any:
@@ -41,7 +41,7 @@ def _explained(function: Callable) -> Callable:
 
 
 class Callbacks:
-    """What the page does: functions of the values of its fields.
+    """Event handlers of the page, as functions of the values of its fields.
 
     Args:
         shelf: The models.

@@ -1,4 +1,4 @@
-"""The models that a page offers, loaded when they are asked for."""
+"""List the models that a page offers, and load each when it is selected."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def find_models(folder: Path) -> tuple[list[ModelChoice], list[str]]:
 
 
 class ModelShelf:
-    """Predicts with the models of a list, one request at a time.
+    """Predict with the models of a list, one request at a time.
 
     Args:
         choices: The list.
@@ -96,7 +96,7 @@ class ModelShelf:
             score_threshold: Detections below are not drawn.
 
         Returns:
-            The prediction, and a picture (H, W, 3), BGR.
+            The prediction, and its visualization (H, W, 3), BGR.
 
         Raises:
             UserError: If the model cannot be loaded, or the window does not fit.
@@ -109,7 +109,7 @@ class ModelShelf:
     def attention(
         self, number: int, image: np.ndarray, *, window_size: int | None, pixel: Size
     ) -> bytes:
-        """Draw where a pixel looks, as a PNG file; see ``attention_picture``."""
+        """Draw the attention of a pixel as a PNG file; see ``attention_picture``."""
         with self._lock:
             inferencer = self._take(number, window_size)
             return attention_picture(inferencer, image, pixel=pixel)

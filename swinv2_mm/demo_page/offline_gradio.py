@@ -1,4 +1,4 @@
-"""Gradio without its analytics, or one sentence on how to install it."""
+"""Import Gradio without its analytics, or raise an error that says how to install it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: a Gradio ``Blocks`` app that needs no network."""
+"""Build the page: a Gradio ``Blocks`` app that needs no network."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def build_page(shelf: ModelShelf, *, limits: ImageLimits = LIMITS) -> gr.Blocks:
                     buttons=['download', 'fullscreen'],
                     elem_id='picture',
                 )
-                gr.Markdown('Click a place in the picture to see where the model looks from there.')
+                gr.Markdown('Click a place in the image to see the attention of the model there.')
                 attention = gr.Image(
                     label='Attention',
                     interactive=False,
@@ -82,7 +82,7 @@ def build_page(shelf: ModelShelf, *, limits: ImageLimits = LIMITS) -> gr.Blocks:
                     headers=['Class', 'Score'], interactive=False, wrap=True, elem_id='table'
                 )
                 with gr.Row():
-                    picture_file = gr.DownloadButton('Save picture', interactive=False)
+                    picture_file = gr.DownloadButton('Save image', interactive=False)
                     json_file = gr.DownloadButton('Save JSON', interactive=False)
                 with gr.Accordion('JSON', open=False):
                     content = gr.JSON(show_label=False)

@@ -1,1 +1,1 @@
-"""Models as files that run without this package: ONNX and ``torch.export``."""
+"""Export models to ONNX and ``torch.export``: files that run without this package."""

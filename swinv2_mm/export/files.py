@@ -1,4 +1,4 @@
-"""Tracing a model, writing it to a file, and running such a file."""
+"""Trace a model, write it to a file, and run such a file."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def write(
         torch.export.save(program, path)
         return
     try:
-        # torch tells its progress by print.
+        # torch prints its progress.
         with redirect_stdout(io.StringIO()):
             onnx_program = torch.onnx.export(
                 program,

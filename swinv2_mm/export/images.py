@@ -1,4 +1,4 @@
-"""Real images to compare an exported model with the original on."""
+"""Provide real images on which an exported model is compared with the original."""
 
 from __future__ import annotations
 

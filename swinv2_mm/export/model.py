@@ -1,4 +1,4 @@
-"""The part of a trained model that is exported: from pixels to logits, or to feature maps."""
+"""Extract the part of a trained model that is exported: pixels to logits, or to feature maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adaptive pooling for any size: ONNX knows it only where the size is fixed and divides."""
+"""Export adaptive pooling for any size: ONNX has it for fixed sizes that divide only."""
 
 from __future__ import annotations
 

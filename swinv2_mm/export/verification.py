@@ -1,4 +1,4 @@
-"""Comparison of an exported file with the model, and top-1 accuracy of files."""
+"""Verify an exported file against the model, and measure its top-1 accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing of a model to a file that is kept only if it computes what the model does."""
+"""Write an exported model atomically, after its outputs were verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions for images and videos that belong to no data set."""
+"""Predict for images and videos outside a data set."""
 
 from .inferencer import SwinV2Inferencer
 from .prediction import Prediction

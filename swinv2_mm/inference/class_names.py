@@ -1,4 +1,4 @@
-"""Names and colours of the classes that a model tells apart."""
+"""Find the class names and colours of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from swinv2_mm.models.class_count import num_classes_of
 
 @dataclass(frozen=True)
 class Classes:
-    """What the numbers in predictions mean.
+    """Names and colours of classes by index.
 
     Attributes:
         names: One per number.

@@ -1,4 +1,4 @@
-"""Detections in the files that COCO's tools read."""
+"""Write detections as COCO result files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swinv2_mm.errors import DataError, UserError
 
 @dataclass
 class CocoNumbers:
-    """By what numbers a data set calls its images and classes.
+    """Image and category ids of a COCO data set.
 
     Attributes:
         images: File name to number; empty: they are numbered from 1.
@@ -58,7 +58,7 @@ def write_coco_files(
     class each number means, in the form of an annotation file.
 
     Args:
-        records: Lines of an ``OutputFolder``; those of videos are passed over.
+        records: Lines of an ``OutputFolder``; those of videos are skipped.
         folder: Where to write.
         classes: Names by the numbers of the model.
         numbers: Those to use.

@@ -38,7 +38,7 @@ def draw_prediction(prediction: Prediction, *, score_threshold: float = 0.3) -> 
         score_threshold: Detections below it are left out.
 
     Returns:
-        A picture (H, W, 3), BGR. An image smaller than 480 pixels is enlarged by
+        A visualization (H, W, 3), BGR. An image smaller than 480 pixels is enlarged by
         ``picture_scale``.
     """
     scale = picture_scale(prediction.image.shape[:2])

@@ -1,4 +1,4 @@
-"""One interface for detectors, segmentors and classifiers."""
+"""Predict with detectors, segmentors and classifiers behind one interface."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NUM_READERS = 2
 
 
 class SwinV2Inferencer:
-    """Predicts with a trained model of a config.
+    """Predict with a trained model of a config.
 
     Images go through the test pipeline of the config and the model's ``test_step``. The
     libraries' own inferencers are not used: they insist on a loader that fills broken files with
@@ -123,7 +123,7 @@ class SwinV2Inferencer:
         return draw_prediction(prediction, score_threshold=score_threshold)
 
     def prepare(self, image: ImageInput, number: int = 0) -> LoadedInput:
-        """Read an image and make of it what the model takes, by the test pipeline.
+        """Read an image and run the test pipeline on it.
 
         Raises:
             DataError: If it cannot be used.

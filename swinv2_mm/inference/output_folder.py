@@ -1,4 +1,4 @@
-"""The files that predictions become, written so that an interrupted run can go on."""
+"""Write predictions to a folder so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _JPEG_QUALITY = 92
 
 
 class OutputFolder:
-    """Pictures, label maps and one line of JSON per image.
+    """Output folder: visualizations, label maps and one line of JSON per image.
 
-    The line is written last: an image that has one is done. ``run.json`` says what made the
+    The line is written last: an image that has one is done. ``run.json`` records what made the
     files, and a run can only be resumed by the same.
 
         run.json
@@ -73,7 +73,7 @@ class OutputFolder:
         self._records = path.open('a', encoding='utf-8')
 
     def _keep_complete_lines(self, path: Path) -> None:
-        """Cut off the line that was being written when the run ended."""
+        """Truncate the line that an interrupted run left incomplete."""
         complete = 0
         with path.open('rb') as file:
             for line in file:
@@ -89,7 +89,7 @@ class OutputFolder:
         os.truncate(path, complete)
 
     def is_done(self, source: Source) -> bool:
-        """Whether an earlier run did this file."""
+        """Return whether an earlier run finished this file."""
         return source.path in self._done
 
     def reserve_name(self, source: Source) -> str:
@@ -97,7 +97,7 @@ class OutputFolder:
         return self._names.reserve(source.name)
 
     def add(self, prediction: Prediction, *, picture: np.ndarray | None) -> None:
-        """Write what belongs to one image."""
+        """Write the results of one image."""
         name = self.reserve_name(prediction.source)
         if picture is not None:
             self.write_bytes(f'pictures/{name}.jpg', encode_jpeg(picture))
@@ -107,7 +107,7 @@ class OutputFolder:
         self.add_record(prediction.source, name, prediction.to_dict())
 
     def add_record(self, source: Source, name: str, content: dict[str, Any]) -> None:
-        """Note that a file is done."""
+        """Record a file as done."""
         record = {'file': source.path, 'name': name, **content}
         self._records.write(json.dumps(record) + '\n')
         self._records.flush()
@@ -129,7 +129,7 @@ class OutputFolder:
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:
-    """Compress a picture (H, W, 3), BGR."""
+    """Encode an image (H, W, 3), BGR, as JPEG."""
     _, content = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return content.tobytes()
 

@@ -1,4 +1,4 @@
-"""What a model says about one image, in plain terms."""
+"""Hold the prediction for one image in plain Python and NumPy types."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Prediction:
         return numbers.astype(np.uint8 if len(self.classes.names) <= 256 else np.uint16)
 
     def to_dict(self) -> dict:
-        """The prediction as numbers and words that JSON can hold.
+        """Convert the prediction to what JSON can hold.
 
         - detection: ``detections``, the surest first, each with ``class``, ``label``, ``score``,
           ``bbox`` (left, top, width, height in pixels) and perhaps ``segmentation`` (COCO's run

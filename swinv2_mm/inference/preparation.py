@@ -1,4 +1,4 @@
-"""From an image file to what a model takes, by the test pipeline of a config."""
+"""Prepare an image for a model by the test pipeline of its config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
 
 ImageInput = str | os.PathLike | np.ndarray
-# Loaders that read a plain picture as three colours, as we do.
+# Loaders that read a plain image as three colours, as ours does.
 _PLAIN_LOADERS = ('LoadCheckedImage', 'LoadImageFromFile')
 
 
@@ -41,7 +41,7 @@ class LoadedInput:
 
 
 def prepare_config(cfg: Config) -> None:
-    """Leave of the test pipeline what needs an image only; the loader stays as its first entry.
+    """Reduce the test pipeline to what needs an image only; its first entry stays the loader.
 
     Raises:
         UserError: If there is no test pipeline, or it reads something else than plain images.

@@ -1,4 +1,4 @@
-"""Which files a person means by names of files, names of folders, or a list on standard input."""
+"""Expand files, folders and a list on standard input to images and videos."""
 
 from __future__ import annotations
 

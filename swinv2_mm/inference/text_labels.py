@@ -1,4 +1,4 @@
-"""Text on a picture: inside its borders, of a size that fits it, and never one over another."""
+"""Draw text labels on an image: inside its borders, scaled to it, without overlap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Field = tuple[float, float, float, float]
 
 
 class TextLabels:
-    """Writes labels on a picture.
+    """Draw labels on an image.
 
     Args:
         picture: (H, W, 3), BGR.
@@ -48,7 +48,7 @@ class TextLabels:
     ) -> Field | None:
         """Write a text at the first place (left, top) where it covers no other text.
 
-        A place is moved into the picture, a text that is wider than the picture is shortened.
+        A place is moved into the image, a text that is wider than the image is shortened.
 
         Args:
             text: One line.
@@ -76,7 +76,7 @@ class TextLabels:
         return field
 
     def picture(self) -> np.ndarray:
-        """Return the picture (H, W, 3), BGR, with what was written."""
+        """Return the image (H, W, 3), BGR, with its labels."""
         return np.ascontiguousarray(np.asarray(self._image)[:, :, ::-1])
 
     def _shorten(self, text: str, ending: str) -> str:

@@ -1,4 +1,4 @@
-"""Videos in and out, through OpenCV."""
+"""Read and write videos through OpenCV."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Writes an MP4 file that is in its place when it is complete.
+    """Write an MP4 file atomically.
 
     Args:
         path: Ends in ``.mp4``.
@@ -88,7 +88,7 @@ class VideoWriter:
         return self
 
     def write(self, picture: np.ndarray) -> None:
-        """Append a picture (H, W, 3), BGR; all must be of one size.
+        """Append a frame (H, W, 3), BGR; all must have one size.
 
         Raises:
             UserError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Predict for files of any number and kind, and write what is found to an output folder."""
+"""Predict for any number of images and videos, and write the results to a folder."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class PredictionRun:
         self._bar = tqdm(total=total, unit='file', disable=None)
 
     def __call__(self, sources: Iterable[Source]) -> Summary:
-        """Predict for all files; those that cannot be read are reported and passed over."""
+        """Predict for all files; those that cannot be read are reported and skipped."""
         start = time.monotonic()
         try:
             with self._bar:
@@ -185,5 +185,5 @@ class PredictionRun:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory that this process has had so far."""
+    """Return the peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_UNIT / 1e6

@@ -1,1 +1,1 @@
-"""A report of a training as one HTML file."""
+"""Write a report of a training as one HTML file."""

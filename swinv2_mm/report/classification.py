@@ -1,4 +1,4 @@
-"""Findings about a classifier."""
+"""Evaluate a classifier for the report: scores per class, confusion, examples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TOP = 5
 
 
 class ClassificationTask:
-    """Gathers predictions of a classifier.
+    """Collect the predictions of a classifier.
 
     Args:
         classes: Names.
@@ -27,7 +27,7 @@ class ClassificationTask:
         self._examples: list[Example] = []
 
     def add(self, info: dict, sample: object) -> None:
-        """Take the prediction of one picture."""
+        """Add the prediction for one image."""
         scores = sample.pred_score.float().cpu().numpy()
         label, best = int(sample.gt_label[0]), int(scores.argmax())
         self._scores.append(scores)
@@ -42,7 +42,7 @@ class ClassificationTask:
         )  # fmt: skip
 
     def findings(self) -> Findings:
-        """Sum up."""
+        """Compute the findings."""
         scores, labels = np.stack(self._scores), np.array(self._labels)
         number = len(self.classes)
         best = scores.argmax(1)

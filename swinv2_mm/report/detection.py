@@ -1,4 +1,4 @@
-"""Findings about a detector, with or without instance masks."""
+"""Evaluate a detector, boxes and instance masks, for the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OUTLINE_PX = 0.8
 
 
 class DetectionTask:
-    """Gathers predictions of a detector.
+    """Collect the predictions of a detector.
 
     Args:
         classes: Names.
@@ -42,7 +42,7 @@ class DetectionTask:
         self._examples: list[Example] = []
 
     def add(self, info: dict, sample: object) -> None:
-        """Take the predictions of one picture."""
+        """Add the predictions for one image."""
         image_id = len(self._images) + 1
         height, width = sample.ori_shape
         self._images.append({'id': image_id, 'height': height, 'width': width})
@@ -107,7 +107,7 @@ class DetectionTask:
         return 2 * right / total if total else 1.0
 
     def findings(self) -> Findings:
-        """Sum up, with pycocotools."""
+        """Compute the findings with pycocotools."""
         counts = np.bincount(
             [t['category_id'] - 1 for t in self._truths if not t['iscrowd']],
             minlength=len(self.classes),
@@ -167,7 +167,7 @@ class DetectionTask:
             evaluation = COCOeval(truth, truth.loadRes(guesses), kind)
             evaluation.evaluate()
             evaluation.accumulate()
-        # Objects of any size, at most 100 per picture.
+        # Objects of any size, at most 100 per image.
         return evaluation.eval['precision'][:, :, :, 0, -1]
 
 

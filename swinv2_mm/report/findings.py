@@ -1,4 +1,4 @@
-"""What a report says about a model, whatever its task."""
+"""Define the results of an evaluation that a report shows, for every task."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass
 class Shape:
-    """An object in a picture.
+    """An object in an image.
 
     Attributes:
         label: Index of the class.
@@ -31,8 +31,8 @@ class Side:
 
     Attributes:
         shapes: Objects.
-        label_map: PNG with transparency, laid over the picture; empty without one.
-        words: A line under the picture.
+        label_map: PNG with transparency, laid over the image; empty without one.
+        words: A caption under the image.
     """
 
     shapes: list[Shape] = field(default_factory=list)
@@ -42,10 +42,10 @@ class Side:
 
 @dataclass
 class Example:
-    """A picture with ground truth and prediction.
+    """An image with ground truth and prediction.
 
     Attributes:
-        path: The picture's file.
+        path: The image file.
         size: Height and width in pixels, as shapes count them.
         score: How good the prediction is, in [0, 1].
         labels: Indices of the classes in either half.

@@ -1,4 +1,4 @@
-"""The HTML of a report. Whatever comes from data is escaped by Jinja, at one place."""
+"""Render a report as HTML. Jinja escapes everything that comes from data."""
 
 from __future__ import annotations
 

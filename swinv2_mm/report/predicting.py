@@ -1,4 +1,4 @@
-"""Running a trained model over the pictures it is validated on."""
+"""Run a trained model over its validation set for a report."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from .findings import Findings
 
 
 class Task(Protocol):
-    """What gathers predictions: one class per task, all with these two methods."""
+    """Protocol of the classes that collect predictions, one per task."""
 
     def add(self, info: dict, sample: object) -> None:
-        """Take what the data set knows about a picture, and the model's data sample."""
+        """Add the annotations of an image and the model's data sample."""
 
     def findings(self) -> Findings:
-        """Sum up."""
+        """Compute the findings."""
 
 
 def evaluate(cfg: Config, checkpoint: str, *, num_images: int | None) -> Iterator[int]:
-    """Run a model over its validation set, picture by picture.
+    """Run a model over its validation set, image by image.
 
-    A generator, so that the caller can show how far it is: yields the number of pictures first,
+    A generator, so that the caller can show how far it is: yields the number of images first,
     then counts them; its return value is ``(findings, classes, palette)``.
 
     Args:
         cfg: Of the training; changed.
         checkpoint: Its weights.
-        num_images: How many pictures, spread evenly over the set; ``None`` is all.
+        num_images: How many images, spread evenly over the set; ``None`` is all.
 
     Raises:
         UserError: If the config has no validation set of a task that is known, or the weights

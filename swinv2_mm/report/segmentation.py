@@ -1,4 +1,4 @@
-"""Findings about a segmentor."""
+"""Evaluate a segmentor for the report: IoU per class, confusion, error maps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .findings import Example, Findings, Side
 _IGNORED = 255
 _ALPHA = 150
 _LONGER_SIDE_PX = 480
-# Thresholds of the curves of precision over recall, and pixels of a picture that they count.
+# Thresholds of the precision-recall curves, and pixels of an image that they count.
 _NUM_LEVELS = 256
 _MOST_PIXELS = 1 << 16
 
 
 class SegmentationTask:
-    """Gathers predictions of a segmentor.
+    """Collect the predictions of a segmentor.
 
     Args:
         classes: Names.
@@ -44,7 +44,7 @@ class SegmentationTask:
         self._levels = np.zeros((len(classes), 2, _NUM_LEVELS), np.int64)
 
     def add(self, info: dict, sample: object) -> None:
-        """Take the prediction of one picture."""
+        """Add the prediction for one image."""
         truth = sample.gt_sem_seg.data[0].cpu().numpy().astype(np.int64)
         guess = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
         number = len(self.classes)
@@ -95,7 +95,7 @@ class SegmentationTask:
         return stream.getvalue()
 
     def findings(self) -> Findings:
-        """Sum up."""
+        """Compute the findings."""
         matrix = self._confusion
         with np.errstate(invalid='ignore', divide='ignore'):
             recall = matrix.diagonal() / matrix.sum(1)

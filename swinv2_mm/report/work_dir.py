@@ -1,4 +1,4 @@
-"""What a work dir says about a training."""
+"""Read the environment, speed and settings of a training from its work dir."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environment_in(work_dir: Path) -> dict[str, str]:
 
 
 def speed_of(records: Sequence[Record], *, cfg: Config) -> dict[str, str]:
-    """Say how fast a training was and what it took; medians over its log lines."""
+    """Return the speed and memory of a training; medians over its log lines."""
     training = [record for record in records if is_training(record)]
     facts = {}
     times = [record['time'] for record in training if record.get('time', 0) > 0]
@@ -54,7 +54,7 @@ def speed_of(records: Sequence[Record], *, cfg: Config) -> dict[str, str]:
 
 
 def settings_of(cfg: Config) -> dict[str, str]:
-    """Say in a few lines what was trained and how."""
+    """Summarise the model, data and schedule of a training in a few lines."""
     model = cfg.get('model') or {}
     backbone = model.get('backbone') or {}
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}

@@ -1,4 +1,4 @@
-"""Classification over several views: the mean of the scores."""
+"""Merge classification over views: the mean of the scores."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .views import LoadedImage, View
 
 
 def mirror_back(sample: DataSample, mirroring: str) -> None:
-    """A class has no sides: nothing to do."""
+    """Do nothing: class scores do not depend on mirroring."""
 
 
 def merge(
     model: Module, views: Sequence[View], loaded: Sequence[LoadedImage], *, nms: dict | None
 ) -> list[DataSample]:
-    """Average the scores and name the best class anew.
+    """Average the scores over the views and update the predicted class.
 
     Raises:
         UserError: If the model scores no classes, or gives several labels to an image.

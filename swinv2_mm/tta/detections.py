@@ -1,4 +1,4 @@
-"""Detection over several views: the union of what they found, thinned out class by class."""
+"""Merge detections over views: their union, then NMS within each class."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFAULT_LIMIT = 100  # detections per image, where a model sets none
 
 
 def mirror_back(sample: DetDataSample, mirroring: str) -> None:
-    """Turn the predictions on a mirrored image round, in place."""
+    """Flip the predictions on a mirrored image back, in place."""
     if mirroring == 'none':
         return
     if 'pred_instances' in sample:

@@ -1,4 +1,4 @@
-"""Semantic segmentation over several views: the mean of the class probabilities."""
+"""Merge semantic segmentation over views: the mean of the class probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .views import LoadedImage, View
 
 
 def mirror_back(sample: SegDataSample, mirroring: str) -> None:
-    """Turn the maps of a mirrored image round, in place."""
+    """Flip the maps of a mirrored image back, in place."""
     if mirroring == 'none':
         return
     for name in ('seg_logits', 'pred_sem_seg'):

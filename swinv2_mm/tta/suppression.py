@@ -1,4 +1,4 @@
-"""Choosing among overlapping boxes of the same class."""
+"""Apply non-maximum suppression within each class."""
 
 from __future__ import annotations
 

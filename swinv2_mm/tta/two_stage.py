@@ -1,4 +1,4 @@
-"""Mask R-CNN, Cascade Mask R-CNN and HTC over several views.
+"""Merge Mask R-CNN, Cascade Mask R-CNN and HTC over views, inside their two stages.
 
 Every view contributes the candidates that its second stage makes, before any suppression; one
 suppression, the model's own, chooses among all of them. (Suppressing twice would lower the scores
@@ -139,7 +139,7 @@ def _add_masks(
 def _mask_probabilities(
     model: Module, view: View, loaded: Sequence[LoadedImage], found: list[InstanceData]
 ) -> Tensor:
-    """Judge the boxes of all images on one view.
+    """Predict the masks of the boxes of all images on one view.
 
     Returns:
         (boxes, classes or 1, side, side), the side that of the mask head, in [0, 1].

@@ -1,4 +1,4 @@
-"""An image seen at several sizes and mirrored: what ``tta = dict(scales=..., flips=...)`` means.
+"""Build the views of test-time augmentation from ``tta = dict(scales=..., flips=...)``.
 
 The test pipeline of a config is cut after the loading of the image. The data loader carries out
 the first part; the model the second, once per view and one view at a time, so that never more than
@@ -26,7 +26,7 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import library_of
 from swinv2_mm.shipped import recipe
 
-# Transforms that decide the size of the network's input, and the argument that says it.
+# Transforms that set the size of the model's input, and the argument that gives it.
 _SIZING = {
     'Resize': 'scale',
     'FixScaleResize': 'scale',
@@ -55,16 +55,16 @@ class LoadedImage:
 
 @TRANSFORMS.register_module()
 class KeepLoaded(BaseTransform):
-    """End a pipeline early: the model goes on, once per view."""
+    """Stop a pipeline after loading; the model runs the rest, once per view."""
 
     def transform(self, results: dict) -> dict:
-        """Wrap everything that there is."""
+        """Wrap all results."""
         return {'loaded': LoadedImage(results)}
 
 
 @TRANSFORMS.register_module()
 class MirrorImage(BaseTransform):
-    """Mirror the image and tell nobody.
+    """Mirror the image without a change of its meta information.
 
     mmdet's heads know of a flip and undo it in their own, faulty ways (the mask branch of Cascade
     R-CNN and HTC crashes); mmseg's undo it, too. Here the model sees a plain image, and what it
@@ -82,7 +82,7 @@ class MirrorImage(BaseTransform):
 
 @dataclass(frozen=True)
 class View:
-    """One way of looking at an image.
+    """One view of an image: its scale and flip.
 
     Attributes:
         mirroring: A key of ``FLIPS``.

@@ -48,10 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
         '--layout',
         choices=['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'],
         required=True,
-        help='whose names to write',
+        help='layout of the output file',
     )
     diff = _add_command(commands, 'diff', 'compare two files; exit status 1 if they differ')
-    diff.add_argument('other', help='another one').completer = WEIGHTS
+    diff.add_argument('other', help='weights to compare with').completer = WEIGHTS
     diff.add_argument(
         '--tolerance', type=float, default=0.0, metavar='X', help='largest difference; default 0'
     )
@@ -100,7 +100,7 @@ def _add_command(
         type=parse_window,
         nargs='+',
         metavar='N',
-        help='window per stage that the weights were trained at (8, or 8x12), if they do not tell',
+        help='pretrained window per stage (8, or 8x12), if the weights do not declare it',
     )
     add_trust(parser)
     return parser

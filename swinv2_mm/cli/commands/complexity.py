@@ -152,14 +152,14 @@ def build_parser() -> argparse.ArgumentParser:
     what = parser.add_argument_group('what to measure')
     add_shape(what, default='that of the test pipeline, or 256 256 with --arch')
     what.add_argument(
-        '--batch', type=int, metavar='N', help='images at once; default: as the config trains'
+        '--batch', type=int, metavar='N', help='batch size; default: that of training'
     )
     what.add_argument('--amp', action='store_true', help='memory in mixed precision')
     what.add_argument(
         '--no-memory',
         dest='with_memory',
         action='store_false',
-        help='leave the memory out (faster)',
+        help='skip the memory estimate (faster)',
     )
     what.add_argument('--verbose', action='store_true', help='list the parts of the model')
     what.add_argument('--out', type=Path, metavar='FILE.json', help='write all figures')

@@ -2,7 +2,7 @@
 
 Writes to the folder --out: predictions.jsonl (a line per image), pictures/, for segmentors
 label_maps/, for detectors coco_results.json, for videos videos/. A file that cannot be read is
-reported and passed over; the exit status is then 1, or, with bad_data='skip' in the config, 0 if
+reported and skipped; the exit status is then 1, or, with bad_data='skip' in the config, 0 if
 any file could be read, and skipped.jsonl lists the others.
 """
 
@@ -141,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
         help='checkpoint, weights of any layout, or a released name',
     ).completer = WEIGHTS
     add_device(model)
-    model.add_argument('--batch-size', type=int, default=1, metavar='N', help='images at once')
+    model.add_argument('--batch-size', type=int, default=1, metavar='N', help='batch size')
     model.add_argument(
         '--window-size',
         type=parse_windows,
@@ -159,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
     output.add_argument(
         '--out', type=Path, default=Path('predictions'), metavar='FOLDER', help='output folder'
     ).completer = FOLDERS
-    output.add_argument('--resume', action='store_true', help='go on in a folder with results')
+    output.add_argument('--resume', action='store_true', help='resume in a folder with results')
     output.add_argument(
         '--score-threshold',
         type=float,
@@ -172,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
         dest='score_threshold',
         action='store_const',
         const=None,
-        help='draw nothing',
+        help='write no visualizations',
     )
     output.add_argument(
         '--coco-ids',

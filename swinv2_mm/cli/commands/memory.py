@@ -156,7 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add('--budget', required=True, metavar='24GB', help='memory of one GPU')
     add_shape(parser, default='that of the test pipeline')
-    add('--batch', type=int, metavar='N', help='images at once; default: as the config trains')
+    add('--batch', type=int, metavar='N', help='batch size; default: that of training')
     add(
         '--zero-1',
         type=int,

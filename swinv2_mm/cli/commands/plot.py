@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     bias = _add_command(commands, 'bias', 'position bias by head, layer and window')
     bias.add_argument(
-        'weights', nargs='+', help='several are drawn one above the other'
+        'weights', nargs='+', help='one or more, drawn below each other'
     ).completer = WEIGHTS
     bias.add_argument(
         '--windows',
@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     signal = _add_command(commands, 'signal', 'amplitude of activations by depth, on images')
     signal.add_argument(
-        'weights', nargs='+', help='several are drawn into one figure'
+        'weights', nargs='+', help='one or more, drawn into one figure'
     ).completer = WEIGHTS
     signal.add_argument(
         '--images', nargs='+', type=Path, required=True, metavar='FILE', help='image files'

@@ -216,7 +216,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--show-dir',
         type=Path,
         metavar='FOLDER',
-        help='write the images with predictions drawn',
+        help='write visualizations of the predictions',
     ).completer = FOLDERS
     return parser
 
