@@ -379,4 +379,4 @@ def test_work_dir(tmp_path):
     records = [{'lr': 1, 'iter': i, 'step': i, 'time': 0.5, 'memory': 100 * i} for i in (1, 2, 3)]
     facts = speed_of(records, cfg=Config({'train_dataloader': {'batch_size': 4}}))
     assert facts['images per second and process'] == '8.0'
-    assert facts['GPU memory, at most'] == '300 MB'
+    assert facts['memory, at most'] == '300 MB'

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from swinv2_mm.checkpoint.loading import find_backbone
+from swinv2_mm.engine.config_errors import config_errors
 from swinv2_mm.engine.parameter_rules import backbone_depth
 from swinv2_mm.errors import UserError
 
@@ -43,19 +44,6 @@ class LayerRate(NamedTuple):
     num_frozen: int
 
 
-def model_of_config(cfg: Config) -> nn.Module:
-    """Build the model of a config, with random weights.
-
-    Raises:
-        UserError: If a value does not fit.
-    """
-    init_default_scope(cfg.get('default_scope') or 'mmengine')
-    try:
-        return MODELS.build(copy.deepcopy(cfg.model))
-    except (ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
-        raise UserError(f'the model of this config cannot be built: {error}') from error
-
-
 def layer_rates(cfg: Config) -> list[LayerRate]:
     """Return the learning rate and the decay of each layer, the backbone's first, by depth.
 
@@ -64,7 +52,9 @@ def layer_rates(cfg: Config) -> list[LayerRate]:
     """
     if not cfg.get('model') or not cfg.get('optim_wrapper'):
         raise UserError('the config needs a model and an optim_wrapper')
-    model = model_of_config(cfg)
+    init_default_scope(cfg.get('default_scope') or 'mmengine')
+    with config_errors(cfg):
+        model = MODELS.build(copy.deepcopy(cfg.model))
     try:
         backbone = find_backbone(model)
     except ValueError as error:
@@ -72,10 +62,8 @@ def layer_rates(cfg: Config) -> list[LayerRate]:
     # Rates do not depend on the precision, and mixed precision asks for a GPU.
     wanted = ('constructor', 'paramwise_cfg', 'optimizer')
     wrapper = {key: copy.deepcopy(v) for key, v in cfg.optim_wrapper.items() if key in wanted}
-    try:
+    with config_errors(cfg):
         optimizer = build_optim_wrapper(model, {'type': 'OptimWrapper', **wrapper}).optimizer
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f'the optimiser of this config cannot be built: {error}') from error
     groups = {id(p): group for group in optimizer.param_groups for p in group['params']}
     place = next(name for name, module in model.named_modules() if module is backbone)
     prefix = f'{place}.' if place else ''

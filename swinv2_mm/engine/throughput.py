@@ -17,6 +17,11 @@ _BYTES_PER_MB = 2**20  # as MMEngine counts the memory of a GPU
 _RSS_UNIT_BYTES = 1 if sys.platform == 'darwin' else 1024
 
 
+def peak_memory_bytes() -> int:
+    """Return the most memory that this process has had so far, that of GPUs not counted."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES
+
+
 @HOOKS.register_module()
 class ThroughputHook(Hook):
     """Log images per second of all processes, and on a CPU the peak memory.
@@ -38,5 +43,4 @@ class ThroughputHook(Hook):
         num_images = len(data_batch['inputs']) * get_world_size()
         hub.update_scalar('train/images_per_s', num_images / seconds)
         if not torch.cuda.is_available():
-            peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES
-            hub.update_scalar('train/memory', round(peak_bytes / _BYTES_PER_MB))
+            hub.update_scalar('train/memory', round(peak_memory_bytes() / _BYTES_PER_MB))

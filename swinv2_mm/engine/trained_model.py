@@ -14,6 +14,7 @@ from swinv2_mm.checkpoint.loading import find_backbones
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 
+from .config_errors import config_errors
 from .filling import fill_model
 from .training_state import open_checkpoint
 
@@ -38,13 +39,8 @@ def load_trained_model(
     """
     if not cfg.get('model'):
         raise UserError('the config has no model')
-    try:
-        with DefaultScope.overwrite_default_scope(cfg.default_scope):
-            model = revert_sync_batchnorm(MODELS.build(cfg.model))
-    except UserError:
-        raise
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
-        raise UserError(f'the model of the config: {error}') from error
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), config_errors(cfg):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model))
     opened = open_checkpoint(str(weights))
     fill_model(model, opened, class_map=read_entry(cfg, 'head_class_map'))
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from swinv2_mm.data_check.bad_data import SKIPPED_FILE, SkippedList, policy_of
+from swinv2_mm.engine.throughput import peak_memory_bytes
 from swinv2_mm.errors import DataError
 
 from .inferencer import SwinV2Inferencer
@@ -26,7 +26,7 @@ from .video import VideoReader, VideoWriter
 
 # When memory is first measured: libraries have allocated what they keep.
 _WARM_AFTER = 50
-_BYTES_PER_UNIT = 1 if sys.platform == 'darwin' else 1024
+_BYTES_PER_MB = 1e6
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class PredictionRun:
             num_failed=self._num_failed,
             skipped_list=None if self._skipped is None else self._skipped.path,
             seconds=time.monotonic() - start,
-            memory_mb=peak_memory_mb(),
+            memory_mb=peak_memory_bytes() / _BYTES_PER_MB,
             warm_memory_mb=self._warm_memory_mb,
         )
 
@@ -137,7 +137,7 @@ class PredictionRun:
         self._num_done += 1
         self._bar.update()
         if self._num_done == _WARM_AFTER:
-            self._warm_memory_mb = peak_memory_mb()
+            self._warm_memory_mb = peak_memory_bytes() / _BYTES_PER_MB
 
     def _fail(self, source: object, reason: str) -> None:
         self._num_failed += 1
@@ -182,8 +182,3 @@ class PredictionRun:
                     out.write(picture)
         content = {'frames': number + 1, 'predictions': f'videos/{name}.jsonl'}
         self.output.add_record(source, name, content)
-
-
-def peak_memory_mb() -> float:
-    """Return the peak memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_UNIT / 1e6

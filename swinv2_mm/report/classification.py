@@ -17,10 +17,9 @@ class ClassificationTask:
 
     Args:
         classes: Names.
-        palette: Not used.
     """
 
-    def __init__(self, classes: Sequence[str], *, palette: object = None) -> None:
+    def __init__(self, classes: Sequence[str]) -> None:
         self.classes = classes
         self._scores: list[np.ndarray] = []
         self._labels: list[int] = []

@@ -12,8 +12,6 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from swinv2_mm.datasets.palette import Colour
-
 from .findings import Example, Findings, Shape, Side
 
 # Predictions below this score are neither drawn nor matched; AP counts all of them.
@@ -28,10 +26,9 @@ class DetectionTask:
 
     Args:
         classes: Names.
-        palette: Not used: boxes get the colours of the page.
     """
 
-    def __init__(self, classes: Sequence[str], *, palette: Sequence[Colour] | None = None) -> None:
+    def __init__(self, classes: Sequence[str]) -> None:
         self.classes = classes
         self._images: list[dict] = []
         self._truths: list[dict] = []

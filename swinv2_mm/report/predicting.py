@@ -59,8 +59,8 @@ def evaluate(cfg: Config, checkpoint: str, *, num_images: int | None) -> Iterato
         raise UserError('a report on panoptic segmentation is not supported')
     classes = [str(name) for name in meta.get('classes') or range(num_classes_of(model))]
     # Label maps are known by their colours; those of boxes are often too dark to see.
-    palette = meta.get('palette') if library.has_label_maps else None
-    task: Task = imported(library.report_task)(classes, palette=palette)
+    colours = {'palette': meta.get('palette')} if library.has_label_maps else {}
+    task: Task = imported(library.report_task)(classes, **colours)
     yield wanted
     for count in range(wanted):
         at = count * number // wanted
@@ -68,4 +68,4 @@ def evaluate(cfg: Config, checkpoint: str, *, num_images: int | None) -> Iterato
             sample = model.test_step(pseudo_collate([dataset[at]]))[0]
         task.add(dataset.get_data_info(at), sample)
         yield count + 1
-    return task.findings(), classes, palette
+    return task.findings(), classes, colours.get('palette')

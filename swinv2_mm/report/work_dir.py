@@ -46,7 +46,8 @@ def speed_of(records: Sequence[Record], *, cfg: Config) -> dict[str, str]:
             facts['of it, waiting for data'] = f'{statistics.median(waiting):.3f} s'
         facts['iterations'] = f'{max(record["step"] for record in training):.0f}'
     memory = [record['memory'] for record in training if 'memory' in record]
-    facts['GPU memory, at most'] = f'{max(memory):.0f} MB' if memory else 'none: trained on a CPU'
+    if memory:
+        facts['memory, at most'] = f'{max(memory):.0f} MB'
     tests = [r['time'] for r in records if not is_training(r) and r.get('time', 0) > 0]
     if tests:
         facts['validation, per batch'] = f'{statistics.median(tests):.3f} s'
