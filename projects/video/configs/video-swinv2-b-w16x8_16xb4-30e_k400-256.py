@@ -2,7 +2,7 @@
 # Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/video/configs/video-swinv2-b-w16x8_16xb4-30e_k400-256.py --amp
 # Hardware: 16 GPUs, 4 clips each; time and memory not measured.
 # Score: not measured, none published.
-# Source: the recipe of Video Swin-B (arXiv 2106.13230, section 4.1), at the windows that SwinV2-G has there (paper appendix A2).
+# Source: the recipe of Video Swin-B (arXiv 2106.13230, section 4.1; its code has drop path 0.2), at the windows that SwinV2-G has there (paper appendix A2).
 _base_ = ['_base_/recognizer.py', '_base_/kinetics400.py', '_base_/video-swin-30e.py', '_base_/runtime.py']
 model = dict(
     backbone=dict(

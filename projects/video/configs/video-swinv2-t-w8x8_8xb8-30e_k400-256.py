@@ -2,7 +2,7 @@
 # Command: tools/dist_train.sh projects/video/configs/video-swinv2-t-w8x8_8xb8-30e_k400-256.py 8 --amp
 # Hardware: 8 GPUs, 8 clips each; time and memory not measured.
 # Score: not measured, none published.
-# Source: the recipe of Video Swin-T (arXiv 2106.13230, section 4.1).
+# Source: the recipe of Video Swin-T (arXiv 2106.13230, section 4.1; its code has 1e-3 for 256 clips).
 _base_ = ['_base_/recognizer.py', '_base_/kinetics400.py', '_base_/video-swin-30e.py', '_base_/runtime.py']
 model = dict(
     backbone=dict(

@@ -7,6 +7,7 @@ tensor (frames, 3, H, W), RGB: torchvision's transforms, which mmpretrain regist
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -86,36 +87,38 @@ class LoadClips(BaseTransform):
 
 @TRANSFORMS.register_module()
 class SpatialCrops(BaseTransform):
-    """Cut one or several squares out of every frame.
+    """Cut squares out of every frame, at equal distances along the longer side.
+
+    Squares that would be equal, as those of a square frame are, are cut once and count as often.
 
     Args:
         size_px: Side of a square.
-        num_crops: 1: the middle; 3: the middle and both ends of the longer side; 5: the middle and
-            the four corners.
+        num_crops: 1: the middle; more: from one end of the longer side to the other.
 
     Raises:
         ValueError: If there is no such number of crops.
     """
 
     def __init__(self, size_px: int, *, num_crops: int = 1) -> None:
-        if num_crops not in (1, 3, 5):
-            raise ValueError(f'num_crops must be 1, 3 or 5, got {num_crops}')
+        if num_crops < 1:
+            raise ValueError(f'num_crops must be at least 1, got {num_crops}')
         self.size_px = size_px
         self.num_crops = num_crops
 
-    def corners(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Return the top left corner (y, x) of each square, in pixels."""
+    def corners(self, height: int, width: int) -> dict[tuple[int, int], int]:
+        """Return the top left corner (y, x) of each square in pixels, and how often it counts."""
         bottom, right = height - self.size_px, width - self.size_px
-        found = [(bottom // 2, right // 2)]
-        if self.num_crops == 3:
-            ends = ((0, right // 2), (bottom, right // 2))
-            found += ends if height > width else ((bottom // 2, 0), (bottom // 2, right))
-        elif self.num_crops == 5:
-            found += ((0, 0), (0, right), (bottom, 0), (bottom, right))
-        return found
+        if self.num_crops == 1:
+            return {(bottom // 2, right // 2): 1}
+        places = [place / (self.num_crops - 1) for place in range(self.num_crops)]
+        if height > width:
+            return Counter((int(place * bottom), right // 2) for place in places)
+        return Counter((bottom // 2, int(place * right)) for place in places)
 
     def transform(self, results: dict) -> dict:
         """Make ``img`` (frames, 3, H, W) one of (crops, frames, 3, size_px, size_px).
+
+        ``crop_weights`` says how often each crop counts.
 
         Raises:
             UserError: If the frames are too small.
@@ -127,8 +130,10 @@ class SpatialCrops(BaseTransform):
                 f'SpatialCrops: frames of {width} x {height} are smaller than crops of {side}; '
                 'put torchvision/Resize before it'
             )
-        squares = [frames[..., y : y + side, x : x + side] for y, x in self.corners(height, width)]
+        corners = self.corners(height, width)
+        squares = [frames[..., y : y + side, x : x + side] for y, x in corners]
         results['img'] = torch.stack(squares)
+        results['crop_weights'] = list(corners.values())
         return results
 
 
@@ -147,8 +152,13 @@ class PackClips(BaseTransform):
         views = views.unflatten(1, (results['num_clips'], -1))
         # (crops, clips, clip_len, 3, H, W) -> (clips, crops, 3, clip_len, H, W)
         views = views.permute(1, 0, 3, 2, 4, 5).flatten(0, 1).contiguous()
+        weights = results.get('crop_weights', [1]) * results['num_clips']
         sample = DataSample(
-            metainfo={'img_path': results['video_path'], 'ori_shape': results['ori_shape']}
+            metainfo={
+                'img_path': results['video_path'],
+                'ori_shape': results['ori_shape'],
+                'view_weights': weights,
+            }
         )
         if 'gt_label' in results:
             sample.set_gt_label(results['gt_label'])

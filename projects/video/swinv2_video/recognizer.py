@@ -28,16 +28,22 @@ class VideoPreprocessor(BaseDataPreprocessor):
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1, 1), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Turn ``inputs``, a list of (views, 3, frames, H, W), into a float (B, views, ...)."""
+        """Turn ``inputs``, a list of (views, 3, frames, H, W), into a float (B, views, ...).
+
+        Videos with fewer views than others repeat their first; its copies have no weight.
+        """
         data = self.cast_data(data)
-        return {**data, 'inputs': (torch.stack(data['inputs']) - self.mean) / self.std}
+        most = max(map(len, data['inputs']))
+        views = [x[[*range(len(x)), *[0] * (most - len(x))]] for x in data['inputs']]
+        return {**data, 'inputs': (torch.stack(views) - self.mean) / self.std}
 
 
 @MODELS.register_module()
 class VideoRecognizer(BaseModel):
     """Scores classes for each view of a video and averages over the views.
 
-    A video's score is the mean of its views' softmax. In training each view counts by itself.
+    A video's score is the mean of its views' softmax. In training each view counts by itself. Views
+    count as often as ``view_weights`` of their sample say.
 
     Args:
         backbone: Config of a ``VideoSwinV2``, whose last map is used.
@@ -86,7 +92,11 @@ class VideoRecognizer(BaseModel):
         if mode == 'tensor':
             return logits.unflatten(0, (-1, num_views))
         labels = torch.cat([sample.gt_label for sample in data_samples])
-        return {'loss': F.cross_entropy(logits, labels.repeat_interleave(num_views))}
+        losses = F.cross_entropy(
+            logits, labels.repeat_interleave(num_views), reduction='none'
+        ).unflatten(0, (-1, num_views))
+        weights = _view_weights(data_samples, like=losses)
+        return {'loss': (losses * weights).sum() / weights.sum()}
 
     def _logits(self, videos: Tensor) -> Tensor:
         """(n, 3, frames, H, W) -> (n, num_classes)."""
@@ -96,8 +106,23 @@ class VideoRecognizer(BaseModel):
         views = inputs.flatten(0, 1)
         parts = views.split(self.views_per_pass or len(views))
         scores = torch.cat([self._logits(part).softmax(-1) for part in parts])
-        scores = scores.unflatten(0, (-1, inputs.shape[1])).mean(1)
+        scores = scores.unflatten(0, (-1, inputs.shape[1]))
+        weights = _view_weights(data_samples or [], like=scores[..., 0])[..., None]
+        scores = (scores * weights).sum(1) / weights.sum(1)
         samples = data_samples or [DataSample() for _ in scores]
         for sample, score in zip(samples, scores, strict=True):
             sample.set_pred_score(score).set_pred_label(score.argmax(keepdim=True))
         return samples
+
+
+def _view_weights(samples: list[DataSample], *, like: Tensor) -> Tensor:
+    """Return how often each view counts.
+
+    Shapes:
+        like (B, views) -> (B, views)
+    """
+    weights = torch.ones_like(like)
+    for row, sample in zip(weights, samples, strict=False):
+        if counts := sample.get('view_weights'):
+            row.zero_()[: len(counts)] = row.new_tensor(counts)
+    return weights

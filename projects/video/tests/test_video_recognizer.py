@@ -81,7 +81,7 @@ def test_four_clips_by_five_crops_are_what_they_are_said_to_be(videos):
         for clip in range(4):
             # The middle of the clip-th quarter of the starts at which 5 frames are left.
             start = math.floor((num_frames - 4) * (2 * clip + 1) / 8)
-            for y, x in ((8, 16), (0, 0), (0, 32), (16, 0), (16, 32)):
+            for y, x in ((8, 0), (8, 8), (8, 16), (8, 24), (8, 32)):
                 view = frames[[start, start + 2, start + 4], y : y + 24, x : x + 24]
                 view = (view.permute(3, 0, 1, 2) - mean) / std
                 with torch.no_grad():
@@ -90,6 +90,27 @@ def test_four_clips_by_five_crops_are_what_they_are_said_to_be(videos):
         expected = sum(scores) / 20
         torch.testing.assert_close(sample.pred_score, expected, rtol=0, atol=1e-5)
         assert sample.pred_label.item() == expected.argmax() and sample.gt_label.item() == label
+
+
+def test_equal_crops_are_computed_once_and_count_as_often(videos):
+    clips = {'type': 'LoadClips', 'clip_len': 3, 'num_clips': 2}
+    cut = batch_of(videos, clips, {'type': 'SpatialCrops', 'size_px': 40, 'num_crops': 5})
+    first = cut['inputs'][0]
+    assert first.shape[0] == 10
+    model = recognizer()
+    doubled = {
+        'inputs': [first, first[[0, 0, 0, 5]]],
+        'data_samples': [sample.clone() for sample in cut['data_samples']],
+    }
+    doubled['data_samples'][1].set_field([2, 2, 1, 5], 'view_weights', field_type='metainfo')
+    scores = model.test_step(doubled)
+    logits = model(model.data_preprocessor(doubled)['inputs'][1:], mode='tensor')[0]
+    # Five times the first view of each of the two clips: as one view each.
+    expected = logits[[0, 3]].softmax(-1).mean(0)
+    torch.testing.assert_close(scores[1].pred_score, expected, rtol=0, atol=1e-6)
+    alone = {'inputs': [first], 'data_samples': cut['data_samples'][:1]}
+    expected = model.test_step(alone)[0].pred_score
+    torch.testing.assert_close(scores[0].pred_score, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize('views_per_pass', [1, 3, 100])

@@ -62,19 +62,26 @@ def test_crops():
 
     def corners(num_crops, x):
         crops = TRANSFORMS.build({'type': 'SpatialCrops', 'size_px': 6, 'num_crops': num_crops})
-        found = crops({'img': x})['img']
-        assert found.shape == (num_crops, 2, 3, 6, 6)
-        return [divmod(int(crop[0, 0, 0, 0]), x.shape[-1]) for crop in found]
+        results = crops({'img': x})
+        found = results['img']
+        assert found.shape[1:] == (2, 3, 6, 6) and sum(results['crop_weights']) == num_crops
+        places = [divmod(int(crop[0, 0, 0, 0]), x.shape[-1]) for crop in found]
+        return dict(zip(places, results['crop_weights'], strict=True))
 
-    assert corners(1, frames) == [(2, 5)]
-    assert corners(3, frames) == [(2, 5), (2, 0), (2, 10)]
-    assert corners(5, frames) == [(2, 5), (0, 0), (0, 10), (4, 0), (4, 10)]
+    assert corners(1, frames) == {(2, 5): 1}
+    assert corners(3, frames) == {(2, 0): 1, (2, 5): 1, (2, 10): 1}
+    assert corners(5, frames) == dict.fromkeys([(2, 0), (2, 2), (2, 5), (2, 7), (2, 10)], 1)
     tall = torch.arange(2 * 3 * 16 * 10).reshape(2, 3, 16, 10)
-    assert corners(3, tall) == [(5, 2), (0, 2), (10, 2)]
+    assert corners(3, tall) == {(0, 2): 1, (5, 2): 1, (10, 2): 1}
+    # Crops that are equal are cut once.
+    square = torch.arange(2 * 3 * 6 * 6).reshape(2, 3, 6, 6)
+    assert corners(5, square) == {(0, 0): 5}
+    nearly = torch.arange(2 * 3 * 6 * 8).reshape(2, 3, 6, 8)
+    assert corners(5, nearly) == {(0, 0): 2, (0, 1): 2, (0, 2): 1}
     with pytest.raises(UserError, match='16 x 10 are smaller than crops of 12'):
         TRANSFORMS.build({'type': 'SpatialCrops', 'size_px': 12})({'img': frames})
-    with pytest.raises(ValueError, match='1, 3 or 5'):
-        TRANSFORMS.build({'type': 'SpatialCrops', 'size_px': 12, 'num_crops': 4})
+    with pytest.raises(ValueError, match='num_crops'):
+        TRANSFORMS.build({'type': 'SpatialCrops', 'size_px': 12, 'num_crops': 0})
 
 
 def test_views_are_packed_clip_by_clip():
@@ -91,3 +98,4 @@ def test_views_are_packed_clip_by_clip():
     assert packed['inputs'][:, 0, 0, 0, 0].tolist() == [0, 100, 200, 10, 110, 210]
     assert packed['inputs'][4, 2, :, 1, 1].tolist() == [110, 111, 112, 113]
     assert packed['data_samples'].gt_label.tolist() == [3]
+    assert packed['data_samples'].view_weights == [1, 1]
