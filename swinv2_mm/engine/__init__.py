@@ -8,7 +8,13 @@ from .optimizer_state import OptimizerStateHook
 from .precision import Bfloat16OptimWrapper
 from .prediction_file import PredictionFile
 from .preemption import PreemptionHook
-from .seeding import IterationSeedHook, SeedAugmentation, SeededInfiniteSampler, SeededSampler
+from .seeding import (
+    IterationSeedHook,
+    SeedAugmentation,
+    SeededInfiniteSampler,
+    SeededRepeatSampler,
+    SeededSampler,
+)
 from .throughput import ThroughputHook
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     'SafeCheckpointHook',
     'SeedAugmentation',
     'SeededInfiniteSampler',
+    'SeededRepeatSampler',
     'SeededSampler',
     'SwinV2OptimWrapperConstructor',
     'ThroughputHook',

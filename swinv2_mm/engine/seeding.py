@@ -8,7 +8,7 @@ Here every iteration and every sample has a seed of its own.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from functools import partial
 
 import numpy as np
@@ -70,6 +70,34 @@ class SeededSampler(DefaultSampler):
 
     def __iter__(self) -> Iterator[Draw]:
         for position, index in enumerate(super().__iter__()):
+            yield Draw(index, (self.seed, self.epoch, self.rank, position))
+
+
+@DATA_SAMPLERS.register_module()
+class SeededRepeatSampler(SeededSampler):
+    """Repeated augmentation (arXiv 1902.05509): a part of the images, each several times.
+
+    Copies of an image, differently augmented, go to different processes where there are several;
+    an epoch has as many samples as without repetition.
+
+    Args:
+        dataset: Anything with a length.
+        num_repeats: Copies of an image.
+        seed: As of ``DefaultSampler``.
+    """
+
+    def __init__(self, dataset: Sized, *, num_repeats: int = 3, seed: int | None = None) -> None:
+        super().__init__(dataset, seed=seed)
+        self.num_repeats = num_repeats
+
+    def __iter__(self) -> Iterator[Draw]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.dataset), generator=generator)
+        copies = order.repeat_interleave(self.num_repeats).tolist()
+        # Where copies are fewer than samples: one image, several processes.
+        copies *= -(-self.total_size // len(copies))
+        mine = copies[self.rank : self.total_size : self.world_size]
+        for position, index in enumerate(mine):
             yield Draw(index, (self.seed, self.epoch, self.rank, position))
 
 

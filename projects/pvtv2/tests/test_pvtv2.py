@@ -21,8 +21,9 @@ CONFIGS = ROOT / 'projects' / 'pvtv2' / 'configs'
 LEAVES = sorted(p.relative_to(CONFIGS) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
 QUICK = (
     'pvtv2-b0_16xb64_in1k-256',
+    'pvtv2-b0_8xb128_in1k-224',
     'retinanet_pvtv2-b0_fpn_1x_coco',
-    'semantic-fpn_pvtv2-b0_8xb2-40k_ade20k-512',
+    'semantic-fpn_pvtv2-b0_8xb4-40k_ade20k-512',
 )
 
 

@@ -2,8 +2,8 @@
 # Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/simmim/configs/swinv2-b-w14_16xb128_simmim-ft_in1k-224.py --amp --cfg-options "model.backbone.init_cfg=dict(type='Pretrained',checkpoint='SIMMIM_FILE')"
 # Hardware: 16 GPUs, 128 images each; time not measured.
 # Score: not measured.
-# Source: official fine-tuning config of SwinV2-B (rate 1.25e-3 per 512 images, layer decay 0.75).
-_base_ = ['../../../configs/_base_/models/classifier-mixup.py', '../../../configs/_base_/backbones/base.py', '_base_/imagenet-224.py',
+# Source: official fine-tuning config of SwinV2-B (rate 1.25e-3 per 512 images, layer decay 0.75, all layers down to 1e-6).
+_base_ = ['../../../configs/_base_/models/classifier-mixup.py', '../../../configs/_base_/backbones/base.py', '../../../configs/_base_/datasets/imagenet-224.py',
           '../../../configs/_base_/schedules/imagenet-300e.py', '../../../configs/_base_/runtime/classification.py']
 # The last stage is 7 tokens wide.
 model = dict(
@@ -14,4 +14,4 @@ optim_wrapper = dict(optimizer=dict(lr=5e-3), paramwise_cfg=dict(layer_decay_rat
 train_cfg = dict(max_epochs=100)
 param_scheduler = [
     dict(_base_.param_scheduler[0], start_factor=2e-4),
-    dict(_base_.param_scheduler[1], end=100, T_max=80, eta_min_ratio=2e-4)]
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=20, end=100, T_max=80, eta_min=1e-6, convert_to_iter_based=True)]

@@ -1,7 +1,7 @@
 # Trains: PVTv2-b0 from scratch on ImageNet-1K at 256 px, by the recipe of SwinV2.
 # Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/pvtv2/configs/classification/pvtv2-b0_16xb64_in1k-256.py --amp
 # Hardware: 16 GPUs, 64 images each; time not measured.
-# Score: not measured here; published 71.50 top-1, 90.60 top-5 at 224 px.
+# Score: not measured; for published ones see the recipes at 224 px.
 # Source: the recipe of configs/classification/swinv2-t-w8_16xb64_in1k-256.py.
 _base_ = 'pvtv2-b2_16xb64_in1k-256.py'
 model = dict(backbone=dict(arch='b0'), head=dict(in_channels=256))

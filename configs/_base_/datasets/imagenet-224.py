@@ -1,5 +1,5 @@
-# ImageNet-1K at 224 px, with labels (official SimMIM fine-tuning: resize to 256/224 of the size, centre crop).
-_base_ = '../../../../configs/_base_/datasets/imagenet-256.py'
+# ImageNet-1K at 224 px, tested by resizing to 256 and a centre crop.
+_base_ = 'imagenet-256.py'
 image_size_px = 224
 train_pipeline = [dict(step, scale=image_size_px) if 'scale' in step else step for step in _base_.train_pipeline]
 sizes_px = dict(scale=256, crop_size=224)
