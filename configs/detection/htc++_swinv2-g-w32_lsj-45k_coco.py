@@ -2,11 +2,11 @@
 # Command: GPUS=96 tools/slurm_train.sh PARTITION JOB configs/detection/htc++_swinv2-g-w32_lsj-45k_coco.py
 # Hardware: 96 GPUs with one image each (the paper: 40 GB cards); time not measured.
 # Score: published 61.7 / 53.3 box / mask AP on minival (paper, window 32, 1100 px); not measured here
-# Source: arXiv 2111.09883, appendix A2; where the rate drops is that of htc-3x.py. Window 48: tools/test.py ... --window-size 48.
+# Source: arXiv 2111.09883, appendix A2 (it names no drop path: ours); where the rate drops is that of htc-3x.py. Window 48: tools/test.py ... --window-size 48.
 _base_ = ['../_base_/models/htc++.py', '../_base_/backbones/giant.py', '../_base_/datasets/htc-coco.py',
           '../_base_/schedules/htc-3x.py', '../_base_/runtime/detection.py']
 custom_imports = dict(imports=['swinv2_mm.models', 'projects.htc_plus_plus'])  # InstaBoost
-model = dict(backbone=dict(_base_.backbone, window_size=32, with_cp=True), neck=dict(in_channels=_base_.channels))
+model = dict(backbone=dict(_base_.backbone, window_size=32, drop_path_rate=0.2, with_cp=True), neck=dict(in_channels=_base_.channels))
 optim_wrapper = dict(optimizer=dict(lr=6e-4))
 train_cfg = dict(max_iters=45000, val_interval=5000)
 param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], milestones=[35000, 41667])]

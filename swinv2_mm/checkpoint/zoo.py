@@ -27,7 +27,8 @@ class ReleasedModel:
         window_size: Window that the last training ran at, in tokens.
         image_size_px: Image side of the last training.
         num_classes: Outputs of the classification head.
-        top1: Published accuracy on ImageNet-1K val in percent (official model hub), at
+        top1: Published accuracy on ImageNet-1K val in percent (MMClassification 0.x; the
+            official hub rounds to a tenth), at
             ``window_size`` and ``image_size_px``; ``None`` for ImageNet-22K heads.
         pretrained_window_sizes: Window per stage that the position bias was trained at.
     """

@@ -12,4 +12,4 @@ train_pipeline = [
     dict(type='PackDetInputs'),
 ]
 train_dataloader = dict(
-    sampler=dict(type='SeededInfiniteSampler'), batch_sampler=None, dataset=dict(pipeline=train_pipeline))
+    sampler=dict(type='SeededInfiniteSampler'), dataset=dict(pipeline=train_pipeline))

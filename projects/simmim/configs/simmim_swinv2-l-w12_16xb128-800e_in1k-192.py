@@ -2,7 +2,7 @@
 # Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/simmim/configs/simmim_swinv2-l-w12_16xb128-800e_in1k-192.py --amp
 # Hardware: 16 GPUs, 128 images each; time not measured.
 # Score: not measured; the weights are a start for fine-tuning.
-# Source: the official SimMIM recipe of SwinV2-B, for another size; none is published for it.
+# Source: the official SimMIM recipe of SwinV2-B, for another size; the released weights of this one (docs/weights.md) were trained for 125,000 to 500,000 steps.
 _base_ = ['_base_/simmim.py', '../../../configs/_base_/backbones/large.py', '_base_/imagenet-192.py',
           '_base_/simmim-800e.py', '_base_/runtime.py']
 # The last stage is 6 tokens wide: its bias is trained at that window.

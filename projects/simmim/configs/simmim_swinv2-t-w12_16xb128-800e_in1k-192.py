@@ -2,11 +2,11 @@
 # Command: GPUS=16 tools/slurm_train.sh PARTITION JOB projects/simmim/configs/simmim_swinv2-t-w12_16xb128-800e_in1k-192.py --amp
 # Hardware: 16 GPUs, 128 images each; time not measured.
 # Score: not measured; the weights are a start for fine-tuning.
-# Source: the official SimMIM recipe of SwinV2-B, for another size; none is published for it.
+# Source: the official SimMIM recipe of SwinV2-B, for another size; the authors have released no T.
 _base_ = ['_base_/simmim.py', '../../../configs/_base_/backbones/tiny.py', '_base_/imagenet-192.py',
           '_base_/simmim-800e.py', '_base_/runtime.py']
 # The last stage is 6 tokens wide: its bias is trained at that window.
 model = dict(
-    backbone=dict(_base_.backbone, window_size=(12, 12, 12, 6), drop_path_rate=0.0),
+    backbone=dict(_base_.backbone, window_size=(12, 12, 12, 6), drop_path_rate=0.1),
     neck=dict(in_channels=_base_.channels_of_stage_3))
 train_dataloader = dict(batch_size=128)
