@@ -237,14 +237,37 @@ def test_wrappers_are_opened(wrapper):
 
 @pytest.mark.parametrize('wrapper', ['state_dict_ema', 'model_ema', 'ema_state_dict'])
 def test_averaged_weights_serve_where_there_are_no_others(wrapper):
-    averaged, last = build(seed=2), build(seed=3)
-    report = load_pretrained(other := build(seed=1), {wrapper: averaged.state_dict(), 'epoch': 3})
+    averaged = build(seed=2)
+    load_pretrained(other := build(seed=1), {wrapper: averaged.state_dict(), 'epoch': 3})
     assert_same(other, snapshot(averaged))
-    # MMEngine, for one, exchanges the two when it saves: what is called state_dict is meant.
-    both = {'state_dict': last.state_dict(), wrapper: averaged.state_dict()}
-    report = load_pretrained(other, both)
-    assert_same(other, snapshot(last))
-    assert report.dropped == {wrapper: 'beside the weights'}
+
+
+@pytest.mark.parametrize(
+    ('average', 'last'), [('state_dict_ema', 'state_dict'), ('model_ema', 'model')]
+)
+def test_the_average_that_timm_saves_counts(average, last, tmp_path):
+    averaged, trained = build(seed=2), build(seed=3)
+    both = {last: trained.state_dict(), average: averaged.state_dict(), 'epoch': 3}
+    torch.save(both, file := tmp_path / 'last.pth.tar')
+    report = load_pretrained(other := build(seed=1), file)
+    assert_same(other, snapshot(averaged))
+    assert average in report.dropped[last] and f'#{last}' in report.dropped[last]
+    load_pretrained(other, f'{file}#{last}')
+    assert_same(other, snapshot(trained))
+    with pytest.raises(CheckpointError, match=f'absent.*{last}'):
+        load_pretrained(other, f'{file}#absent')
+    torch.save({**both, average: {}}, file)
+    load_pretrained(other, file)
+    assert_same(other, snapshot(trained))
+
+
+def test_the_state_dict_of_mmengine_is_the_average_already(tmp_path):
+    """EMAHook exchanges the two when it saves."""
+    averaged, trained = build(seed=2), build(seed=3)
+    both = {'state_dict': averaged.state_dict(), 'ema_state_dict': trained.state_dict()}
+    report = load_pretrained(other := build(seed=1), both)
+    assert_same(other, snapshot(averaged))
+    assert report.dropped == {'ema_state_dict': 'beside the weights'}
 
 
 def test_an_averaging_module_is_seen_through():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
-from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core import Architecture, SwinTransformerV2
 from swinv2_mm.core.swin_transformer_v2 import WindowSize
 
 from .errors import CheckpointError
@@ -19,6 +21,7 @@ from .rules import translate
 from .stem import STEM
 
 _RELEASED_NUM_STAGES = 4
+_MOST_BLOCKS = 1000
 
 
 class LoadedModel(nn.Module):
@@ -84,6 +87,7 @@ def _matching(weights: Weights, *, pretrained_window_sizes: WindowSize | None) -
             raise CheckpointError('the weights make up no whole SwinV2: a stage or its stem lacks')
         arch = found
         num_stages = len(arch.depths)
+    _check_size(arch, weights.tensors)
     position_bias = position_bias_of(own) or 'log_cpb'
     windows = pretrained_window_sizes or find_pretrained_window_sizes(
         own,
@@ -116,3 +120,18 @@ def _matching(weights: Weights, *, pretrained_window_sizes: WindowSize | None) -
         return LoadedModel(backbone, head=None)
     bias = f'{name}.bias' in weights.tensors
     return LoadedModel(backbone, head=nn.Linear(dim, num_classes, bias=bias))
+
+
+def _check_size(arch: Architecture, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse, before it is built, a model that is larger than what the file holds."""
+    # Each block has 12 C^2 weights in qkv, proj and the MLP, beside smaller ones.
+    num_weights = sum(
+        12 * depth * (arch.embed_dim * 2**stage) ** 2 for stage, depth in enumerate(arch.depths)
+    )
+    storages = (value.untyped_storage() for value in tensors.values())
+    num_bytes = sum({s.data_ptr(): s.nbytes() for s in storages}.values())
+    if num_weights > num_bytes or sum(arch.depths) > _MOST_BLOCKS:
+        raise CheckpointError(
+            f'the weights make up no whole SwinV2: by their shapes it has embed_dim '
+            f'{arch.embed_dim} and {sum(arch.depths)} blocks, {num_weights:,} values or more'
+        )

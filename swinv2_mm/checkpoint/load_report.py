@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from swinv2_mm.core.window_partition import Size
+from swinv2_mm.errors import printable
+
+# Of a name in a message.
+_MOST_LETTERS = 120
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class LoadReport:
         lines += _by_reason('adapted', self.adapted)
         if self.unexpected:
             lines.append(f'  unexpected: {shortened(self.unexpected)}')
-        return '\n'.join(lines)
+        return printable('\n'.join(lines))
 
 
 def format_window(window: Size) -> str:
@@ -60,7 +64,8 @@ def format_window(window: Size) -> str:
 def shortened(names: tuple[str, ...] | list[str], *, num_shown: int = 3) -> str:
     """Join the first names and say how many more there are."""
     more = len(names) - num_shown
-    return ', '.join(names[:num_shown]) + (f' and {more} more' if more > 0 else '')
+    shown = (printable(name, num_letters=_MOST_LETTERS) for name in names[:num_shown])
+    return ', '.join(shown) + (f' and {more} more' if more > 0 else '')
 
 
 def _by_reason(title: str, reasons: Mapping[str, str]) -> list[str]:

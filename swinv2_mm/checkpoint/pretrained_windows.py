@@ -16,6 +16,7 @@ from torch import Tensor
 
 from swinv2_mm.core.position_bias import PositionBias, relative_coords
 from swinv2_mm.core.window_partition import Size
+from swinv2_mm.errors import printable
 
 from .errors import CheckpointError
 from .layouts import WINDOWS_BUFFER
@@ -27,6 +28,8 @@ _COORDS_TOLERANCE = 8e-3
 # Bounds beyond which an entry is invalid, and its inverse might overflow.
 _LARGEST_WINDOW = 1e4
 _LARGEST_LOG_COORD = 10.0
+# In tokens: the map of an image of 4,096 pixels. A table for it has 67 MB in float64.
+_LARGEST_SIDE = 1024
 
 
 def find_pretrained_window_sizes(
@@ -51,7 +54,11 @@ def find_pretrained_window_sizes(
         CheckpointError: If what is there is not what such an entry can be, or is incomplete.
     """
     if WINDOWS_BUFFER in weights:
-        return _checked_windows(weights[WINDOWS_BUFFER].tolist(), num_stages=num_stages)
+        buffer = weights[WINDOWS_BUFFER]
+        # What has another shape may be as large as the file.
+        is_plain = buffer.numel() == 2 * num_stages and not buffer.is_meta
+        value = buffer.tolist() if is_plain else f'a tensor {tuple(buffer.shape)}'
+        return _checked_windows(value, num_stages=num_stages)
     found = _windows_in_tables(weights, num_stages=num_stages, position_bias=position_bias)
     if found is None and declared is not None:
         return _checked_windows(declared, num_stages=num_stages)
@@ -102,8 +109,10 @@ def window_of_coords(table: Tensor, *, kind: Literal['log_cpb', 'linear_cpb']) -
     """
     if table.ndim != 4 or table.shape[0] != 1 or table.shape[3] != 2 or not table.numel():
         return None
-    table = table.detach().to('cpu', torch.float64)
     window = tuple((side + 1) // 2 for side in table.shape[1:3])
+    if max(window) > _LARGEST_SIDE or table.is_meta or not table.is_floating_point():
+        return None
+    table = table.detach().to('cpu', torch.float64)
     trained = []
     for axis, side in enumerate(window):
         largest = table[..., axis].max().item()
@@ -142,8 +151,17 @@ def _checked_windows(value: Any, *, num_stages: int) -> tuple[Size, ...]:
             tuple(int(s) if isinstance(s, float) and s.is_integer() else s for s in size)
             for size in value
         )
-        if all(type(side) is int and side > 0 for size in windows for side in size):
+        if all(type(s) is int and 0 < s <= _LARGEST_SIDE for size in windows for s in size):
             return windows
     raise CheckpointError(
-        f'{WINDOWS_BUFFER} is not one window per stage of a model with {num_stages}: {value}'
+        f'{WINDOWS_BUFFER} is not one window per stage of a model with {num_stages}, of at most '
+        f'{_LARGEST_SIDE:,} tokens a side: {_described(value)}'
     )
+
+
+def _described(value: Any) -> str:
+    """Write what was found in place of windows; whole numbers may have too many digits for str."""
+    try:
+        return printable(repr(value), num_letters=100)
+    except (ValueError, RecursionError):
+        return 'a number too long to be written'

@@ -10,6 +10,9 @@ from typing import Any
 from .layouts import WINDOWS_BUFFER
 from .zoo import ReleasedModel, find_released
 
+_MOST_CONFIG_BYTES = 16 << 20
+_MOST_STAGES = 64
+
 
 def declared_window_sizes(path: Path, *, metadata: Mapping[str, str], name: str) -> Any:
     """Return the windows that a file is said to be trained at, unchecked; ``None`` if unknown.
@@ -42,10 +45,17 @@ def released_model(path: Path, *, name: str) -> ReleasedModel | None:
 
 def _neighbouring_config(path: Path) -> dict[str, Any]:
     try:
-        config = _parsed((path.parent / 'config.json').read_text(encoding='utf-8'))
+        file = path.parent / 'config.json'
+        # A pipe would be waited for.
+        content = file.read_text(encoding='utf-8') if _is_config(file) else ''
     except (OSError, UnicodeDecodeError):
         return {}
+    config = _parsed(content)
     return config if isinstance(config, dict) else {}
+
+
+def _is_config(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= _MOST_CONFIG_BYTES
 
 
 def _windows_of_hugging_face(config: Mapping[str, Any]) -> list[list[int]] | None:
@@ -58,9 +68,9 @@ def _windows_of_hugging_face(config: Mapping[str, Any]) -> list[list[int]] | Non
         pretrained = config.get('pretrained_window_sizes') or [0] * len(config['depths'])
         sides = [
             given or min(config['window_size'], patches // 2**stage)
-            for stage, given in enumerate(pretrained)
+            for stage, given in enumerate(pretrained[:_MOST_STAGES])
         ]
-    except (KeyError, TypeError, ZeroDivisionError):
+    except (KeyError, TypeError, ArithmeticError):
         return None
     return [[side, side] for side in sides]
 
@@ -68,5 +78,5 @@ def _windows_of_hugging_face(config: Mapping[str, Any]) -> list[list[int]] | Non
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

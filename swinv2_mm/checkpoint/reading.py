@@ -6,14 +6,12 @@ import os
 import pickle
 import re
 import sys
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import safetensors
 import torch
@@ -24,21 +22,25 @@ from swinv2_mm.core.unwrapping import WRAPPED
 
 from .download import fetch
 from .errors import CheckpointError
+from .file_checks import check_file, check_pickle_file
+from .load_report import shortened
 from .provenance import declared_window_sizes, released_model
 from .zoo import url_of
 
-_CHUNK_BYTES = 1 << 20
-# Where training programs put the weights in what they save, the likeliest first.
-# Averaged weights (timm, the official code) only where there are no others.
+# Where training programs put the weights in what they save, the likeliest first. timm saves what
+# is trained and its average, and loads the average; MMEngine's state_dict is the average itself.
+_AVERAGES = ('state_dict_ema', 'model_ema')
 _WRAPPERS = (
+    *_AVERAGES,
     'state_dict',
     'model',
     'module',
     'model_state_dict',
-    'state_dict_ema',
-    'model_ema',
     'ema_state_dict',
 )
+_MOST_WRAPPERS = 16
+# A tensor may repeat its values by strides of 0: up to here it may be copied.
+_MOST_REPEATED_BYTES = 1 << 24
 # What a folder made by save_pretrained of Hugging Face's libraries holds.
 _NAMES_IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
 _IS_TRUSTED: ContextVar[bool] = ContextVar('is_trusted', default=False)
@@ -128,7 +130,8 @@ def trust_files() -> None:
 def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weights:
     """Read a file, a released model by its name, a URL, a folder of Hugging Face, or a state dict.
 
-    The file is read once: all that need a part of it take the result.
+    The file is read once: all that need a part of it take the result. After a ``#`` may stand the
+    entry to take of what a training has saved: ``last.pth.tar#state_dict``.
 
     Raises:
         CheckpointError: If the source cannot be read without running code, or holds no tensors.
@@ -137,43 +140,94 @@ def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weigh
         return source
     if isinstance(source, Mapping):
         return _parted(source, origin='the state dict')
-    path = local_path(source)
+    name, key = _split_key(source)
+    path = local_path(name)
     content, metadata = read_file(path, map_location=map_location)
-    declared = declared_window_sizes(path, metadata=metadata, name=str(source))
+    if key is not None:
+        content = _entry(content, key, origin=str(path))
+    declared = declared_window_sizes(path, metadata=metadata, name=name)
     weights = _parted(content, origin=str(path))
-    is_released = released_model(path, name=str(source)) is not None
+    is_released = released_model(path, name=name) is not None
     return replace(weights, declared_window_sizes=declared, is_released=is_released)
+
+
+def _split_key(source: str | os.PathLike[str]) -> tuple[str, str | None]:
+    text = str(source)
+    name, separator, key = text.rpartition('#')
+    return (name, key) if separator and not os.path.exists(text) else (text, None)
+
+
+def _entry(content: Any, key: str, *, origin: str) -> Mapping[Any, Any]:
+    entries = content if isinstance(content, Mapping) else {}
+    if isinstance(entries.get(key), Mapping):
+        entry: Mapping[Any, Any] = entries[key]
+        return entry
+    known = shortened([_name(k) for k, v in entries.items() if isinstance(v, Mapping)])
+    raise CheckpointError(
+        f"{origin} has no weights called '{key}'; it has {known or 'nothing of the kind'}"
+    )
 
 
 def _parted(content: Any, *, origin: str) -> Weights:
     """Separate the tensors of a saved object from the rest."""
-    state, beside = _innermost(content, origin=origin)
+    state, dropped = _innermost(content, origin=origin)
     tensors: dict[str, Tensor] = {}
-    dropped = dict.fromkeys(beside, 'beside the weights')
-    for name, value in state.items():
-        name = str(name)
+    for key, value in state.items():
+        name = _name(key)
         if not isinstance(value, Tensor):
             dropped[name] = 'not a tensor'
             continue
         name = _WRAPPER_MODULES.sub('', name)
         if name in tensors:
             raise CheckpointError(f'{origin} holds {name} twice')
+        _check_tensor(value, name=name, origin=origin)
         tensors[name] = value
     if not tensors:
         raise CheckpointError(f'{origin} holds no tensors')
     return Weights(content, tensors, dropped, origin)
 
 
-def _innermost(content: Any, *, origin: str) -> tuple[Mapping[str, Any], list[str]]:
-    """Find the dictionary of weights in what was saved, and name what lies beside it."""
-    beside: list[str] = []
-    while isinstance(content, Mapping):
-        inner = next((k for k in _WRAPPERS if isinstance(content.get(k), Mapping)), None)
+def _innermost(content: Any, *, origin: str) -> tuple[Mapping[Any, Any], dict[str, str]]:
+    """Find the dictionary of weights in what was saved, and say why the rest is not used."""
+    dropped: dict[str, str] = {}
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(content, Mapping):
+            raise CheckpointError(f'{origin} holds a {type(content).__name__}, not named weights')
+        inner = next(
+            (k for k in _WRAPPERS if isinstance(content.get(k), Mapping) and content[k]), None
+        )
         if inner is None:
-            return content, beside
-        beside += [str(name) for name in content if name != inner]
+            return content, dropped
+        dropped |= {_name(key): 'beside the weights' for key in content if key != inner}
+        if inner in _AVERAGES:
+            others = [k for k in _WRAPPERS if k != inner and isinstance(content.get(k), Mapping)]
+            for other in others:
+                dropped[other] = f'{inner}, the average, is taken; FILE#{other} takes this one'
         content = content[inner]
-    raise CheckpointError(f'{origin} holds a {type(content).__name__}, not named weights')
+    raise CheckpointError(f'{origin} holds weights within weights without end')
+
+
+def _name(key: Any) -> str:
+    """Return the name of an entry, which in hostile files may be any object."""
+    return str(key) if isinstance(key, (str, int)) else f'an entry named by a {type(key).__name__}'
+
+
+def _check_tensor(value: Tensor, *, name: str, origin: str) -> None:
+    """Refuse a tensor that is not made of numbers in memory, as many as it has."""
+    if value.is_meta:
+        # Names and shapes alone; what they are wanted for refuses them.
+        return
+    if value.layout != torch.strided or value.is_quantized:
+        raise CheckpointError(
+            f'{origin}: {name} is a tensor of type {value.dtype} ({value.layout}, {value.device}), '
+            'not of ordinary floating-point numbers'
+        )
+    num_bytes = value.numel() * value.element_size()
+    if num_bytes > max(value.untyped_storage().nbytes(), _MOST_REPEATED_BYTES):
+        raise CheckpointError(
+            f'{origin}: {name} has the shape {tuple(value.shape)}, but the file does not hold as '
+            'many values (it repeats them by strides)'
+        )
 
 
 def check_source(source: str | os.PathLike[str]) -> None:
@@ -182,8 +236,8 @@ def check_source(source: str | os.PathLike[str]) -> None:
     Raises:
         CheckpointError: If it is no file, folder, URL or name of a released model.
     """
-    text = str(source)
-    if not Path(source).exists() and '://' not in text and url_of(text) is None:
+    text, _ = _split_key(source)
+    if not os.path.exists(text) and '://' not in text and url_of(text) is None:
         raise CheckpointError(f'checkpoint {text} does not exist')
 
 
@@ -198,12 +252,12 @@ def local_path(source: str | os.PathLike[str]) -> Path:
         CheckpointError: If it cannot be downloaded, or the folder holds no weights.
     """
     text = str(source)
-    if urlparse(text).scheme in ('http', 'https'):
+    if text.startswith(('http://', 'https://')):
         return fetch(text)
     path = Path(source)
-    if not path.exists() and (url := url_of(text)):
+    if not os.path.exists(path) and (url := url_of(text)):
         return fetch(url)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path
     for name in _NAMES_IN_FOLDER:
         if (path / name).is_file():
@@ -225,17 +279,7 @@ def read_file(path: Path, *, map_location: MAP_LOCATION = 'cpu') -> tuple[Any, d
     Raises:
         CheckpointError: If the file is missing, damaged, or would have to run code.
     """
-    try:
-        with path.open('rb') as file:
-            start = file.read(64).lstrip().lower()
-    except OSError as error:
-        raise CheckpointError(f'cannot read {path}: {error.strerror}') from None
-    if not start:
-        raise CheckpointError(f'{path} is empty')
-    if start.startswith((b'<!doctype', b'<html', b'<?xml')):
-        raise CheckpointError(f'{path} is a web page, not weights: download it again')
-    if start.startswith(b'version https://git-lfs'):
-        raise CheckpointError(f'{path} is a pointer of Git LFS: fetch the file itself')
+    check_file(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
     return _read_pickle(path, map_location), {}
@@ -245,32 +289,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework='pt') as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError):
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, MemoryError):
         raise CheckpointError(f'{path} is damaged or not a safetensors file') from None
-
-
-def _check_sums(path: Path) -> None:
-    """Compare the checksums in a file of ``torch.save``, which torch itself does not.
-
-    Raises:
-        BadZipFile: If one is wrong.
-    """
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.infolist():
-            # 0: written without, by torch.serialization.set_crc32_options(False).
-            if entry.CRC:
-                with archive.open(entry) as content:
-                    while content.read(_CHUNK_BYTES):
-                        pass
 
 
 def _read_pickle(path: Path, map_location: MAP_LOCATION) -> Any:
     try:
-        _check_sums(path)
         if _IS_TRUSTED.get():
             return torch.load(path, map_location=map_location, weights_only=False)
+        check_pickle_file(path)
         with torch.serialization.safe_globals(_safe_globals()):
             return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -282,6 +309,8 @@ def _read_pickle(path: Path, map_location: MAP_LOCATION) -> Any:
             f'{path} was refused: to be read it would have to run code ({wanted[1]}), and '
             'weights never need that; if you trust its source, add --trust-checkpoint'
         ) from None
+    except CheckpointError:
+        raise
     except Exception:
         # torch raises errors of a dozen types on malformed bytes.
         raise CheckpointError(f'{path} is damaged or not a file of weights') from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,7 @@ class _Reader(FileSystemReader):
 
 def is_sharded(path: Path) -> bool:
     """Whether ``path`` is a folder that ``save_sharded`` wrote."""
-    return (path / _INDEX).is_file()
+    return os.path.isfile(path / _INDEX)
 
 
 def save_sharded(folder: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STEM = 'patch_embed.proj.weight'
+# Resampling takes the square of the pixels of a patch in memory: 134 MB.
+_LARGEST_PATCH_PX = 64
 
 
 def fit_stem(weights: dict[str, Tensor], *, target: Tensor) -> str | None:
@@ -20,6 +22,8 @@ def fit_stem(weights: dict[str, Tensor], *, target: Tensor) -> str | None:
         return None
     (dim, channels, *patch), (target_dim, target_channels, *target_patch) = stem.shape, target.shape
     if dim != target_dim or patch[0] != patch[1] or stem.shape == target.shape:
+        return None
+    if patch[0] > _LARGEST_PATCH_PX:
         return None
     done = []
     if channels != target_channels:

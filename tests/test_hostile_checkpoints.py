@@ -1,0 +1,467 @@
+"""Weight files made to hang, to fill the memory or to write to the terminal: one line each."""
+
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import resource
+import socket
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from swinv2_mm.checkpoint import load_pretrained
+from swinv2_mm.checkpoint.building import model_of
+from swinv2_mm.core import Architecture, SwinTransformerV2
+from swinv2_mm.errors import UserError, printable
+
+LONGEST_S = 20
+MEMORY = 4 << 30
+COORDS = 'layers.{}.blocks.0.attn.relative_coords_table'
+
+
+def new():
+    arch = Architecture(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8))
+    return SwinTransformerV2(arch, window_size=4)
+
+
+def whole():
+    return new().state_dict()
+
+
+def bare():
+    return {name: value for name, value in whole().items() if name != 'pretrained_window_sizes'}
+
+
+def repeated(*shape):
+    return torch.zeros(1).expand(shape)
+
+
+CASES = {}
+
+
+def case(name):
+    def add(make):
+        CASES[name] = make
+        return make
+
+    return add
+
+
+# --- what is no file ------------------------------------------------------------------------------
+
+
+@case('fifo.pth')
+def _(path):
+    os.mkfifo(path)
+
+
+@case('fifo.safetensors')
+def _(path):
+    os.mkfifo(path)
+
+
+@case('socket.pth')
+def _(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        os.chdir(path.parent)
+        server.bind(path.name)
+
+
+@case('device.pth')
+def _(path):
+    path.symlink_to('/dev/zero')
+
+
+@case('folder.pth')
+def _(path):
+    path.mkdir()
+
+
+@case('loop.pth')
+def _(path):
+    path.symlink_to(path.name)
+
+
+@case('sharded')
+def _(path):
+    path.mkdir()
+    os.mkfifo(path / '.metadata')
+
+
+@case('long' + 'x' * 300 + '.pth')
+def _(path):
+    pass
+
+
+@case('zero\0byte.pth')
+def _(path):
+    pass
+
+
+@case('http:[broken.pth')
+def _(path):
+    pass
+
+
+# --- pickles --------------------------------------------------------------------------------------
+
+
+def zipped(content, name='archive/data.pkl', **more):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, 'w') as archive:
+        for key, value in {name: content, 'archive/version': b'3\n', **more}.items():
+            archive.writestr(key, value)
+    return stream.getvalue()
+
+
+def of_instructions(body):
+    """A pickle of a dictionary whose one key is what ``body`` makes."""
+    return zipped(b'\x80\x02}' + body + b'K\x01s.')
+
+
+@case('holds_itself.pth')
+def _(path):
+    loop = {}
+    loop['state_dict'] = loop
+    torch.save(loop, path)
+
+
+@case('two_hold_each_other.pth')
+def _(path):
+    one, two = {}, {}
+    one['model'], two['module'] = two, one
+    torch.save(one, path, _use_new_zipfile_serialization=False)
+
+
+@case('weights_in_weights.pth')
+def _(path):
+    begin, end = b'}X\x0a\0\0\0state_dict' * 90, b's' * 90
+    path.write_bytes(zipped(b'\x80\x02' + begin + b'}' + end + b'.'))
+
+
+@case('key_of_tuples_that_double.pth')
+def _(path):
+    path.write_bytes(of_instructions(b'K\x01\x85' + b'q\x01h\x01\x86' * 60))
+
+
+@case('key_of_deep_tuples.pth')
+def _(path):
+    path.write_bytes(of_instructions(b'K\x01' + b'\x85' * 300_000))
+
+
+@case('value_of_deep_lists.pth')
+def _(path):
+    path.write_bytes(zipped(b'\x80\x02}K\x01' + b'](' * 100_000 + b'e' * 100_000 + b's.'))
+
+
+@case('text_that_grows.pth')
+def _(path):
+    grow = b'X\x03\0\0\0hex\x86R'
+    first = b'c_codecs\nencode\nX\x01\0\0\0aX\x05\0\0\0utf-8\x86R'
+    body = b'c_codecs\nencode\n' * 44 + first + grow * 44
+    path.write_bytes(of_instructions(body))
+
+
+@case('text_encoded_again_and_again.pth')
+def _(path):
+    text = b'X' + struct.pack('<I', 10_000_000) + b'a' * 10_000_000 + b'q\x01'
+    again = b'c_codecs\nencode\nh\x01X\x06\0\0\0latin1\x86Ra' * 5_000
+    path.write_bytes(zipped(b'\x80\x02' + text + b']' + again + b'.'))
+
+
+@case('bytes_by_number.pth')
+def _(path):
+    path.write_bytes(of_instructions(b'cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R'))
+
+
+@case('tensor_by_number.pth')
+def _(path):
+    path.write_bytes(of_instructions(b'ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R'))
+
+
+@case('more_instructions_than_any_file.pth')
+def _(path):
+    path.write_bytes(of_instructions(b'N0' * 10_000_000 + b'N'))
+
+
+@case('legacy_deep_tuples.pth')
+def _(path):
+    magic = torch.serialization.MAGIC_NUMBER
+    heads = b''.join(pickle.dumps(part, protocol=2) for part in (magic, 1001, {}))
+    path.write_bytes(heads + b'\x80\x02}K\x01' + b'\x85' * 300_000 + b'K\x01s.' + b'\x80\x02].')
+
+
+@case('names_that_are_no_names.pth')
+def _(path):
+    torch.save({(1, 2): torch.ones(1), 3.5: torch.ones(1), None: 2, 10**500: 1}, path)
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+
+@case('overlapping_entries.pth')
+def _(path):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    raw, data, crc, name = bytes(1 << 20), b'', 0, b'archive/data/0'
+    for _ in range(200):
+        data += packer.compress(raw)
+        crc = zlib.crc32(raw, crc)
+    data += packer.flush()
+    sizes = (crc, len(data), 200 << 20, len(name))
+    head = struct.pack('<IHHHHHIIIHH', 0x04034B50, 20, 0, 8, 0, 0, *sizes, 0) + name + data
+    fields = (0x02014B50, 20, 20, 0, 8, 0, 0, *sizes, 0, 0, 0, 0, 0, 0)
+    entry = struct.pack('<IHHHHHHIIIHHHHHII', *fields) + name
+    count, length = 3000, 3000 * len(entry)
+    end = struct.pack('<IHHHHIIH', 0x06054B50, 0, 0, count, count, length, len(head), 0)
+    path.write_bytes(head + entry * count + end)
+
+
+@case('compressed.pth')
+def _(path):
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with archive.open('archive/data/0', 'w') as entry:
+            for _ in range(400):
+                entry.write(bytes(1 << 20))
+        archive.writestr('archive/data.pkl', b'\x80\x02}.')
+
+
+@case('two_pickles_of_one_name.pth')
+def _(path):
+    path.write_bytes(zipped(b'\x80\x02}.', **{'archive/DATA.PKL': b'\x80\x02}.'}))
+
+
+# --- tensors and windows --------------------------------------------------------------------------
+
+
+@case('tables_of_strides_0.pth')
+def _(path):
+    tables = {COORDS.format(i): repeated(1, 19999, 19999, 2) for i in range(4)}
+    torch.save({**bare(), **tables}, path)
+
+
+@case('small_tables_of_large_windows.pth')
+def _(path):
+    torch.save({**bare(), COORDS.format(0): repeated(1, 1, 2_000_001, 2)}, path)
+
+
+@case('stem_of_strides_0.pth')
+def _(path):
+    torch.save({**whole(), 'patch_embed.proj.weight': repeated(16, 3, 100_000, 100_000)}, path)
+
+
+@case('stem_of_large_patches.pth')
+def _(path):
+    torch.save({**whole(), 'patch_embed.proj.weight': torch.zeros(16, 3, 300, 300)}, path)
+
+
+@case('stem_of_wide_model.pth')
+def _(path):
+    heads = {f'layers.{i}.blocks.0.attn.logit_scale': torch.zeros(1) for i in range(4)}
+    torch.save({**heads, 'patch_embed.proj.weight': torch.zeros(200_000, 1, 1, 1)}, path)
+
+
+@case('window_buffer_of_strides_0.pth')
+def _(path):
+    torch.save({**bare(), 'pretrained_window_sizes': repeated(2, 1_000_000)}, path)
+
+
+@case('windows_of_nan.pth')
+def _(path):
+    torch.save({**bare(), 'pretrained_window_sizes': torch.full((4, 2), torch.nan)}, path)
+
+
+@case('windows_without_values.pth')
+def _(path):
+    torch.save({**bare(), 'pretrained_window_sizes': torch.zeros(4, 2, device='meta')}, path)
+
+
+@case('tables_of_nan.pth')
+def _(path):
+    tables = {COORDS.format(i): torch.full((1, 7, 7, 2), torch.nan) for i in range(4)}
+    torch.save({**bare(), **tables}, path)
+
+
+@case('tables_of_complex_numbers.pth')
+def _(path):
+    tables = {COORDS.format(i): torch.ones(1, 7, 7, 2, dtype=torch.complex64) for i in range(4)}
+    torch.save({**bare(), **tables}, path)
+
+
+@case('sparse_tensor.pth')
+def _(path):
+    torch.save({**whole(), 'norm3.weight': torch.ones(128).to_sparse()}, path)
+
+
+def with_metadata(path, windows):
+    save_file(bare(), path, metadata={'pretrained_window_sizes': windows})
+
+
+@case('window_of_4000_digits.safetensors')
+def _(path):
+    with_metadata(path, '[[' + '9' * 4000 + ',1],[1,1],[1,1],[1,1]]')
+
+
+@case('window_of_9000_digits.safetensors')
+def _(path):
+    with_metadata(path, '[[' + '9' * 9000 + ',1],[1,1],[1,1],[1,1]]')
+
+
+@case('nested_windows.safetensors')
+def _(path):
+    with_metadata(path, '[' * 100_000)
+
+
+@case('windows_that_are_no_numbers.safetensors')
+def _(path):
+    with_metadata(path, '[[NaN,Infinity],[1e999,true],["\x1b[2J",null],[-1,0]]')
+
+
+def raw_safetensors(path, header, content=b''):
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack('<Q', len(header)) + header + content)
+
+
+@case('offsets_out_of_file.safetensors')
+def _(path):
+    raw_safetensors(path, {'a': {'dtype': 'F32', 'shape': [2**61], 'data_offsets': [0, 2**63]}})
+
+
+@case('negative_offsets.safetensors')
+def _(path):
+    raw_safetensors(path, {'a': {'dtype': 'F32', 'shape': [-1], 'data_offsets': [-4, 0]}})
+
+
+@case('names_twice.safetensors')
+def _(path):
+    entry = b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+    raw_safetensors(path, b'{' + entry + b',' + entry + b'}', bytes(4))
+
+
+@case('nested_header.safetensors')
+def _(path):
+    raw_safetensors(path, b'[' * 100_000)
+
+
+@case('terabyte.safetensors')
+def _(path):
+    size = 10**12
+    shape = [size // 4]
+    raw_safetensors(
+        path, {'norm3.weight': {'dtype': 'F32', 'shape': shape, 'data_offsets': [0, size]}}
+    )
+    os.truncate(path, path.stat().st_size + size)
+
+
+@case('terabyte.pth')
+def _(path):
+    path.touch()
+    os.truncate(path, 10**12)
+
+
+def folder(path, config):
+    path.mkdir()
+    save_file(bare(), path / 'model.safetensors')
+    (path / 'config.json').write_text(config)
+
+
+@case('nested_config')
+def _(path):
+    folder(path, '[' * 100_000)
+
+
+@case('config_of_odd_numbers')
+def _(path):
+    sizes = '"image_size": 1e308, "patch_size": 1e-308, "window_size": NaN'
+    folder(path, '{"model_type": "swinv2", "depths": [1], ' + sizes + '}')
+
+
+@case('config_of_many_stages')
+def _(path):
+    windows = [0] * 1_000_000
+    folder(path, json.dumps({'model_type': 'swinv2', 'image_size': 8, 'patch_size': 4,
+                             'window_size': 4, 'pretrained_window_sizes': windows}))  # fmt: skip
+
+
+@case('config_is_a_pipe')
+def _(path):
+    folder(path, '')
+    (path / 'config.json').unlink()
+    os.mkfifo(path / 'config.json')
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@case('escape_in_name.pth')
+def _(path):
+    torch.save({**whole(), 'layers.0.blocks.0.\x1b[2J\x1b[31mgone': torch.ones(2)}, path)
+
+
+@case('surrogate_in_name.pth')
+def _(path):
+    torch.save({**whole(), 'layers.0.blocks.0.\ud800\u202e': torch.ones(2)}, path)
+
+
+@case('name_of_megabytes.pth')
+def _(path):
+    torch.save({**whole(), 'layers.0.blocks.0.' + 'x' * 5_000_000: torch.ones(2)}, path)
+
+
+@case('\x1b[2J.pth')
+def _(path):
+    path.write_bytes(b'nothing')
+
+
+@case('escape_in_class.pth')
+def _(path):
+    path.write_bytes(of_instructions(b'cos\x1b[2J\nsyst\x1b[31mem\n)R'))
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def attempt(path, queue):
+    used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY,) * 2)
+    texts = []
+    for load in (lambda: load_pretrained(new(), str(path)), lambda: model_of(str(path))):
+        try:
+            result = load()
+            texts.append(f'loaded: {result if not isinstance(result, tuple) else result[1]}')
+        except UserError as error:
+            texts.append(str(error))
+        except BaseException as error:
+            texts.append(f'wrong: {type(error).__name__}: {error}'[:300])
+    queue.put(texts)
+
+
+@pytest.mark.parametrize('name', CASES, ids=lambda name: printable(name, num_letters=40))
+def test_a_hostile_file_has_one_line(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CASES[name](tmp_path / name)
+    context = multiprocessing.get_context('fork')
+    queue = context.Queue()
+    child = context.Process(target=attempt, args=(tmp_path / name, queue), daemon=True)
+    child.start()
+    try:
+        texts = queue.get(timeout=LONGEST_S)
+    finally:
+        child.kill()
+        child.join()
+    print(texts)
+    # A model can be built that has such patches.
+    for text in texts[: 1 if name == 'stem_of_large_patches.pth' else 2]:
+        assert not text.startswith(('wrong', 'loaded')), text
+        assert text.isprintable() and len(text) < 1000
+
+
+def test_printable():
+    assert printable('größe 図\n\x1b[2J\ud800\u202e') == 'größe 図\n\\x1b[2J\\ud800\\u202e'
+    assert len(printable('x' * 9999, num_letters=100)) < 110
