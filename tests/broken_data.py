@@ -459,7 +459,7 @@ changed('polygon a million pixels long', segmentation=[[0, 0, 1e6, 0, 9, 9]], ki
 changed('polygon without area', segmentation=[[5, 5, 5, 5, 5, 5]], kind='mask-empty')
 changed('mask that is a number', segmentation=7, kind='mask-malformed')
 RLE = {'size': [SIDE_PX, SIDE_PX]}
-changed('RLE of nonsense', segmentation={**RLE, 'counts': '##'}, kind='mask-malformed')
+changed('malformed RLE', segmentation={**RLE, 'counts': '##'}, kind='mask-malformed')
 changed('RLE beyond its size', segmentation={**RLE, 'counts': [0, 10**6]}, kind='mask-malformed')
 changed(
     'RLE with negative runs', segmentation={**RLE, 'counts': [-5, 16389]}, kind='mask-malformed'

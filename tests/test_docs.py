@@ -21,6 +21,7 @@ from PIL import Image
 from tiny_data import write_data, write_pictures
 
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
+from swinv2_mm.cli.dispatch import COMMANDS
 from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.runner import CheckedRunner
 
@@ -189,10 +190,29 @@ def test_readmes_have_the_same_commands():
         else:
             assert ours.commands() == theirs.commands()
     texts = [(ROOT / name).read_text(encoding='utf-8') for name in ('README.md', 'README_zh-CN.md')]
-    # Names in the text, figures of the tables, targets of links.
-    for pattern in (r'`[^`\n]+`', r'\d+\.\d+', r'\]\(([^)]+)\)'):
+    # Names in the text, targets of links.
+    for pattern in (r'`[^`\n]+`', r'\]\(([^)]+)\)'):
         ours, theirs = (set(re.findall(pattern, text)) for text in texts)
         assert ours ^ theirs <= {'README.md', 'README_zh-CN.md'}
+    plain = [re.sub(r'```.*?```|`[^`]*`|\]\([^)]*\)', '', text, flags=re.S) for text in texts]
+    # Levels of headings, columns of table rows, every number.
+    for pattern in (r'^#+(?= )', r'^\|.*\|$', r'(?<![A-Za-z0-9_.])\d+(?:[.,]\d+)*'):
+        ours, theirs = (re.findall(pattern, text, re.M) for text in plain)
+        if pattern.endswith('$'):
+            ours, theirs = ([row.count('|') for row in rows] for rows in (ours, theirs))
+        elif not pattern.startswith('^'):
+            ours, theirs = sorted(ours), sorted(theirs)
+        assert ours == theirs and len(ours) > 9
+
+
+def test_the_readme_has_every_command_and_getting_started_every_extra():
+    (commands,) = re.findall(r'`swinv2-mm ((?:\w+\|)+\w+)`', (ROOT / 'README.md').read_text())
+    assert commands.split('|') == list(COMMANDS)
+    started = (ROOT / 'docs' / 'getting_started.md').read_text()
+    cells = re.findall(r'^\| ((?:`\w+`(?:, )?)+) \|', started, re.M)
+    metadata = (ROOT / 'pyproject.toml').read_text()
+    (extras,) = re.findall(r'optional-dependencies\]\n(.*?)\n\n', metadata, re.S)
+    assert sorted(re.findall(r'\w+', ' '.join(cells))) == sorted(re.findall(r'^\w+', extras, re.M))
 
 
 def test_the_readme_names_every_document():
