@@ -2,7 +2,7 @@
 # Command: tools/dist_train.sh configs/detection/cascade-mask-rcnn_swinv2-b-w16_fpn_ms-3x_coco.py 8 --amp
 # Hardware: 8 GPUs, 2 images each; time not measured.
 # Score: nothing published for it; ours not measured.
-# Source: paper appendix A2.1 (ablation), weights of window 8 as in table 1; box heads, drop path, warm-up and steps as for Swin.
+# Source: paper appendix A2.1 (ablation), weights of window 8 as in table 1; box heads, drop path and steps as for Swin, warm-up as in MMDetection.
 _base_ = ['../_base_/models/cascade-mask-rcnn-4conv.py', '../_base_/backbones/base.py', '../_base_/datasets/coco-instance-ms.py',
           '../_base_/schedules/coco-3x.py', '../_base_/runtime/detection.py']
 model = dict(
