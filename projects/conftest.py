@@ -3,6 +3,7 @@
 from conftest import (  # noqa: F401
     data_root,
     digits_root,
+    refused,
     subprocess_environment,
     tool,
     use_data,

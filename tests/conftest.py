@@ -96,6 +96,26 @@ def tool(monkeypatch, capsys):
     return run
 
 
+def only_line(errors):
+    """The message; third parties may warn before it, but nothing may follow it."""
+    assert 'Traceback' not in errors
+    line = errors.strip().splitlines()[-1]
+    assert line.startswith('error: ')
+    return line
+
+
+@pytest.fixture
+def refused(tool):
+    """Run a tool that must end in one line; returns the line."""
+
+    def run(name, *arguments):
+        status, errors = tool(name, *arguments)
+        assert status == 1, errors
+        return only_line(errors)
+
+    return run
+
+
 @pytest.fixture
 def subprocess_environment(use_data):
     return {**os.environ, 'OMP_NUM_THREADS': '1', 'SWINV2_DATA': str(use_data)}

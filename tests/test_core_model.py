@@ -184,23 +184,6 @@ def test_other_patch_size_and_image_channels():
     assert [out.shape[2:] for out in outs] == [(16, 9), (8, 5), (4, 3), (2, 2)]
 
 
-def test_out_indices_in_any_order_match_out_channels():
-    """Either refused, or each map is the one that out_channels announces."""
-    try:
-        model = build(out_indices=(2, 0))
-    except ValueError:
-        return
-    assert tuple(out.shape[1] for out in model(image())) == model.out_channels
-
-
-def test_repeated_out_indices_match_out_channels():
-    try:
-        model = build(out_indices=(1, 1))
-    except ValueError:
-        return
-    assert tuple(out.shape[1] for out in model(image())) == model.out_channels
-
-
 def test_forward_on_the_meta_device():
     """Shapes without memory, as model summaries ask for."""
     with torch.device('meta'):
@@ -326,7 +309,7 @@ REFUSED = {
     'tiling': ['even'],
     'attention': ['flash', ('sdpa', 'eager'), ('sdpa', 'eager', 'sdpa', 'fast')],
     'drop_path_rate': [1.0, -0.1],
-    'out_indices': [(), (0, 4), (-1,)],
+    'out_indices': [(), (0, 4), (-1,), (2, 0), (1, 1)],
     'frozen_stages': [4, -2],
     'with_cp': [(True, False)],
 }  # fmt: skip

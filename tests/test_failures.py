@@ -8,12 +8,13 @@ import tempfile
 
 import pytest
 import torch
+from conftest import only_line
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from resuming import checkpoint_differences
 from test_runner import SMALL
 from test_saving import STEPS, checkpoints
-from test_tools import CLASSIFIER, only_line
+from test_tools import CLASSIFIER
 
 from swinv2_mm.engine.failures import explanation
 

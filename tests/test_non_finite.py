@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+from conftest import only_line
 from mmcv.transforms import BaseTransform
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
 from resuming import differences
 from test_runner import ARCH
-from test_tools import CLASSIFIER, only_line
+from test_tools import CLASSIFIER
 
 CONFIG = """
 _base_ = {base!r}

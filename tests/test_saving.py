@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import only_line
 from mmengine.logging import MessageHub
 from test_runner import SMALL
-from test_tools import CLASSIFIER, only_line
+from test_tools import CLASSIFIER
 
 from swinv2_mm.engine import SafeCheckpointHook, runner
 
