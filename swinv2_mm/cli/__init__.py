@@ -15,6 +15,7 @@ __all__ = [
     'export',
     'infer',
     'memory',
+    'new',
     'quickstart',
     'report',
     'test',
