@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -10,8 +10,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
+from tqdm import tqdm
 
 from swinv2_mm.data_check.guard import guarded_dataset
+from swinv2_mm.datasets.palette import Colour
 from swinv2_mm.engine.trained_model import load_trained_model
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import imported, library_of
@@ -30,16 +32,18 @@ class Task(Protocol):
         """Compute the findings."""
 
 
-def evaluate(cfg: Config, checkpoint: str, *, num_images: int | None) -> Iterator[int]:
-    """Run a model over its validation set, image by image.
-
-    A generator, so that the caller can show how far it is: yields the number of images first,
-    then counts them; its return value is ``(findings, classes, palette)``.
+def evaluate(
+    cfg: Config, checkpoint: str, *, num_images: int | None
+) -> tuple[Findings, list[str], Sequence[Colour] | None]:
+    """Run a model over its validation set, image by image, with a progress bar.
 
     Args:
         cfg: Of the training; changed.
         checkpoint: Its weights.
         num_images: How many images, spread evenly over the set; ``None`` is all.
+
+    Returns:
+        The findings, the names of the classes, and their colours if the data set has any.
 
     Raises:
         UserError: If the config has no validation set of a task that is known, or the weights
@@ -61,11 +65,9 @@ def evaluate(cfg: Config, checkpoint: str, *, num_images: int | None) -> Iterato
     # Label maps are known by their colours; those of boxes are often too dark to see.
     colours = {'palette': meta.get('palette')} if library.has_label_maps else {}
     task: Task = imported(library.report_task)(classes, **colours)
-    yield wanted
-    for count in range(wanted):
+    for count in tqdm(range(wanted), unit='image', disable=None):
         at = count * number // wanted
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(cfg.default_scope):
             sample = model.test_step(pseudo_collate([dataset[at]]))[0]
         task.add(dataset.get_data_info(at), sample)
-        yield count + 1
     return task.findings(), classes, colours.get('palette')

@@ -54,8 +54,6 @@ def report(
         raise UserError(f'--num-images must be positive, got {num_images}')
     if num_examples < 0:
         raise UserError(f'--num-examples must not be negative, got {num_examples}')
-    from tqdm import tqdm
-
     # First: it puts the stand-in for mmcv's compiled ops in place.
     import swinv2_mm.models  # noqa: F401
     from swinv2_mm.analysis.curves import read_records
@@ -81,14 +79,7 @@ def report(
     except UserError:
         # A training without logged scalars has no curves, but all the rest.
         records = []
-    running = evaluate(cfg, str(checkpoint), num_images=num_images)
-    with tqdm(total=next(running), unit='image', disable=None) as bar:
-        while True:
-            try:
-                bar.update(next(running) - bar.n)
-            except StopIteration as end:
-                findings, classes, palette = end.value
-                break
+    findings, classes, palette = evaluate(cfg, str(checkpoint), num_images=num_images)
     html = render(
         title=config.stem,
         facts={
