@@ -238,6 +238,13 @@ def test_named_files_exist(document):
     assert not [name for name in named if not any(list(root.glob(name)) for root in roots)]
 
 
+def test_every_question_has_its_thread():
+    questions = re.split(r'^### ', (ROOT / 'docs' / 'faq.md').read_text(), flags=re.M)[1:]
+    thread = re.compile(r'\]\(https://github\.com/[\w-]+/[\w-]+/issues/\d+\)')
+    assert len(questions) >= 25
+    assert not [text.splitlines()[0] for text in questions if not thread.search(text)]
+
+
 def test_blocks_have_a_known_language_or_are_text():
     for document in DOCUMENTS:
         fences = re.findall(r'^\s*```(.*)$', (ROOT / document).read_text(encoding='utf-8'), re.M)
