@@ -118,10 +118,9 @@ def _record(sample: dict) -> dict:
 def _run_lengths(masks: Any) -> list[bytes]:
     if isinstance(masks, list):
         return [c if isinstance(c, bytes) else c.encode() for c in (m['counts'] for m in masks)]
-    from pycocotools import mask as rle
+    from mmdet.structures.mask import encode_mask_results
 
-    pixels = masks.cpu().numpy().astype(np.uint8)
-    return [rle.encode(np.asfortranarray(mask))['counts'] for mask in pixels]
+    return [encoded['counts'] for encoded in encode_mask_results(masks.cpu().numpy())]
 
 
 def _smallest_type(values: np.ndarray) -> type:

@@ -70,9 +70,11 @@ class Prediction:
         return {self.classes.name(label): round(counts[label] / counts.sum(), 5) for label in order}
 
     def _detections(self) -> Iterator[dict]:
+        from mmdet.structures.mask import encode_mask_results
+
         found = self.sample.pred_instances
         found = found[found.scores.argsort(descending=True, stable=True)]
-        masks = _run_lengths(found.masks.numpy()) if 'masks' in found else None
+        masks = encode_mask_results(found.masks.numpy()) if 'masks' in found else None
         rows = zip(found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
         for i, ((left, top, right, bottom), score, label) in enumerate(rows):
             detection = {
@@ -82,13 +84,6 @@ class Prediction:
                 'bbox': [round(v, 2) for v in (left, top, right - left, bottom - top)],
             }
             if masks is not None:
-                detection['segmentation'] = masks[i]
+                counts = masks[i]['counts'].decode()
+                detection['segmentation'] = {**masks[i], 'counts': counts}
             yield detection
-
-
-def _run_lengths(masks: np.ndarray) -> list[dict]:
-    """COCO's compressed run lengths of masks (n, H, W)."""
-    from pycocotools import mask as coco_mask
-
-    encoded = [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
-    return [{'size': list(e['size']), 'counts': e['counts'].decode()} for e in encoded]
