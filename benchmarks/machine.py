@@ -1,4 +1,4 @@
-"""What was measured on: processor, GPU, versions."""
+"""Describe the machine of a measurement: processor, GPU, versions."""
 
 from __future__ import annotations
 

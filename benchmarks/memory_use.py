@@ -73,7 +73,7 @@ def measure_memory(
 
 
 class _TensorBytes(NamedTuple):
-    """Bytes of the tensors that a call made: those alive after it, and the most at a time."""
+    """Count the bytes of the tensors that a call allocates: alive after it, and at the peak."""
 
     live: int
     peak: int

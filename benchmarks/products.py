@@ -28,7 +28,7 @@ class Product(NamedTuple):
 
 
 class _Products(TorchDispatchMode):
-    """Counts matrix products as they run."""
+    """Record matrix products as they run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def matrix_products(case: Case, *, training: bool) -> Counter[Product]:
 
 
 class ProductsAlone:
-    """Runs matrix products one after another, each in the fastest way that torch has for it.
+    """Run matrix products in turn, each in the fastest way that torch has for it.
 
     Args:
         counts: From ``matrix_products``.

@@ -1,4 +1,4 @@
-"""The outcomes of a comparison as a table for people and as plain data for a file."""
+"""Format the results of a comparison as a table and as plain data for a file."""
 
 from __future__ import annotations
 

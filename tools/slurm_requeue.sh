@@ -2,7 +2,7 @@
 # Train as a Slurm job that goes on by itself after a pre-emption or its time limit:
 #   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] [SBATCH_ARGS=--time=24:00:00] tools/slurm_requeue.sh PARTITION JOB_NAME CONFIG [more arguments of tools/train.py]
 set -euo pipefail
-# What tools/train.py exits with after it was told to stop and has saved.
+# Exit status of tools/train.py after preemption, with a checkpoint saved.
 preempted=75
 
 if [ "${1:-}" != --in-job ]; then

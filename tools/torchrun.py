@@ -1,6 +1,6 @@
-"""torchrun, which ends as the training in it has ended: takes the same arguments.
+"""Run torchrun, and exit with the status of the training in it: takes the same arguments.
 
-Exit status: 75 if the training was told to go and has saved, 1 with a line if a process failed.
+Exit status: 75 if the training was preempted and has saved, 1 with a line if a process failed.
 SIGTERM and SIGUSR1 are passed on to the training.
 """
 

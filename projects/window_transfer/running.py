@@ -110,7 +110,7 @@ def finished_result(cell: Cell, *, study: Study, work_dir: Path) -> dict | None:
 
 
 class _Progress(Hook):
-    """Reports the part of a run that is done."""
+    """Report the progress of a run."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         self.advance = advance

@@ -27,7 +27,7 @@ def load_pretrained(
     The window that the weights were trained at is taken from them, the window that they are
     used at from the model. Another number of input channels or another patch size is made up
     for, and a model that is a classifier gets the weights' head if it has as many classes; the
-    report says so. All is checked before the first parameter changes.
+    report lists it. All is checked before the first parameter changes.
 
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.

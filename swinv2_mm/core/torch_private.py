@@ -68,7 +68,7 @@ def version_of(tensor: Tensor) -> int:
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
-    """Return what tells a storage from others while it lives, also one without memory."""
+    """Return a key that identifies a storage while it lives, also one without memory."""
     return storage._cdata
 
 

@@ -48,7 +48,7 @@ class Layout:
     """What a data set holds.
 
     Attributes:
-        description: Its format, for people.
+        description: Its format, as shown to the user.
         classes: Names, in the order of their labels.
         train: What to train on.
         val: What to validate and test on.

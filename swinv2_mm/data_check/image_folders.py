@@ -24,7 +24,7 @@ def read_image_folder(
 
     Labels go by the names of the folders: their place in ``metainfo.classes``, if that names the
     folders, else among the folders of the training set, else in the order of their names.
-    ``listing.content`` is the list of files that says so, where the library would number otherwise.
+    ``listing.content`` is the list of files in that order, where the library's would differ.
 
     Args:
         source: A data set of kind ``image folder``.

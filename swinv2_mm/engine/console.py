@@ -54,7 +54,7 @@ _RECORDS = [
         r'The prefix is not set in metric class \w+\.',
         # Gradients are not lost: SafeCheckpointHook saves them.
         r'Resumed iteration number is not divisible by `_accumulative_counts` in .*',
-        # Hundreds of lines, of which ``environment_summary`` tells where they are.
+        # Hundreds of lines; ``environment_summary`` names the file that has them.
         r'\n-{60}\nSystem environment:.*',
         r'Config:\n.*',
         r'Hooks will be executed in the following order:\n.*',

@@ -88,14 +88,14 @@ class PreemptionHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Leave, if any process was told to."""
+        """Save and exit, if any process got the signal."""
         if self._is_told():
             self._leave(runner, num_iters=runner.iter + 1)
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Leave, if any process was told to."""
+        """Save and exit, if any process got the signal."""
         # Processes may have shares of different sizes; all of them ask equally often.
         if self._is_started and batch_idx < self._num_val_batches and self._is_told():
             self._leave(runner, num_iters=runner.iter)

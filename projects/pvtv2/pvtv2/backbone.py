@@ -1,4 +1,4 @@
-"""PVTv2 by the name of its size."""
+"""Build PVTv2 by the name of its size."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EPS_OF_REDUCTION = 1e-5
 
 @MODELS.register_module()
 class PVTv2(PyramidVisionTransformerV2):
-    """mmdet's PVTv2 for all three libraries: sizes by name, weights loaded whole or not at all.
+    """mmdet's PVTv2 for all three libraries: sizes by name, strict loading.
 
     Args:
         arch: ``b0`` to ``b5`` or ``b2-li``.

@@ -1,4 +1,4 @@
-"""Reading the official and timm's weights of PVTv2 into mmdet's names."""
+"""Load official and timm weights of PVTv2 under mmdet's names."""
 
 from __future__ import annotations
 

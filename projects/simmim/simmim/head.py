@@ -1,4 +1,4 @@
-"""What a reconstruction is measured against, and how."""
+"""Compute the reconstruction loss of SimMIM: targets and L1 on masked pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random blocks of an image to hide."""
+"""Draw random block masks of an image."""
 
 from __future__ import annotations
 

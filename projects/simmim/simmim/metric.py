@@ -1,4 +1,4 @@
-"""How well hidden pixels are predicted."""
+"""Measure the error of predicted masked pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Original, masked image and reconstruction, side by side."""
+"""Visualize original, masked image and reconstruction side by side."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def panels(image: np.ndarray, sample: DataSample) -> tuple[np.ndarray, np.ndarra
 
 @VISUALIZERS.register_module()
 class ReconstructionVisualizer(UniversalVisualizer):
-    """Draws reconstructions for mmpretrain's ``VisualizationHook``, in validation and test."""
+    """Draw reconstructions for mmpretrain's ``VisualizationHook``, in validation and test."""
 
     @master_only
     def visualize_cls(

@@ -1,4 +1,4 @@
-"""What is needed to watch a Swin Transformer V1 beside V2 (paper figures 2 and 3)."""
+"""Record the activations of a Swin Transformer V1 beside V2 (paper figures 2 and 3)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from swinv2_mm.errors import UserError
 
 
 class SwinV1SignalRecorder(SignalRecorder):
-    """Gathers the same amplitudes as its base, of the blocks of mmpretrain's ``SwinTransformer``.
+    """Record the same amplitudes as its base, of the blocks of mmpretrain's ``SwinTransformer``.
 
     V1 blocks normalise before attention and MLP; what these give is added as it is.
     """

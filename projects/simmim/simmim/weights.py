@@ -1,4 +1,4 @@
-"""Reading a whole masked-image model: ours or the official one."""
+"""Load the weights of a whole masked-image model, ours or the official one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transforms from a video file to what the recogniser takes.
+"""Define the data pipeline of videos: decode clips, crop, pack.
 
 Between ``LoadClips`` and ``PackClips`` the frames of all clips are under ``img``, as one uint8
 tensor (frames, 3, H, W), RGB: torchvision's transforms, which mmpretrain registers as

@@ -1,4 +1,4 @@
-"""The weights of a SwinV2 for images as the start of one for videos."""
+"""Inflate the weights of an image SwinV2 to a video model."""
 
 from __future__ import annotations
 

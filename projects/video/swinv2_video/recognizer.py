@@ -40,7 +40,7 @@ class VideoPreprocessor(BaseDataPreprocessor):
 
 @MODELS.register_module()
 class VideoRecognizer(BaseModel):
-    """Scores classes for each view of a video and averages over the views.
+    """Score classes for each view of a video and average over the views.
 
     A video's score is the mean of its views' softmax. In training each view counts by itself. Views
     count as often as ``view_weights`` of their sample say.

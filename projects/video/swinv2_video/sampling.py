@@ -1,4 +1,4 @@
-"""Which frames of a video make up a clip.
+"""Sample the frames of a clip from a video.
 
 Where in the video, or in a part of it, a frame is taken from is a position in [0, 1): drawn at
 random in training, the middle in testing. Several clips of a test have their positions in the

@@ -1,4 +1,4 @@
-"""Frames of a video file by their number, through FFmpeg (PyAV)."""
+"""Decode frames of a video file by index, through FFmpeg (PyAV)."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Task:
     Attributes:
         name: What it does.
         config: Name of the recipe.
-        metrics: Name in MMEngine's log, name for people, and the score of guessing in percent.
+        metrics: Name in MMEngine's log, displayed name, and the score of guessing in percent.
     """
 
     name: str

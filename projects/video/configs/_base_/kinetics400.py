@@ -19,7 +19,7 @@ test_pipeline = [
 ]
 val_pipeline = [dict(test_pipeline[0], num_clips=1), test_pipeline[1], dict(test_pipeline[2], num_crops=1), test_pipeline[3]]
 root = f'{_base_.data_root}/kinetics400'
-# Some of its videos are gone or broken everywhere: training passes over them and says so, testing names the first.
+# Some of its videos are gone or broken everywhere: training skips and logs them, testing names the first.
 train_dataloader = dict(
     batch_size=8, num_workers=8, persistent_workers=True, pin_memory=True, drop_last=True,
     collate_fn=dict(type='pseudo_collate'), sampler=dict(type='SeededSampler', shuffle=True),
