@@ -18,12 +18,14 @@ from swinv2_mm.core import ARCHITECTURES
 
 
 def test_the_table_is_that_of_the_model_hub():
-    assert len(RELEASED) == 12
-    assert len({model.file_name for model in RELEASED.values()}) == 12
+    assert len(RELEASED) == 12 + 2 * 63
+    assert len({model.file_name for model in RELEASED.values()}) == len(RELEASED)
     for name, model in RELEASED.items():
         assert name == model.name and model.arch in ARCHITECTURES
-        assert model.url.endswith(f'/v2.0.0/{model.file_name}.pth')
-        assert (model.top1 is None) == (model.num_classes == 21841)
+        place = f'simmim_swinv2_{"finetune" if model.num_classes else "pretrain"}_models'
+        place = place if 'simmim' in name else 'v2.0.0'
+        assert model.url.endswith(f'/{place}/{model.file_name}.pth')
+        assert (model.top1 is None) == (model.num_classes in (0, 21841))
     sides = {n: tuple(size[0] for size in m.pretrained_window_sizes) for n, m in RELEASED.items()}
     assert sides['swinv2-tiny-w8-256_in1k'] == (8, 8, 8, 8)
     assert sides['swinv2-base-w16-256_in1k'] == (16, 16, 16, 8)
@@ -38,11 +40,32 @@ def test_the_document_lists_the_same():
         if '.pth | ' in line
     ]
     assert len(rows) == 12
-    for row, model in zip(rows, RELEASED.values(), strict=True):
+    for row, model in zip(rows, list(RELEASED.values())[:12], strict=True):
         top1 = '' if model.top1 is None else str(model.top1)
         assert [cell.strip(' `') for cell in row.split('|')[1:4]] == [
             model.name, f'{model.file_name}.pth', top1,
         ]  # fmt: skip
+
+
+def test_the_document_lists_the_simmim_family():
+    rows = [
+        [cell.strip(' `') for cell in line.split('|')[1:4]]
+        for line in (ROOT / 'docs' / 'weights.md').read_text().splitlines()
+        if '_Nk | ' in line
+    ]
+    listed = {}
+    for name, file, scores in rows:
+        for steps, top1 in zip((125, 250, 500), scores.split(' / '), strict=True):
+            pretrained = RELEASED[name.replace('Nk', f'{steps}k')]
+            assert pretrained.file_name == file.replace('Nk', f'{steps}k')
+            tuned = name.replace('Nk', f'{steps}k-ft-in1k').replace('w12-192', 'w14-224')
+            listed[pretrained.name], listed[tuned] = None, float(top1)
+    family = list(RELEASED.values())[12:]
+    assert listed == {model.name: model.top1 for model in family}
+    scores = {model.file_name: model.top1 for model in family}
+    assert scores['finetune_swinv2_base_1k_500k'] == 85.04
+    assert scores['finetune_swinv2_huge_1k_500k'] == 86.34
+    assert scores['finetune_swinv2_giant_1k_500k'] == 86.46
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,8 @@ def test_number_of_parameters(arch, millions):
 
 
 @pytest.mark.parametrize(
-    ('arch', 'millions', 'tolerance'), [('huge', 658, 0.01), ('giant', 3000, 0.02)]
+    ('arch', 'millions', 'tolerance'),
+    [('huge', 658, 0.01), ('giant', 3000, 0.02), ('simmim_giant', 1060, 0.01)],
 )
 def test_number_of_parameters_of_the_largest(arch, millions, tolerance):
     """The paper rounds these, and gives no head count for H."""

@@ -181,6 +181,13 @@ def check_architecture(weights: Mapping[str, Tensor], *, backbone: SwinTransform
         raise CheckpointError(
             f'the weights have {known}{", ".join(theirs)}; the model has {", ".join(ours)}'
         )
+    if (found.extra_norm_every is None) != (backbone.arch.extra_norm_every is None):
+        arch = ', '.join(f'{f.name}={getattr(found, f.name)}' for f in fields(Architecture))
+        raise CheckpointError(
+            'extra norms (block.norm3) are in the '
+            f'{"model" if found.extra_norm_every is None else "weights"} alone: give the model '
+            f'arch=dict({arch})'
+        )
     kind, own_kind = position_bias_of(weights), backbone.layers[0].blocks[0].attn.position_bias
     if kind not in (None, own_kind):
         raise CheckpointError(

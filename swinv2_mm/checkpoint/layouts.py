@@ -137,6 +137,7 @@ OFFICIAL = Layout(
     table=(
         # The first release of the self-supervised weights.
         Row(_BLOCK + 'attn.cpb_mlp.{rest}', _BLOCK + 'attn.rpe_mlp.{rest}', with_write=False),
+        Row(_BLOCK + 'norm3.{leaf}', _BLOCK + 'enorm.{leaf}', with_write=False),
         _STEM,
         _BLOCKS,
         _MERGING,

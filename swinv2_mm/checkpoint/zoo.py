@@ -1,4 +1,7 @@
-"""List the released weights by name (github.com/microsoft/Swin-Transformer)."""
+"""List the released weights by name (github.com/microsoft/Swin-Transformer).
+
+Those of the SimMIM family lie at huggingface.co/zdaxie/SimMIM.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from swinv2_mm.core.window_partition import Size
 from .errors import CheckpointError
 
 _RELEASES = 'https://github.com/SwinTransformer/storage/releases/download/v2.0.0/'
+_SIMMIM = 'https://huggingface.co/zdaxie/SimMIM/resolve/main/'
 _PATCH_SIZE_PX = 4
 _NUM_STAGES = 4
 
@@ -22,31 +26,32 @@ class ReleasedModel:
     Attributes:
         name: Ours, such as ``swinv2-base-w12-192_in22k``.
         file_name: The official one, without ``.pth``.
-        timm_name: The name of timm's copy, without its tag.
+        timm_name: The name of timm's copy, without its tag; ``None`` if there is none.
         arch: Name of the architecture.
         window_size: Window that the last training ran at, in tokens.
         image_size_px: Image side of the last training.
-        num_classes: Outputs of the classification head.
-        top1: Published accuracy on ImageNet-1K val in percent (MMClassification 0.x; the
-            official hub rounds to a tenth), at
-            ``window_size`` and ``image_size_px``; ``None`` for ImageNet-22K heads.
+        num_classes: Outputs of the classification head; 0 without one.
+        top1: Published accuracy on ImageNet-1K val in percent (MMClassification 0.x, as the
+            official hub rounds to a tenth; SimMIM: the hub), at ``window_size`` and
+            ``image_size_px``; ``None`` for ImageNet-22K heads and SimMIM pre-training.
         pretrained_window_sizes: Window per stage that the position bias was trained at.
     """
 
     name: str
     file_name: str
-    timm_name: str
+    timm_name: str | None
     arch: str
     window_size: int
     image_size_px: int
     num_classes: int
     top1: float | None
     pretrained_window_sizes: tuple[Size, ...]
+    folder_url: str = _RELEASES
 
     @property
     def url(self) -> str:
         """Where the official file is."""
-        return f'{_RELEASES}{self.file_name}.pth'
+        return f'{self.folder_url}{self.file_name}.pth'
 
 
 def window_per_stage(window_size: int, *, image_size_px: int) -> tuple[Size, ...]:
@@ -103,7 +108,77 @@ def _fine_tuned(arch: str, window: int, image_size_px: int, top1: float) -> Rele
     )
 
 
-RELEASED = {
+# Top-1 of the fine-tuned models (official model hub), pre-trained for 125,000, 250,000 and 500,000
+# steps on ImageNet-1K, on a part of its images, or on ImageNet-22K.
+_SIMMIM_TOP1 = {
+    'small': {
+        '1kper10': (82.69, 83.11, 83.17),
+        '1kper20': (83.05, 83.56, 83.75),
+        '1kper50': (83.04, 83.67, 83.96),
+        '1k': (82.92, 83.66, 84.08),
+    },
+    'base': {
+        '1kper10': (83.33, 83.6, 83.41),
+        '1kper20': (83.86, 84.37, 84.61),
+        '1kper50': (84.04, 84.57, 84.95),
+        '1k': (84.13, 84.65, 85.04),
+        '22k': (84.11, 84.57, 85.11),
+    },
+    'large': {
+        '1kper10': (83.69, 83.66, 83.5),
+        '1kper20': (84.38, 84.71, 84.59),
+        '1kper50': (84.78, 85.38, 85.8),
+        '1k': (84.98, 85.45, 85.91),
+        '22k': (84.61, 85.39, 85.81),
+    },
+    'huge': {
+        '1kper20': (84.35, 84.16, 83.44),
+        '1kper50': (85.09, 85.64, 85.69),
+        '1k': (85.23, 85.9, 86.34),
+        '22k': (85.14, 85.86, 86.27),
+    },
+    'simmim_giant': {
+        '1kper50': (85.44, 85.76, 85.51),
+        '1k': (85.57, 86.12, 86.46),
+        '22k': (85.39, 85.96, 86.53),
+    },
+}
+_SIMMIM_STEPS = (125, 250, 500)
+
+
+def _simmim(arch: str, data: str, steps: int, top1: float) -> tuple[ReleasedModel, ReleasedModel]:
+    """Return a pre-trained model of the SimMIM family and the one fine-tuned from it."""
+    official = f'swinv2_{arch.removeprefix("simmim_")}_{data}_{steps}k'
+    name, run = arch.replace('_', '-'), f'simmim-in{data.replace("per", "-per")}-{steps}k'
+    windows = window_per_stage(12, image_size_px=192)
+    pretrained = ReleasedModel(
+        name=f'swinv2-{name}-w12-192_{run}',
+        file_name=official,
+        timm_name=None,
+        arch=arch,
+        window_size=12,
+        image_size_px=192,
+        num_classes=0,
+        top1=None,
+        pretrained_window_sizes=windows,
+        folder_url=f'{_SIMMIM}simmim_swinv2_pretrain_models/',
+    )
+    tuned = ReleasedModel(
+        name=f'swinv2-{name}-w14-224_{run}-ft-in1k',
+        file_name=f'finetune_{official}',
+        timm_name=None,
+        arch=arch,
+        window_size=14,
+        image_size_px=224,
+        num_classes=1000,
+        top1=top1,
+        pretrained_window_sizes=windows,
+        folder_url=f'{_SIMMIM}simmim_swinv2_finetune_models/',
+    )
+    return pretrained, tuned
+
+
+_PAPER = {
     model.name: model
     for model in (
         _scratch('tiny', 8, 81.76),
@@ -120,6 +195,15 @@ RELEASED = {
         _fine_tuned('large', 24, 384, 87.59),
     )
 }
+
+_FAMILY = {
+    model.name: model
+    for arch, runs in _SIMMIM_TOP1.items()
+    for data, scores in runs.items()
+    for steps, top1 in zip(_SIMMIM_STEPS, scores, strict=True)
+    for model in _simmim(arch, data, steps, top1)
+}
+RELEASED = _PAPER | _FAMILY
 
 
 def find_released(name: str) -> ReleasedModel | None:
@@ -146,4 +230,7 @@ def url_of(name: str) -> str | None:
         return None
     close = difflib.get_close_matches(name, RELEASED, n=1)
     hint = f"; did you mean '{close[0]}'?" if close else ''
-    raise CheckpointError(f"unknown weights '{name}'{hint} (known: {', '.join(RELEASED)})")
+    raise CheckpointError(
+        f"unknown weights '{name}'{hint} (known: {', '.join(_PAPER)}, and {len(_FAMILY)} of the "
+        'SimMIM family, listed in docs/weights.md)'
+    )

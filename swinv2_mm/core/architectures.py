@@ -1,4 +1,4 @@
-"""The six published model sizes (paper section 3.6) and the reading of custom ones."""
+"""The published model sizes (paper section 3.6; SimMIM's g) and the reading of custom ones."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ ARCHITECTURES = {
     # The paper gives no head count for H; a head dimension of 32 is that of every other size.
     'huge': Architecture(352, (2, 2, 18, 2), (11, 22, 44, 88), extra_norm_every=6),
     'giant': Architecture(512, (2, 2, 42, 4), (16, 32, 64, 128), extra_norm_every=6),
+    # "SwinV2-giant" of the SimMIM family: 1.06 billion parameters, a third of the paper's.
+    'simmim_giant': Architecture(448, (2, 2, 18, 2), (14, 28, 56, 112), extra_norm_every=6),
 }
 
 
