@@ -1,8 +1,11 @@
 """Released weights by name, and how they get from the net into the cache."""
 
+import contextlib
 import hashlib
 import http.server
+import socket
 import threading
+import time
 
 import oracle
 import pytest
@@ -178,18 +181,28 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    def do_HEAD(self):
-        self.server.requests.append(self.command)
+    def do_GET(self):
+        self.server.requests.append(self.path)
         if 'absent' in self.path:
             self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header('Content-Length', str(self.server.promised))
-        self.end_headers()
-
-    def do_GET(self):
-        self.do_HEAD()
-        self.wfile.write(self.server.content)
+        elif 'loop' in self.path:
+            self.send_response(302)
+            self.send_header('Location', self.path)
+            self.end_headers()
+        elif 'garbage' in self.path:
+            self.wfile.write(b'\x1b[2J no answer of a server\r\n' * 9)
+        elif 'slow' in self.path:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b'x')
+                    time.sleep(0.1)
+        else:
+            self.send_response(200)
+            self.send_header('Content-Length', str(self.server.promised))
+            self.end_headers()
+            self.wfile.write(self.server.content)
 
     def log_message(self, *args):
         pass
@@ -216,9 +229,10 @@ def test_files_are_fetched_once_with_a_progress_bar(server, tmp_path, capsys):
         other = build(seed=1)
         load_pretrained(other, server.url('mine.pth?download=1'))
         assert torch.equal(other.norm3.weight, build().norm3.weight)
-    assert server.requests == ['HEAD', 'GET']
+    assert server.requests == ['/mine.pth?download=1']
     assert '100%' in capsys.readouterr().err
-    assert files_in(tmp_path / 'home') == ['mine.pth']
+    (name,) = files_in(tmp_path / 'home')
+    assert name.endswith('-mine.pth')
 
 
 def test_half_a_file_is_not_kept(server, tmp_path):
@@ -236,9 +250,63 @@ def test_the_hash_in_a_name_is_checked(server, tmp_path):
     assert files_in(tmp_path / 'home') == [f'swin-{right}.pth']
 
 
-def test_names_that_say_nothing_do_not_meet_in_the_cache(server):
-    paths = {cached_path(server.url(f'{model}/model.safetensors')) for model in ('a', 'b')}
-    assert len(paths) == 2 and all(path.name.endswith('-model.safetensors') for path in paths)
+def test_names_do_not_meet_in_the_cache(server, tmp_path):
+    """The second of two files of one name once got the first one's weights."""
+    one = fetch(server.url('a/epoch_12.pth'))
+    server.content = b'other weights'
+    server.promised = len(server.content)
+    other = fetch(server.url('b/epoch_12.pth'))
+    assert other.read_bytes() == server.content != one.read_bytes()
+    for odd in ('a%2F..%2F..%2Fepoch.pth', 'x' * 400 + '.pth', 'a%1b[2J.pth', '%2e%2e%2f.pth'):
+        path = cached_path(server.url(odd))
+        assert path.parent == one.parent and path.name.isprintable() and len(path.name) < 120
+
+
+def test_a_web_page_is_not_kept(server, tmp_path):
+    whole = server.content
+    server.content = b'  <!DOCTYPE html><title>Sign in</title>'
+    server.promised = len(server.content)
+    with pytest.raises(CheckpointError, match='web page'):
+        fetch(server.url('mine.pth'))
+    assert files_in(tmp_path / 'home') == []
+    # One that an earlier version, or another program, has left there.
+    cached_path(server.url('mine.pth')).write_bytes(server.content)
+    server.content, server.promised = whole, len(whole)
+    assert fetch(server.url('mine.pth')).read_bytes() == whole
+
+
+def test_a_download_has_a_time_limit(server, tmp_path, monkeypatch):
+    monkeypatch.setattr('swinv2_mm.checkpoint.download._TIMEOUT_S', 1)
+    start = time.monotonic()
+    with pytest.raises(CheckpointError, match='too slow'):
+        fetch(server.url('slow.pth'))
+    with socket.create_server(('127.0.0.1', 0)) as silent:
+        with pytest.raises(CheckpointError, match='timed out'):
+            fetch(f'http://127.0.0.1:{silent.getsockname()[1]}/mine.pth')
+    assert time.monotonic() - start < 9
+    assert files_in(tmp_path / 'home') == []
+
+
+ODD_URLS = (
+    'loop.pth', 'garbage.pth', 'a b.pth', 'http://[1/a.pth', f'http://{"x" * 99}/a.pth',
+    'http://127.0.0.1:99999/a.pth', 'http:///a.pth', 'http://a..b/\ud800.pth',
+    'https://127.0.0.1:1/a.pth',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('url', ODD_URLS, ids=ascii)
+def test_odd_urls_have_one_line(server, tmp_path, url):
+    with pytest.raises(CheckpointError) as caught:
+        fetch(url if '://' in url else server.url(url))
+    assert str(caught.value).isprintable()
+    assert files_in(tmp_path / 'home') == []
+
+
+def test_more_than_the_disk_holds_is_not_begun(server, tmp_path):
+    server.promised = 10**18
+    with pytest.raises(CheckpointError, match='room'):
+        fetch(server.url('mine.pth'))
+    assert files_in(tmp_path / 'home') == []
 
 
 def test_failures_have_a_sentence_each(server, tmp_path):
