@@ -29,11 +29,20 @@ from swinv2_mm.config.file import load_config
 from swinv2_mm.data_check.bad_data import policy_of
 from swinv2_mm.data_check.guard import guard_data
 from swinv2_mm.data_check.guarded import HINT
+from swinv2_mm.data_check.loading import LoadCheckedImage
+from swinv2_mm.data_check.opening import look_at_image
 from swinv2_mm.data_check.survey import survey
-from swinv2_mm.datasets.image_files import ImageLimits, read_image
+from swinv2_mm.datasets.image_files import (
+    LIMITS_VARIABLE,
+    ImageLimits,
+    image_limits,
+    read_image,
+    read_label_map,
+)
 from swinv2_mm.engine.checkpoint_hook import SafeCheckpointHook
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.preparation import build_preparation, prepare_config
+from swinv2_mm.inference.video import VideoReader
 
 LEAVES = {
     'detection': 'cascade-mask-rcnn_swinv2-nano-w8_digits.py',
@@ -411,8 +420,10 @@ def test_unusual_images_are_read_as_the_field_does(tmp_path):
 @pytest.mark.parametrize(
     ('size', 'limits', 'key'),
     [
-        ((70000, 1), ImageLimits(side_px=20_000), 'side'),
-        ((1, 70000), ImageLimits(aspect_ratio=100), 'long'),
+        ((70000, 1), None, 'side'),
+        ((60000, 1), None, 'long'),
+        ((1, 300), None, 'long'),
+        ((1, 7000), ImageLimits(aspect_ratio=6999), 'long'),
         ((3000, 3000), ImageLimits(num_pixels=8_999_999), 'pixels in all'),
         ((10, 10), ImageLimits(num_bytes=30), 'bytes'),
     ],
@@ -420,10 +431,50 @@ def test_unusual_images_are_read_as_the_field_does(tmp_path):
 def test_limits_are_checked_before_decoding(size, limits, key, tmp_path, monkeypatch):
     path = tmp_path / 'image.png'
     Image.new('1', size).save(path)
-    read_image(str(path))
+    read_image(str(path), limits=ImageLimits(side_px=None, aspect_ratio=None))
     monkeypatch.setattr('PIL.ImageFile.ImageFile.load', lambda self: pytest.fail('was decoded'))
     with pytest.raises(DataError, match=key):
         read_image(str(path), limits=limits)
+
+
+def test_every_reader_has_the_limits(tmp_path, monkeypatch):
+    """Training, dataset check, label maps, arrays and videos; all are raised in one place."""
+    path, video = str(tmp_path / 'image.png'), tmp_path / 'video.mp4'
+    Image.new('L', (900, 3)).save(path)
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'mp4v'), 5, (1200, 4))
+    writer.write(np.zeros((4, 1200, 3), np.uint8))
+    writer.release()
+    cfg = config_of('classification')
+    prepare_config(cfg)
+    readers = (
+        lambda: LoadCheckedImage().transform({'img_path': path}),
+        lambda: look_at_image(path),
+        lambda: read_label_map(path),
+        lambda: build_preparation(cfg)(path, 0),
+        lambda: build_preparation(cfg)(np.zeros((3, 900, 3), np.uint8), 0),
+        lambda: VideoReader(video),
+    )
+    for read in readers:
+        with pytest.raises(DataError, match=r'300 times|200 times'):
+            read()
+    monkeypatch.setenv(LIMITS_VARIABLE, 'aspect_ratio=301,side_px=none')
+    assert image_limits() == ImageLimits(aspect_ratio=301, side_px=None)
+    for read in readers:
+        read()
+    for wrong in ('side=3', 'side_px', 'side_px=many'):
+        monkeypatch.setenv(LIMITS_VARIABLE, wrong)
+        with pytest.raises(UserError, match=LIMITS_VARIABLE):
+            read_image(path)
+
+
+def test_more_pixels_than_pillow_takes(tmp_path, monkeypatch):
+    path = str(tmp_path / 'image.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 50)
+    Image.new('L', (20, 10)).save(path)
+    with pytest.raises(DataError, match='num_pixels'):
+        read_image(path)
+    monkeypatch.setenv(LIMITS_VARIABLE, 'num_pixels=200')
+    assert read_image(path).shape == (10, 20, 3)
 
 
 def test_data_below_the_current_folder(root, tmp_path, monkeypatch):

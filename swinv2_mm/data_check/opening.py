@@ -12,8 +12,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import ExifTags
 
-from swinv2_mm.datasets.files import FileFault, read_bytes, shown
-from swinv2_mm.datasets.image_files import decoding, eight_bit_rgb, read_label_map
+from swinv2_mm.datasets.files import FileFault
+from swinv2_mm.datasets.image_files import eight_bit_rgb, opened, read_label_map
 
 from .listing import IGNORED, INVALID, Entry, Listing
 from .problems import Problem
@@ -150,8 +150,7 @@ def look_at_image(path: str) -> ImageLook:
     Raises:
         FileFault: If it is missing, empty, no image, or breaks off.
     """
-    content = read_bytes(path)
-    with decoding(content, name=f'image {shown(path)}') as image:
+    with opened(path) as (image, content):
         stored, mode = image.size, image.mode
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         # An eighth of the pixels, but all of the bytes: four times as fast.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from swinv2_mm.errors import DataError
+from swinv2_mm.errors import DataError, UserError
 
 from .files import MAX_IMAGE_BYTES, FileFault, read_bytes, shown
 
@@ -26,39 +29,82 @@ _LARGEST_DEEP = 2**16 - 1
 _MAP_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 
 
+# Raises the limits below, such as ``side_px=100000,aspect_ratio=1000``; ``none`` lifts one.
+LIMITS_VARIABLE = 'SWINV2_MM_IMAGE_LIMITS'
+
+
 @dataclass(frozen=True)
 class ImageLimits:
     """The most that an image may have; ``None``: no limit.
 
+    A file of 289 bytes can hold 70,000 x 1 pixels, which take 10 GB when a test pipeline resizes
+    the shorter side.
+
     Attributes:
         num_bytes: Of the file.
-        num_pixels: All in all.
+        num_pixels: All in all; the default is what Pillow takes for an attack.
         side_px: On either side.
         aspect_ratio: Of the longer to the shorter side: test pipelines resize the shorter one.
     """
 
     num_bytes: int | None = MAX_IMAGE_BYTES
-    num_pixels: int | None = None
-    side_px: int | None = None
-    aspect_ratio: float | None = None
+    num_pixels: int | None = 178_956_970
+    side_px: int | None = 65_000
+    aspect_ratio: float | None = 200
 
     def check(self, size: tuple[int, int], *, name: str) -> None:
         """Raise if an image of a size (width, height) exceeds a limit.
 
         Raises:
-            DataError: If it exceeds a limit.
+            FileFault: If it exceeds a limit.
         """
         width, height = size
         measures = (
-            (width * height, self.num_pixels, 'pixels in all'),
-            (max(size), self.side_px, 'pixels on a side'),
-            (max(size) / max(min(size), 1), self.aspect_ratio, 'times as long as wide'),
+            (width * height, self.num_pixels, 'pixels in all', 'num_pixels'),
+            (max(size), self.side_px, 'pixels on a side', 'side_px'),
+            (
+                max(size) / max(min(size), 1),
+                self.aspect_ratio,
+                'times as long as wide',
+                'aspect_ratio',
+            ),
         )
-        for value, limit, what in measures:
+        for value, limit, what, setting in measures:
             if limit is not None and value > limit:
-                raise DataError(
-                    f'image {name} has {width:,} x {height:,} pixels; the limit is {limit:,} {what}'
+                detail = (
+                    f'it has {width:,} x {height:,} pixels; the limit is {limit:,} {what}: cut or '
+                    f'scale it, or set {LIMITS_VARIABLE}={setting}=...'
                 )
+                raise FileFault(f'{name} is too large: {detail}', detail=detail)
+
+
+def image_limits() -> ImageLimits:
+    """Return the limits for images of a user, as the environment raises or lowers them.
+
+    Raises:
+        UserError: If what the environment says is no limit.
+    """
+    return _parsed_limits(os.environ.get(LIMITS_VARIABLE, ''))
+
+
+@cache
+def _parsed_limits(text: str) -> ImageLimits:
+    changed: dict[str, Any] = {}
+    for setting in filter(None, text.split(',')):
+        name, _, value = setting.partition('=')
+        try:
+            changed[name.strip()] = None if value.strip() == 'none' else float(value)
+            limits = replace(ImageLimits(), **changed)
+        except (TypeError, ValueError):
+            names = ', '.join(field.name for field in fields(ImageLimits))
+            raise UserError(
+                f'{LIMITS_VARIABLE}: {setting!r} is no NAME=NUMBER or NAME=none (names: {names})'
+            ) from None
+    if not changed:
+        return ImageLimits()
+    # Pillow warns of more, and refuses twice as many.
+    Image.MAX_IMAGE_PIXELS = limits.num_pixels and int(limits.num_pixels)
+    return limits
 
 
 def is_image_name(name: str) -> bool:
@@ -74,20 +120,15 @@ def read_image(path: str, *, limits: ImageLimits | None = None) -> np.ndarray:
 
     Args:
         path: Of the file.
-        limits: Are checked before the pixels are decoded.
+        limits: Are checked before the pixels are decoded; default those of ``image_limits``.
 
     Shapes:
         -> (H, W, 3), BGR, uint8
 
     Raises:
-        FileFault: If it is no whole image, or has more pixels than Pillow takes for an attack
-            (178,956,970).
-        DataError: If it exceeds a limit.
+        FileFault: If it is no whole image, or exceeds a limit.
     """
-    limits = limits or ImageLimits()
-    content = read_bytes(path, limit=limits.num_bytes)
-    with decoding(content, name=f'image {shown(path)}') as image:
-        limits.check(image.size, name=shown(path))
+    with opened(path, limits=limits) as (image, _):
         image.load()
         return np.ascontiguousarray(np.asarray(eight_bit_rgb(image))[:, :, ::-1])
 
@@ -103,7 +144,7 @@ def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
         FileFault: If it is missing, unreadable or, unless ids are packed, in colour.
     """
     name = f'label map {shown(path)}'
-    with decoding(read_bytes(path, what='label map'), name=name) as image:
+    with opened(path, what='label map') as (image, _):
         if packs_ids:
             red, green, blue = np.asarray(image.convert('RGB'), np.int64).transpose(2, 0, 1)
             return red + 256 * green + 256**2 * blue
@@ -115,12 +156,32 @@ def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
 
 
 @contextmanager
-def decoding(content: bytes, *, name: str) -> Iterator[Image.Image]:
-    """Open the bytes of an image file; whatever fails in the block is a fault of the file.
+def opened(
+    path: str, *, what: str = 'image', limits: ImageLimits | None = None
+) -> Iterator[tuple[Image.Image, bytes]]:
+    """Open an image file that is within limits, its pixels not yet decoded, and give its bytes too.
+
+    Whatever fails in the block is a fault of the file.
+
+    Args:
+        path: Of the file.
+        what: It is, for messages.
+        limits: Default those of ``image_limits``.
 
     Raises:
-        FileFault: If the bytes are no image (``unreadable``), or fail to decode (``truncated``).
+        FileFault: If it is no image or exceeds a limit (``unreadable``), or fails to decode
+            (``truncated``).
     """
+    limits = limits or image_limits()
+    name = f'{what} {shown(path)}'
+    content = read_bytes(path, what=what, limit=limits.num_bytes)
+    with _decoding(content, name=name) as image:
+        limits.check(image.size, name=name)
+        yield image, content
+
+
+@contextmanager
+def _decoding(content: bytes, *, name: str) -> Iterator[Image.Image]:
     kind = 'unreadable'
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -133,8 +194,8 @@ def decoding(content: bytes, *, name: str) -> Iterator[Image.Image]:
         reason = 'it is in no known image format'
     except Image.DecompressionBombError:
         reason = (
-            f'it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels: scale it down or cut it into '
-            'pieces'
+            f'it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: cut or scale it, or '
+            f'set {LIMITS_VARIABLE}=num_pixels=...'
         )
     except Exception as error:
         # Decoders raise errors of any type on malformed bytes.

@@ -16,6 +16,7 @@ from mmengine.registry import DefaultScope
 from swinv2_mm.config.datasets import testing_pipeline
 from swinv2_mm.data_check.loading import LoadCheckedImage
 from swinv2_mm.datasets.files import shown
+from swinv2_mm.datasets.image_files import image_limits
 from swinv2_mm.errors import DataError, UserError
 
 ImageInput = str | os.PathLike | np.ndarray
@@ -97,6 +98,7 @@ def _read(source: ImageInput) -> dict:
                 f'{source.shape} of {source.dtype}'
             )
         shape = source.shape[:2]
+        image_limits().check(shape[::-1], name='the array')
         return dict(img=source, img_path='', img_shape=shape, ori_shape=shape)
     return LoadCheckedImage().transform(dict(img_path=os.fspath(source)))
 

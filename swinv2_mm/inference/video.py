@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from swinv2_mm.atomic_write import discard, publish
+from swinv2_mm.datasets.image_files import image_limits
 from swinv2_mm.errors import DataError, UserError
 
 # FFmpeg's own messages would come between ours; and a file must not make it open others.
@@ -36,13 +37,19 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike) -> None:
         self._path = os.fspath(path)
+        # A pipe would be waited for.
         if not os.path.isfile(self._path):
-            raise DataError(f'video {self._path} does not exist')
+            raise DataError(f'video {self._path} does not exist, or is no file')
         for name, value in _FFMPEG_SETTINGS.items():
             os.environ.setdefault(name, value)
         self._capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise DataError(f'video {self._path} cannot be read: truncated or not a video')
+        width, height = (
+            int(self._capture.get(side))
+            for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        )
+        image_limits().check((width, height), name=f'video {self._path}')
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
         self.num_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
