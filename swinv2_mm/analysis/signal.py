@@ -74,18 +74,15 @@ class SignalRecorder:
         self._sums.clear()
 
 
-def draw_signal(
-    signals: Mapping[str, Mapping[str, float]], *, places: Sequence[str] = tuple(PLACES)
-) -> Figure:
+def draw_signal(signals: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw amplitude over depth, one panel per place.
 
     Args:
         signals: By the name of a model, what ``SignalRecorder.amplitudes`` returns.
-        places: Of ``PLACES``.
     """
-    figure = new_figure(width=1 + 4.4 * len(places), height=4.2)
-    axes = figure.subplots(1, len(places), squeeze=False, sharey=True)[0]
-    for ax, place in zip(axes, places, strict=True):
+    figure = new_figure(width=1 + 4.4 * len(PLACES), height=4.2)
+    axes = figure.subplots(1, len(PLACES), sharey=True)
+    for ax, place in zip(axes, PLACES, strict=True):
         for number, (model, signal) in enumerate(signals.items()):
             values = [v for name, v in signal.items() if name.startswith(f'{place}/')]
             names = [n.partition('/')[2] for n in signal if n.startswith(f'{place}/')]

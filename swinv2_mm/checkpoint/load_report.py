@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import printable
 
-# Of a name in a message.
+# Names in a message, and letters of each.
+_NUM_SHOWN = 3
 _MOST_LETTERS = 120
 
 
@@ -61,10 +62,10 @@ def format_window(window: Size) -> str:
     return str(height) if height == width else f'{height}x{width}'
 
 
-def shortened(names: tuple[str, ...] | list[str], *, num_shown: int = 3) -> str:
+def shortened(names: tuple[str, ...] | list[str]) -> str:
     """Join the first names and say how many more there are."""
-    more = len(names) - num_shown
-    shown = (printable(name, num_letters=_MOST_LETTERS) for name in names[:num_shown])
+    more = len(names) - _NUM_SHOWN
+    shown = (printable(name, num_letters=_MOST_LETTERS) for name in names[:_NUM_SHOWN])
     return ', '.join(shown) + (f' and {more} more' if more > 0 else '')
 
 

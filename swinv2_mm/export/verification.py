@@ -58,7 +58,6 @@ def top1_rates(
     samples: Iterable[dict[str, Any]],
     *,
     shape_px: tuple[int, int] | None,
-    total: int | None = None,
 ) -> tuple[list[float], int]:
     """Measure the accuracy of several files on the same images.
 
@@ -66,14 +65,13 @@ def top1_rates(
         runs: From ``files.opened``.
         samples: From ``images.samples``, of a classification data set.
         shape_px: The size that the files take; ``None`` for any.
-        total: Number of samples, for the progress bar.
 
     Returns:
         The top-1 accuracy of each, in [0, 1], and the number of images.
     """
     runs = list(runs)
     hits, number = [0] * len(runs), 0
-    for sample in tqdm(samples, total=total, desc='accuracy', unit='image', disable=None):
+    for sample in tqdm(samples, desc='accuracy', unit='image', disable=None):
         image = sample['inputs']
         if shape_px is not None:
             image = resized(image, shape_px=shape_px)
