@@ -889,3 +889,63 @@ def test_torch_and_safetensors_are_enough():
         'import swinv2_mm.checkpoint\n'
     )
     subprocess.run([sys.executable, '-c', code], check=True)
+
+
+# --- weights in several files --------------------------------------------------------------------
+
+
+def sharded_folder(path, model, *, suffix, num_parts=3):
+    """As ``save_pretrained`` of Hugging Face's libraries writes it with a small max_shard_size."""
+    weights = in_layout(model, 'huggingface')
+    stem = {'safetensors': 'model', 'bin': 'pytorch_model'}[suffix]
+    path.mkdir()
+    files = {}
+    for number in range(num_parts):
+        name = f'{stem}-{number + 1:05}-of-{num_parts:05}.{suffix}'
+        part = dict(list(weights.items())[number::num_parts])
+        files |= dict.fromkeys(part, name)
+        if suffix == 'bin':
+            torch.save(part, path / name)
+        else:
+            save_file({k: v.contiguous() for k, v in part.items()}, path / name)
+    index = path / f'{stem}.{suffix}.index.json'
+    index.write_text(json.dumps({'metadata': {'total_size': 1}, 'weight_map': files}))
+    config = {'model_type': 'swinv2', 'image_size': 64, 'patch_size': 4, 'window_size': 4}
+    (path / 'config.json').write_text(json.dumps(config | {'depths': list(model.arch.depths)}))
+    return index, files
+
+
+@pytest.mark.parametrize('suffix', ['safetensors', 'bin'])
+def test_weights_in_several_files(suffix, tmp_path):
+    model = build(seed=2)
+    index, files = sharded_folder(tmp_path / 'model', model, suffix=suffix)
+    for source in (tmp_path / 'model', index):
+        report = load_pretrained(other := build(seed=1), source)
+        assert report.layout == 'huggingface'
+        for name, value in model.named_parameters():
+            assert torch.equal(other.get_parameter(name), value), name
+    last = tmp_path / 'model' / max(files.values())
+    last.rename(tmp_path / 'elsewhere')
+    assert_refused(build(seed=1), index, last.name, 'No such file')
+    for name in ('../elsewhere', str(tmp_path / 'elsewhere'), index.name, '..'):
+        index.write_text(json.dumps({'weight_map': dict.fromkeys(files, name)}))
+        assert_refused(build(seed=1), index)
+    for text in ('', '[' * 100_000, '{}', '{"weight_map": {"a": 3}}', '{"weight_map": []}', '7'):
+        index.write_text(text)
+        assert_refused(build(seed=1), tmp_path / 'model', 'index')
+
+
+def test_files_that_contradict_their_index(tmp_path):
+    index, files = sharded_folder(tmp_path / 'model', build(), suffix='safetensors')
+    index.write_text(json.dumps({'weight_map': files | {'absent': min(files.values())}}))
+    assert_refused(build(seed=1), index, 'lacks absent')
+    first, second, *_ = sorted(set(files.values()))
+    (tmp_path / 'model' / second).write_bytes((tmp_path / 'model' / first).read_bytes())
+    index.write_text(json.dumps({'weight_map': files}))
+    assert_refused(build(seed=1), index, 'another file')
+
+
+def test_swinv2_cr_is_another_architecture():
+    timm = pytest.importorskip('timm')
+    peer = timm.create_model('swinv2_cr_tiny_224', depths=(1, 1, 1, 1), embed_dim=24)
+    assert_refused(build(), peer.state_dict(), 'swinv2_cr', 'another architecture')

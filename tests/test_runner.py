@@ -10,7 +10,7 @@ from conftest import only_line
 from test_checkpoint_heads import classifier
 from test_tools import CLASSIFIER
 
-from swinv2_mm.checkpoint import reading, save_pretrained
+from swinv2_mm.checkpoint import reading, save_pretrained, weight_files
 from swinv2_mm.config.file import load_config
 from swinv2_mm.engine.trained_model import load_trained_model
 
@@ -123,7 +123,7 @@ def passes(monkeypatch):
         monkeypatch.setattr(owner, name, call)
 
     counted(torch, 'load')
-    counted(reading, '_check_sums')
+    counted(weight_files, 'check_pickle_file')
     counted(reading, 'local_path')
     return counts
 
@@ -151,7 +151,7 @@ def test_a_file_is_opened_once(door, with_map, tool, use_data, tmp_path, passes)
             'train', CLASSIFIER, '--work-dir', work_dir, '--cfg-options', *options
         )
         assert status == 0, errors
-    assert passes == {'load': 1, '_check_sums': 1, 'local_path': 1}
+    assert passes == {'load': 1, 'check_pickle_file': 1, 'local_path': 1}
 
 
 def test_released_weights_can_be_tested_but_not_half_of_them(tool, refused, use_data, tmp_path):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
-import sys
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor
 from torch.serialization import MAP_LOCATION
@@ -22,9 +17,9 @@ from swinv2_mm.core.unwrapping import WRAPPED
 
 from .download import fetch
 from .errors import CheckpointError
-from .file_checks import check_file, check_pickle_file
 from .load_report import shortened
 from .provenance import declared_window_sizes, released_model
+from .weight_files import read_file
 from .zoo import url_of
 
 # Where training programs put the weights in what they save, the likeliest first. timm saves what
@@ -42,8 +37,12 @@ _MOST_WRAPPERS = 16
 # A tensor may repeat its values by strides of 0: up to here it may be copied.
 _MOST_REPEATED_BYTES = 1 << 24
 # What a folder made by save_pretrained of Hugging Face's libraries holds.
-_NAMES_IN_FOLDER = ('model.safetensors', 'pytorch_model.bin')
-_IS_TRUSTED: ContextVar[bool] = ContextVar('is_trusted', default=False)
+_NAMES_IN_FOLDER = (
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+    'pytorch_model.bin.index.json',
+)
 # Modules that only wrap another one; they may stand anywhere in a name.
 _WRAPPER_MODULES = re.compile(rf'(?:^|(?<=\.))(?:{"|".join(WRAPPED)})\.')
 
@@ -72,59 +71,6 @@ class Weights:
 
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Weights
-
-
-class _Inert:
-    """Placeholder for an unpickled object that is not needed, so that its code never runs."""
-
-    def __new__(cls, *_: Any) -> _Inert:
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-_HISTORY = 'mmengine.logging.history_buffer.HistoryBuffer'
-_NUMPY_CORES = ('numpy.core.multiarray', 'numpy._core.multiarray')
-# What a pickle may refer to beside tensors and plain data. Data: the real type where its package
-# has been imported, so that a training can be resumed, inert elsewhere.
-_DATA_TYPES = (
-    _HISTORY,
-    'numpy.ndarray',
-    'numpy.dtype',
-    *(f'{core}.{function}' for core in _NUMPY_CORES for function in ('_reconstruct', 'scalar')),
-    *(f'numpy.dtypes.{kind}DType' for kind in ('Float32', 'Float64', 'Int64', 'UInt32', 'Bool')),
-)
-# Settings of the official code and of timm: always inert.
-_SETTINGS_TYPES = ('argparse.Namespace', 'pathlib.PosixPath', 'builtins.slice')
-
-
-def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    return [
-        (OrderedDict, 'yacs.config.CfgNode'),
-        (_statistic, 'builtins.getattr'),
-        *((_Inert, name) for name in _SETTINGS_TYPES),
-        *((_imported(name) or _Inert, name) for name in _DATA_TYPES),
-    ]
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.rpartition('.')
-    # numpy answers to both names of its core.
-    places = _NUMPY_CORES if module in _NUMPY_CORES else (module,)
-    found = next((sys.modules[place] for place in places if place in sys.modules), None)
-    return getattr(found, attribute, None)
-
-
-def _statistic(owner: Any, name: str) -> Any:
-    """Stand in for ``getattr``, by which a logged history refers to its statistics."""
-    is_statistic = name in ('current', 'max', 'mean', 'min')
-    return getattr(owner, name) if is_statistic and owner is _imported(_HISTORY) else _Inert()
-
-
-def trust_files() -> None:
-    """Let files run code while they are read, in the present context (``contextvars``)."""
-    _IS_TRUSTED.set(True)
 
 
 def open_weights(source: Source, *, map_location: MAP_LOCATION = 'cpu') -> Weights:
@@ -267,50 +213,3 @@ def local_path(source: str | os.PathLike[str]) -> Path:
             f'{path} is a sharded checkpoint: join it by tools/checkpoint.py consolidate'
         )
     raise CheckpointError(f'{path} is a folder without {" or ".join(_NAMES_IN_FOLDER)}')
-
-
-def read_file(path: Path, *, map_location: MAP_LOCATION = 'cpu') -> tuple[Any, dict[str, str]]:
-    """Read a file as it was saved, and what it says about itself.
-
-    Args:
-        path: A safetensors or PyTorch file.
-        map_location: Where tensors of a PyTorch file go.
-
-    Raises:
-        CheckpointError: If the file is missing, damaged, or would have to run code.
-    """
-    check_file(path)
-    if path.suffix == '.safetensors':
-        return _read_safetensors(path)
-    return _read_pickle(path, map_location), {}
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        with safetensors.safe_open(path, framework='pt') as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, MemoryError):
-        raise CheckpointError(f'{path} is damaged or not a safetensors file') from None
-
-
-def _read_pickle(path: Path, map_location: MAP_LOCATION) -> Any:
-    try:
-        if _IS_TRUSTED.get():
-            return torch.load(path, map_location=map_location, weights_only=False)
-        check_pickle_file(path)
-        with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch has no other way to tell the two apart.
-        wanted = re.search(r'(?:GLOBAL|unrecognized function) ([^\s,]+)', str(error))
-        if wanted is None:
-            raise CheckpointError(f'{path} is damaged or not a file of weights') from None
-        raise CheckpointError(
-            f'{path} was refused: to be read it would have to run code ({wanted[1]}), and '
-            'weights never need that; if you trust its source, add --trust-checkpoint'
-        ) from None
-    except CheckpointError:
-        raise
-    except Exception:
-        # torch raises errors of a dozen types on malformed bytes.
-        raise CheckpointError(f'{path} is damaged or not a file of weights') from None

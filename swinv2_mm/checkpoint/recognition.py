@@ -9,6 +9,9 @@ from .errors import CheckpointError
 from .layouts import LAYOUTS, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER, Layout
 from .load_report import shortened
 
+# The bias network of timm's swinv2_cr models.
+_OF_CR = '.attn.meta_mlp.'
+
 
 def recognise(names: Iterable[str]) -> tuple[Layout, str]:
     """Return the layout and the prefix of the backbone, such as ``backbone.`` or nothing.
@@ -18,6 +21,11 @@ def recognise(names: Iterable[str]) -> tuple[Layout, str]:
             backbones.
     """
     names = set(names)
+    if any(_OF_CR in name for name in names):
+        raise CheckpointError(
+            'the weights are those of a swinv2_cr model of timm, another architecture (a port from '
+            'before the official code): take the weights of a swinv2 model without _cr'
+        )
     found = [
         (prefix, stem)
         for stem in dict.fromkeys(layout.stem for layout in LAYOUTS.values())

@@ -18,7 +18,7 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.runner import Runner
 
 from swinv2_mm.atomic_write import atomic_write
-from swinv2_mm.checkpoint.reading import trust_files
+from swinv2_mm.checkpoint.weight_files import trust_files
 from swinv2_mm.errors import UserError
 
 from .config_errors import config_errors

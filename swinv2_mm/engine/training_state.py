@@ -7,8 +7,9 @@ from logging import Logger
 from pathlib import Path
 
 from swinv2_mm.checkpoint import CheckpointError
-from swinv2_mm.checkpoint.reading import Weights, open_weights, read_file
+from swinv2_mm.checkpoint.reading import Weights, open_weights
 from swinv2_mm.checkpoint.sharded import REST, is_sharded
+from swinv2_mm.checkpoint.weight_files import read_file
 
 from .work_dir import checkpoints_in
 
