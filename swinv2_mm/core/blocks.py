@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .attention import Backend, WindowAttention
+from .attention.window_attention import Similarity
 from .linear import Linear, LinearGelu
 from .position_bias import PositionBias
 from .window_partition import Size, Tiling, WindowGrid, window_grid
 
+NormOrder = Literal['res_post', 'pre', 'sandwich']
 _MLP_RATIO = 4
 _INIT_STD = 0.02
 
@@ -63,7 +66,7 @@ class Mlp(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention and MLP, each normalised before it joins the main branch.
+    """Window attention and MLP, each normalised before it joins the main branch (``res_post``).
 
     Args:
         attention: The attention branch.
@@ -71,6 +74,8 @@ class SwinBlock(nn.Module):
         shifted: Whether the windows are shifted by half a window.
         drop_path_rate: Probability of dropping a branch.
         with_extra_norm: Whether a LayerNorm on the main branch closes the block (paper 3.6).
+        norm_order: ``res_post``; or for comparison (paper table 7) ``pre``, where each branch
+            begins with its norm as in Swin V1, or ``sandwich``, with a norm at both ends.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class SwinBlock(nn.Module):
         shifted: bool,
         drop_path_rate: float,
         with_extra_norm: bool,
+        norm_order: NormOrder = 'res_post',
     ) -> None:
         super().__init__()
         self.shifted = shifted
@@ -90,18 +96,32 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.norm3 = nn.LayerNorm(dim) if with_extra_norm else nn.Identity()
         self.drop_path = DropPath(drop_path_rate)
+        self.norm_order = norm_order
+        if norm_order == 'sandwich':
+            self.norm1_in, self.norm2_in = nn.LayerNorm(dim), nn.LayerNorm(dim)
 
     def reset_parameters(self) -> None:
-        """Make the block the identity; linear layers are left to ``draw_layers``."""
-        for norm in (self.norm1, self.norm2):
-            nn.init.zeros_(norm.weight)
-            nn.init.zeros_(norm.bias)
+        """Make the block the identity; linear layers are left to ``draw_layers``.
+
+        With ``pre`` there is no norm at the end of a branch that could: it starts as in Swin V1.
+        """
+        if self.norm_order != 'pre':
+            for norm in (self.norm1, self.norm2):
+                nn.init.zeros_(norm.weight)
+                nn.init.zeros_(norm.bias)
         self.attn.reset_parameters()
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        x = x + self.drop_path(self.norm1(self.attn(x, grid)))
-        x = x + self.drop_path(self.norm2(self.mlp(x)))
+        if self.norm_order == 'res_post':
+            x = x + self.drop_path(self.norm1(self.attn(x, grid)))
+            x = x + self.drop_path(self.norm2(self.mlp(x)))
+        elif self.norm_order == 'pre':
+            x = x + self.drop_path(self.attn(self.norm1(x), grid))
+            x = x + self.drop_path(self.mlp(self.norm2(x)))
+        else:
+            x = x + self.drop_path(self.norm1(self.attn(self.norm1_in(x), grid)))
+            x = x + self.drop_path(self.norm2(self.mlp(self.norm2_in(x))))
         return self.norm3(x)
 
 
@@ -171,6 +191,8 @@ class Stage(nn.Module):
         extra_norm_every: See ``Architecture``.
         with_downsample: Whether a ``PatchMerging`` follows.
         with_cp: Whether blocks are recomputed in the backward pass to save memory.
+        norm_order: See ``SwinBlock``.
+        similarity: See ``WindowAttention``.
     """
 
     # A ModuleList; the annotation says what it holds.
@@ -190,6 +212,8 @@ class Stage(nn.Module):
         with_downsample: bool,
         with_cp: bool,
         backend: Backend,
+        norm_order: NormOrder = 'res_post',
+        similarity: Similarity = 'cosine',
     ) -> None:
         super().__init__()
         self.window = window
@@ -203,6 +227,7 @@ class Stage(nn.Module):
                 position_bias=position_bias,
                 pretrained_window_size=pretrained_window_size,
                 backend=backend,
+                similarity=similarity,
             )
             block = SwinBlock(
                 attention,
@@ -210,6 +235,7 @@ class Stage(nn.Module):
                 shifted=i % 2 == 1,
                 drop_path_rate=drop_path_rate,
                 with_extra_norm=extra_norm_every is not None and (i + 1) % extra_norm_every == 0,
+                norm_order=norm_order,
             )
             blocks.append(block)
         self.blocks = nn.ModuleList(blocks)  # type: ignore[assignment]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from .architectures import Architecture, resolve_architecture
 from .attention import describe_backend, resolve_backend
-from .blocks import PatchEmbed, Stage, draw_layers
+from .attention.window_attention import Similarity
+from .blocks import NormOrder, PatchEmbed, Stage, draw_layers
 from .position_bias import POSITION_BIASES, PositionBias
 from .torch_private import BatchNorm
 from .window_partition import Size, Tiling
@@ -42,6 +43,10 @@ class SwinTransformerV2(nn.Module):
             3.5 runs ``sequential`` in the first two).
         in_channels: Channels of the image.
         patch_size_px: Side of a patch.
+        norm_order: Where the norms of a block are: ``res_post`` (the paper's choice), ``pre`` or
+            ``sandwich``, for comparison (paper table 7).
+        similarity: ``cosine`` (the paper's choice) or ``dot`` (table 6); ``dot`` runs with
+            ``attention='auto'`` only. Weights of others are read for the default of both.
 
     Attributes:
         pretrained_window_sizes_given: Whether ``pretrained_window_sizes`` was set, so that weights
@@ -77,6 +82,8 @@ class SwinTransformerV2(nn.Module):
         attention: str | Sequence[str] = 'auto',
         in_channels: int = 3,
         patch_size_px: int = 4,
+        norm_order: NormOrder = 'res_post',
+        similarity: Similarity = 'cosine',
     ) -> None:
         super().__init__()
         self.arch = resolve_architecture(arch)
@@ -92,6 +99,14 @@ class SwinTransformerV2(nn.Module):
             raise ValueError(f"unknown position_bias '{position_bias}' (known: {known})")
         if tiling not in ('fixed', 'balanced'):
             raise ValueError(f"tiling must be 'fixed' or 'balanced', got '{tiling}'")
+        for setting, value, choices in (
+            ('norm_order', norm_order, get_args(NormOrder)),
+            ('similarity', similarity, get_args(Similarity)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{setting} must be one of {', '.join(choices)}, got '{value}'")
+        if similarity == 'dot' and attention != 'auto':
+            raise ValueError("similarity='dot' has one backend only: leave attention at 'auto'")
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         self.out_indices = tuple(out_indices)
@@ -131,6 +146,8 @@ class SwinTransformerV2(nn.Module):
                 with_downsample=i < num_stages - 1,
                 with_cp=_per_stage(with_cp, num_stages, name='with_cp')[i],
                 backend=self.resolve_backend(backends[i]),
+                norm_order=norm_order,
+                similarity=similarity,
             )
             stages.append(stage)
         self.layers = nn.ModuleList(stages)  # type: ignore[assignment]

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..position_bias import pairwise_bias
 from ..window_partition import WindowGrid, from_windows, to_windows
 from .mask import attention_mask
-from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_heads
+from .prologue import bounded_scale, computing_dtype, cosine_operands, dot_operands, merge_heads
 
 # Queries, keys, values (n, heads, N, d) and what is added to the logits (heads, N, N).
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -49,29 +49,44 @@ def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> T
         qkv (B, H, W, 3C), logit_scale (heads, 1, 1), bias (heads, (2Mh - 1) * (2Mw - 1))
         -> (B, H, W, C); maps of a video have an axis of time before H
     """
-    return _attend(qkv, grid, logit_scale, bias, kernel=_softmax_kernel)
+    scale = bounded_scale(logit_scale, dtype=computing_dtype(qkv))
+    return _attend(qkv, grid, scale, bias, kernel=_softmax_kernel)
 
 
 def at_once(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``eager`` through torch's fused attention, with the scale folded into the queries."""
-    return _attend(qkv, grid, logit_scale, bias, kernel=_sdpa_kernel)
+    scale = bounded_scale(logit_scale, dtype=computing_dtype(qkv))
+    return _attend(qkv, grid, scale, bias, kernel=_sdpa_kernel)
+
+
+def dot_product(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """``at_once`` as in Swin V1: products of queries and keys, and no learnt ``logit_scale``."""
+    heads = len(bias)
+    head_dim = qkv.shape[-1] // (3 * heads)
+    scale = bias.new_full((heads, 1, 1), head_dim**-0.5, dtype=computing_dtype(qkv))
+    return _attend(qkv, grid, scale, bias, kernel=_sdpa_kernel, operands=dot_operands)
 
 
 def _attend(
-    qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor, *, kernel: Kernel
+    qkv: Tensor,
+    grid: WindowGrid,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    kernel: Kernel,
+    operands: Callable[..., tuple[Tensor, Tensor, Tensor]] = cosine_operands,
 ) -> Tensor:
     """Run a kernel on all windows, in one batch per mask.
 
     Only the last windows along an axis can hold a seam or padding, so a map has at most nine
     kinds of window, and the mask of all interior ones is empty.
     """
-    dtype = computing_dtype(qkv)
-    scale = bounded_scale(logit_scale, dtype=dtype)
+    dtype = scale.dtype
     pairs = pairwise_bias(bias.to(dtype), window=grid.window)
 
     def attend_windows(windows: Tensor, origins: Origins) -> Tensor:
         mask = attention_mask(origins, device=qkv.device, dtype=dtype)
-        q, k, v = cosine_operands(windows, scale=scale)
+        q, k, v = operands(windows, scale=scale)
         counts = q.shape[:-3]
         q, k, v = (x.flatten(0, -4) for x in (q, k, v))
         out = kernel(q, k, v, pairs if mask is None else pairs + mask).to(qkv.dtype)

@@ -78,6 +78,16 @@ def cosine_operands(windows: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor, 
     return F.normalize(q, dim=-1) * scale, F.normalize(k, dim=-1), v
 
 
+def dot_operands(windows: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values as they are, the scale folded into the queries (Swin V1).
+
+    Shapes:
+        As ``cosine_operands``.
+    """
+    q, k, v = split_heads(windows, heads=len(scale)).to(scale.dtype).unbind()
+    return q * scale, k, v
+
+
 def normalize_(qk: Tensor, *, scale: Tensor) -> Tensor:
     """Normalise and scale in place, for a backend with a gradient of its own.
 

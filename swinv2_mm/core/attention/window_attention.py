@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from ..position_bias import PositionBias, central_table, cpb_table, relative_coo
 from ..torch_private import version_of
 from ..window_partition import Size, WindowGrid
 from .backends import Backend
+from .eager import dot_product
 from .weights import token_weights
 
+Similarity = Literal['cosine', 'dot']
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
 _BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
@@ -42,8 +44,13 @@ class WindowAttention(nn.Module):
         num_heads: Attention heads; they divide ``dim``.
         position_bias: ``log_cpb``, ``linear_cpb`` or ``table`` (paper table 1).
         pretrained_window_size: Window that the bias is, or was, trained at.
-        backend: See ``resolve_backend``.
+        backend: See ``resolve_backend``; ``dot`` has one of its own.
+        similarity: Of queries and keys: ``cosine`` times a learnt scale (equation 2), or ``dot``,
+            their product divided by the root of a head's channels (Swin V1; paper table 6).
     """
+
+    # None where the similarity is the dot product, whose backend asks for none.
+    logit_scale: Tensor
 
     def __init__(
         self,
@@ -53,14 +60,19 @@ class WindowAttention(nn.Module):
         position_bias: PositionBias,
         pretrained_window_size: Size,
         backend: Backend,
+        similarity: Similarity = 'cosine',
     ) -> None:
         super().__init__()
         self.position_bias = position_bias
         self.pretrained_window_size = pretrained_window_size
-        self.backend = backend
+        self.backend = dot_product if similarity == 'dot' else backend
+        self.similarity = similarity
         self._tables: dict[tuple[Any, ...], _Kept] = {}
 
-        self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
+        if similarity == 'dot':
+            self.register_parameter('logit_scale', None)
+        else:
+            self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
         self.qkv = Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.empty(dim))
         self.v_bias = nn.Parameter(torch.empty(dim))
@@ -79,7 +91,8 @@ class WindowAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw what is neither Linear nor LayerNorm as the official code does."""
-        nn.init.constant_(self.logit_scale, math.log(10.0))
+        if self.similarity == 'cosine':
+            nn.init.constant_(self.logit_scale, math.log(10.0))
         nn.init.zeros_(self.q_bias)
         nn.init.zeros_(self.v_bias)
         if self.position_bias == 'table':
@@ -204,7 +217,12 @@ class WindowAttention(nn.Module):
 
         Shapes:
             (B, H, W, C) -> (B, heads, H, W), NaN outside of the token's window
+
+        Raises:
+            ValueError: If the similarity is ``dot``.
         """
+        if self.similarity == 'dot':
+            raise ValueError("weights of tokens are defined for similarity='cosine' only")
         return self._without_autocast(partial(token_weights, token=token), x, grid)
 
     def _without_autocast(self, compute: Backend, x: Tensor, grid: WindowGrid) -> Tensor:
