@@ -10,8 +10,8 @@ venv=${1:?usage: tools/make_env.sh FOLDER}
 python=${PYTHON:-python3}
 
 fail() { echo "error: $*" >&2; exit 1; }
-command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.12 (Debian: apt-get install python3 python3-venv)"
-"$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.14 (Debian: apt-get install python3 python3-venv)"
+"$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
   || fail "$("$python" --version) is not supported; name another by PYTHON=python3.12 make ..."
 
 key=$({ cat requirements/*.txt tools/make_env.sh; sed '/^\[tool.ruff\]/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)

@@ -12,6 +12,7 @@ __all__ = [
     'check',
     'complexity',
     'demo',
+    'env',
     'export',
     'infer',
     'memory',
