@@ -12,7 +12,7 @@ python=${PYTHON:-python3}
 fail() { echo "error: $*" >&2; exit 1; }
 command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.14 (Debian: apt-get install python3 python3-venv)"
 "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
-  || fail "$("$python" --version) is not supported; name another by PYTHON=python3.12 make ..."
+  || fail "$("$python" --version) is not supported, Python 3.10 to 3.14 are; name one by PYTHON=python3.12 make ..."
 
 key=$({ cat requirements/*.txt tools/make_env.sh; sed '/^\[tool.ruff\]/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)
 here=$(pwd)

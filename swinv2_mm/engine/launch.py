@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import select
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -30,6 +29,8 @@ from .parallel import apply_parallel, process_timeout
 from .runner import CheckedRunner
 from .workers import end_workers
 
+# As of a program that SIGPIPE has ended; Windows has no such signal.
+_READER_GONE_STATUS = 128 + 13
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _FOR_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
@@ -125,7 +126,7 @@ def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> Non
             sys.stdout.flush()
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _is_reader_gone():
-            sys.exit(128 + signal.SIGPIPE)
+            sys.exit(_READER_GONE_STATUS)
         message = _one_line(error) if isinstance(error, UserError) else explanation(error)
         if message is None:
             raise
@@ -142,6 +143,8 @@ def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> Non
 
 def _is_reader_gone() -> bool:
     """Return whether the reader of a pipe has closed it, as ``head`` does."""
+    if not hasattr(select, 'poll'):
+        return True  # Windows
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     is_gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

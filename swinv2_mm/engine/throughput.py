@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import importlib.util
 import sys
 from typing import Any
 
@@ -18,7 +18,11 @@ _RSS_UNIT_BYTES = 1 if sys.platform == 'darwin' else 1024
 
 
 def peak_memory_bytes() -> int:
-    """Return the most memory that this process has had so far, that of GPUs not counted."""
+    """Return the peak resident memory of this process; 0 where nothing counts it (Windows)."""
+    if importlib.util.find_spec('resource') is None:
+        return 0
+    import resource
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES
 
 

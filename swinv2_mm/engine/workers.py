@@ -13,7 +13,7 @@ from functools import partial
 from torch.utils.data import DataLoader
 
 # Signals on which a training saves and exits; its loaders have to work on until then.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+STOP_SIGNALS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 'SIGUSR1') else []))
 
 _PR_SET_PDEATHSIG = 1
 # What torch's DataLoader refuses when it has no workers: there is nothing that they could do.
@@ -48,12 +48,14 @@ def end_workers() -> None:
     """End all workers, whatever they wait for: an exit would wait for them."""
     if not (children := multiprocessing.active_children()):
         return
-    # torch's own handler takes the end of a worker for an accident.
-    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # torch's own handler takes the end of a worker for an accident; Windows has no such signal.
+    has_signal = hasattr(signal, 'SIGCHLD')
+    previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if has_signal else None
     for child in children:
         child.kill()
         child.join(1)
-    signal.signal(signal.SIGCHLD, previous)
+    if has_signal:
+        signal.signal(signal.SIGCHLD, previous)
 
 
 # Before multiprocessing's own handler, which would ask workers to end that ignore it, and wait.

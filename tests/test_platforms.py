@@ -1,0 +1,124 @@
+"""What no test machine here shows: imports on Windows and macOS, by reading the source."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+# Modules and names that Windows lacks.
+MODULES = {'fcntl', 'grp', 'posix', 'pty', 'pwd', 'resource', 'termios', 'tty', 'syslog'}
+NAMES = {
+    'signal': {'SIGUSR1', 'SIGUSR2', 'SIGHUP', 'SIGCHLD', 'SIGKILL', 'SIGPIPE', 'SIGQUIT', 'alarm'},
+    'os': {'fork', 'getuid', 'geteuid', 'getpgid', 'killpg', 'setsid', 'sched_getaffinity', 'nice'},
+    'select': {'poll', 'epoll', 'POLLHUP', 'POLLERR'},
+}
+# How code asks before it takes one of them.
+GUARDS = ('hasattr(', 'find_spec(', 'sys.platform', 'os.name', 'ImportError', 'AttributeError')
+SOURCES = sorted(
+    path
+    for folder in ('swinv2_mm', 'projects', 'tools')
+    for path in (ROOT / folder).rglob('*.py')
+    if 'tests' not in path.relative_to(ROOT).parts
+)
+
+
+def unguarded(source):
+    """What a module takes of POSIX where nothing in the function, or statement, asks for it."""
+    found = []
+    for statement in ast.parse(source).body:
+        for block in _functions(statement):
+            text = ast.unparse(block)
+            if not any(guard in text for guard in GUARDS):
+                found += _posix(block)
+    return found
+
+
+def _functions(statement):
+    """Methods of a class one by one; any other statement as it is."""
+    yield from statement.body if isinstance(statement, ast.ClassDef) else [statement]
+
+
+def _posix(block):
+    for node in ast.walk(block):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom):
+            yield from [node.module] if node.module in MODULES else []
+            names = NAMES.get(node.module, set())
+            yield from (f'{node.module}.{a.name}' for a in node.names if a.name in names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.attr in NAMES.get(node.value.id, set()):
+                yield f'{node.value.id}.{node.attr}'
+
+
+def test_finds_what_is_not_guarded():
+    source = """
+import resource, sys
+from os import fork
+STOP = (signal.SIGTERM, signal.SIGUSR1)
+ASKED = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 'SIGUSR1') else []))
+class Waiter:
+    def wait(self):
+        return select.poll()
+    def ask(self):
+        if sys.platform == 'linux':
+            return select.poll()
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+"""
+    assert unguarded(source) == ['resource', 'os.fork', 'signal.SIGUSR1', 'select.poll']
+
+
+def test_nothing_of_posix_is_taken_for_granted():
+    assert len(SOURCES) > 200
+    found = {
+        path.relative_to(ROOT).as_posix(): names
+        for path in SOURCES
+        if (names := unguarded(path.read_text(encoding='utf-8')))
+    }
+    assert not found
+
+
+@pytest.mark.parametrize('module', ['swinv2_mm', 'swinv2_mm.core', 'swinv2_mm.models'])
+def test_import_is_silent(module, tmp_path):
+    """With every warning an error, those that a library raises for itself included."""
+    done = subprocess.run(
+        [sys.executable, '-W', 'error', '-c', f'import {module}'],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+@pytest.mark.parametrize(('version', 'is_taken'), [('3.9', 0), ('3.15', 0), ('3.13', 1)])
+def test_interpreter_out_of_range_gives_one_sentence(version, is_taken, tmp_path):
+    """``make_env.sh`` with an interpreter that calls itself another version."""
+    major, minor = version.split('.')
+    python = tmp_path / 'python'
+    python.write_text(
+        f'#!{sys.executable}\n'
+        'import sys\n'
+        f"if sys.argv[1] == '--version': print('Python {version}.0')\n"
+        "elif sys.argv[1] == '-c':\n"
+        f'    sys.version_info = ({major}, {minor}, 0)\n'
+        '    exec(sys.argv[2])\n'
+        "else: sys.exit('no further')\n"
+    )
+    python.chmod(0o755)
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools/make_env.sh'), str(tmp_path / 'venv')],
+        env={'PYTHON': str(python), 'PATH': '/usr/bin:/bin'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    refusals = [line for line in done.stderr.splitlines() if 'is not supported' in line]
+    assert len(refusals) == 1 - is_taken
+    assert all(f'Python {version}.0' in line and '3.10 to 3.14' in line for line in refusals)
