@@ -33,7 +33,7 @@ COMMON = """
 optim_wrapper = dict(accumulative_counts=2)
 default_hooks = dict(
     logger=dict(interval=1), checkpoint=dict(interval=3, max_keep_ckpts=1))
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook', momentum=0.1)]
+custom_hooks = [dict(type='EMAHook', momentum=0.1)]
 backbone = dict(arch=dict(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8)))
 """
 # Task: config, iterations, what makes it small.

@@ -29,7 +29,7 @@ train_cfg = dict(max_iters=6)
 val_dataloader = val_cfg = val_evaluator = None
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=-1))
 custom_hooks = [
-    *_base_.custom_hooks[:-1], dict(type='NonFiniteHook', action={action!r}, max_skips={max_skips}),
+    dict(type='NonFiniteHook', action={action!r}, max_skips={max_skips}),
     dict(type='EMAHook', update_buffers=True), dict(type='BrokenGradient', at={at_gradient})]
 """
 BATCH = 4

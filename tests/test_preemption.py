@@ -32,7 +32,7 @@ default_hooks = dict(
     checkpoint=dict(by_epoch={by_epoch}, interval={interval}, save_best='accuracy/top1'))
 log_processor = dict(by_epoch={by_epoch})
 custom_hooks = [
-    *_base_.custom_hooks, dict(type='EMAHook', momentum=0.1, update_buffers=True),
+    dict(type='EMAHook', momentum=0.1, update_buffers=True),
     dict(type='SignalInLoop', at={at})]
 """
 ITERATIONS = dict(

@@ -30,7 +30,7 @@ train_dataloader = dict(batch_size=4, num_workers=1)
 optim_wrapper = dict(accumulative_counts=3)
 train_cfg = dict(max_iters={LENGTH}, val_interval={LENGTH})
 default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=-1), logger=dict(interval=1))
-custom_hooks = [*_base_.custom_hooks, dict(type='EMAHook')]
+custom_hooks = [dict(type='EMAHook')]
 env_cfg = dict(dist_cfg=dict(timeout={TIMEOUT_S}))
 """
 # One image of the second process in the third iteration; samples are dealt out by turns.
@@ -39,7 +39,7 @@ custom_imports = dict(imports=['swinv2_mm.models', 'test_non_finite'])
 train_dataloader['dataset'] = dict(pipeline=[
     dict(type='LoadCheckedImage'), dict(type='PackInputs'), dict(type='Poison', at=[21])])
 train_cfg['max_iters'] = 6
-custom_hooks[-2]['action'] = 'skip'
+custom_hooks += [dict(type='NonFiniteHook', action='skip')]
 """
 # Or the second process stops by itself.
 STOP_ONE = """

@@ -20,6 +20,8 @@ POLICIES = ('raise', 'skip')
 PRECISIONS = ('bf16', 'fp16')
 LOG_BACKENDS = ('tensorboard', 'mlflow', 'wandb')
 _SYNC_BN = ('torch', 'mmcv')
+# Registered by the Runner in whatever config, in this order.
+STANDARD_HOOKS = ('IterationSeedHook', 'ThroughputHook', 'PreemptionHook', 'NonFiniteHook')
 
 # What each kind of parallel training takes beside its name, with the values; the first is the
 # default. A number of processes may be any.
@@ -227,6 +229,13 @@ ENTRIES: dict[str, Entry] = {
     'tta': Entry(
         'test-time augmentation of `--tta`: a dict with `scales`, `flips` and perhaps `nms`',
         _tta,
+    ),
+    'hooks_off': Entry(
+        'standard hooks to leave out, any of '
+        + ', '.join(f'`{name}`' for name in STANDARD_HOOKS)
+        + ' ([fault_tolerance.md](fault_tolerance.md))',
+        _names('hooks_off', STANDARD_HOOKS),
+        [],
     ),
     'log_to': Entry(
         'where scalars go beside the log file: `tensorboard`, `mlflow`, `wandb`, any of them '

@@ -27,6 +27,7 @@ from .log_backends import add_log_backends
 from .metric_names import EmptyDetectionHook
 from .parallel import apply_parallel, process_timeout
 from .runner import CheckedRunner
+from .seeding import use_seeded_sampler
 from .workers import end_workers
 
 # As of a program that SIGPIPE has ended; Windows has no such signal.
@@ -75,6 +76,7 @@ def build_runner(
         raise UserError(f'--work-dir {cfg.work_dir}: {error.strerror or error}') from error
     apply_parallel(cfg)
     add_log_backends(cfg)
+    use_seeded_sampler(cfg)
     for loader in _LOADERS:
         settings = cfg.get(loader) or {}
         if settings.get('num_workers') == 0:

@@ -136,7 +136,7 @@ class PreemptionHook(Hook):
         return int(common)
 
     def _leave(self, runner: Runner, *, num_iters: int) -> None:
-        (saver,) = _savers(runner)
+        saver = _savers(runner)[0]
         if self._is_validating:
             for average in runner.hooks:
                 if isinstance(average, EMAHook):

@@ -35,6 +35,7 @@ from .filling import fill_model
 from .saving import training_checkpoint
 from .seeding import seed_samples
 from .sharded_training import ZeroOptimizer, read_shards, sharding_of
+from .standard_hooks import plan_hooks
 from .training_state import check_resumable, newest_readable, open_checkpoint
 from .workers import shield_workers, without_idle_settings
 
@@ -71,6 +72,14 @@ class CheckedRunner(Runner):
 
     def dump_config(self) -> None:
         """Do nothing: the config was changed for the run; see ``save_config``."""
+
+    def register_hooks(
+        self, default_hooks: dict | None = None, custom_hooks: list | None = None
+    ) -> None:
+        """Register the hooks of the config, and the standard ones that it does not name."""
+        plan = plan_hooks(self.cfg, default_hooks=default_hooks, custom_hooks=custom_hooks)
+        super().register_hooks(plan.default, plan.custom)
+        self.hook_summary = plan.summary
 
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the model."""
@@ -132,6 +141,7 @@ class CheckedRunner(Runner):
                 f'parallel={kind} spreads a training over processes: start it by '
                 'tools/dist_train.sh or tools/slurm_train.sh, or leave parallel out'
             )
+        self.logger.info(self.hook_summary)
         return super().train()
 
     def load_checkpoint(

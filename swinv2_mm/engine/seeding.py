@@ -8,8 +8,9 @@ Here every iteration and every sample has a seed of its own.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,6 +100,16 @@ class SeededRepeatSampler(SeededSampler):
         mine = copies[self.rank : self.total_size : self.world_size]
         for position, index in enumerate(mine):
             yield Draw(index, (self.seed, self.epoch, self.rank, position))
+
+
+def use_seeded_sampler(cfg: Mapping[str, Any]) -> None:
+    """Have a training draw by the seeded form of MMEngine's samplers, which order alike."""
+    sampler = (cfg.get('train_dataloader') or {}).get('sampler')
+    kind = sampler.get('type') if isinstance(sampler, dict) else None
+    for seeded in (SeededSampler, SeededInfiniteSampler):
+        plain = seeded.__base__
+        if kind is plain or kind in (plain.__name__, f'mmengine.{plain.__name__}'):
+            sampler['type'] = seeded.__name__
 
 
 def seed_samples(loader: DataLoader) -> None:

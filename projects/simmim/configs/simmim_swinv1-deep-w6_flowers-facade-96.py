@@ -12,7 +12,7 @@ model = dict(
         img_size=96, stage_cfgs=windows, drop_path_rate=0.0),
     neck=dict(in_channels=256), head=dict(target_window_px=None))
 train_dataloader = dict(batch_size=16, sampler=dict(type='SeededInfiniteSampler'))
-custom_hooks = [dict(type='SwinV1SignalHook', interval=25), *_base_.custom_hooks[1:]]
+custom_hooks = [dict(type='SwinV1SignalHook', interval=25)]
 val_cfg = val_dataloader = val_evaluator = None
 # What it has learnt is not tested: mmpretrain's SimMIM cannot predict.
 test_cfg = test_dataloader = test_evaluator = None

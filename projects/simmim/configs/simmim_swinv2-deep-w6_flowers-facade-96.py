@@ -10,5 +10,5 @@ model = dict(
         window_size=(6, 6, 6, 3), drop_path_rate=0.0),
     neck=dict(in_channels=256), head=dict(target_window_px=None))
 train_dataloader = dict(batch_size=16, sampler=dict(type='SeededInfiniteSampler'))
-custom_hooks = [dict(type='SignalHook', interval=25), *_base_.custom_hooks[1:]]
+custom_hooks = [dict(type='SignalHook', interval=25)]
 val_cfg = val_dataloader = val_evaluator = None

@@ -3,4 +3,4 @@
 _base_ = '../../../../configs/_base_/runtime/classification.py'
 custom_imports = dict(imports=['swinv2_mm.models', 'swinv2_mm.analysis.signal_hook', 'projects.simmim.simmim'])
 visualizer = dict(type='ReconstructionVisualizer')
-custom_hooks = [dict(type='SignalHook', interval=100), *_base_.custom_hooks]
+custom_hooks = [dict(type='SignalHook', interval=100)]
