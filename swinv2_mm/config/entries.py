@@ -22,6 +22,10 @@ LOG_BACKENDS = ('tensorboard', 'mlflow', 'wandb')
 _SYNC_BN = ('torch', 'mmcv')
 # Registered by the Runner in whatever config, in this order.
 STANDARD_HOOKS = ('IterationSeedHook', 'ThroughputHook', 'PreemptionHook', 'NonFiniteHook')
+# In ``fresh_parameters``: what depends on the number of classes, where that differs.
+HEADS = 'heads'
+# What a resumed training has from its checkpoint, unless it is told to take the config's.
+RESUMED = ('lr', 'schedule', 'weight_decay', 'optimizer', 'seed')
 
 # What each kind of parallel training takes beside its name, with the values; the first is the
 # default. A number of processes may be any.
@@ -206,7 +210,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     'fresh_parameters': Entry(
         "parts of the model that `load_from` need not fill: `['roi_head.mask_head']`; `*` stands "
-        'for one part of a name',
+        'for one part of a name, `heads` for all that differs by the number of classes',
         _names('fresh_parameters'),
         [],
     ),
@@ -218,6 +222,13 @@ ENTRIES: dict[str, Entry] = {
     'start_from': Entry(
         'weights to start from if `resume` finds no checkpoint; `tools/train.py --resume` sets it',
         _path('start_from'),
+    ),
+    'resume_with': Entry(
+        'settings that a resumed training takes from the config and not from its checkpoint, any '
+        'of `lr`, `schedule`, `weight_decay`, `optimizer` (its other settings), `seed`; '
+        '`tools/train.py --resume-with` sets it ([fault_tolerance.md](fault_tolerance.md))',
+        _names('resume_with', RESUMED),
+        [],
     ),
     'bad_data': Entry(
         'what corrupt data does: `raise` or `skip`, or a dict with one of them for `train`, '

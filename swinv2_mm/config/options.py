@@ -59,7 +59,7 @@ def _evaluated(text: str) -> Any:
         is_whole = False
     if is_whole and not isinstance(node, (ast.BinOp, ast.Attribute)):
         try:
-            return _value_of(node, text)
+            return literal_value(node, text)
         except ValueError:
             if isinstance(node, ast.Call):
                 raise
@@ -74,7 +74,7 @@ def _evaluated(text: str) -> Any:
     return text
 
 
-def _value_of(node: ast.expr, text: str) -> Any:
+def literal_value(node: ast.expr, text: str) -> Any:
     """Return what an expression of literals, words, ``dict(...)`` and lists stands for."""
     try:
         return ast.literal_eval(node)
@@ -88,15 +88,15 @@ def _value_of(node: ast.expr, text: str) -> Any:
         except ValueError:
             return node.id
     if isinstance(node, (ast.List, ast.Tuple)):
-        values = [_value_of(element, text) for element in node.elts]
+        values = [literal_value(element, text) for element in node.elts]
         is_tuple = isinstance(node, ast.Tuple) and ast.get_source_segment(text, node)[0] == '('
         return tuple(values) if is_tuple else values
     if isinstance(node, ast.Dict) and None not in node.keys:
         pairs = zip(node.keys, node.values, strict=True)
-        return {ast.literal_eval(key): _value_of(value, text) for key, value in pairs}
+        return {ast.literal_eval(key): literal_value(value, text) for key, value in pairs}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
         if not node.args and all(keyword.arg for keyword in node.keywords):
-            return {keyword.arg: _value_of(keyword.value, text) for keyword in node.keywords}
+            return {keyword.arg: literal_value(keyword.value, text) for keyword in node.keywords}
     # A name with dots, or with dashes, inside something larger.
     if isinstance(node, (ast.Attribute, ast.BinOp)):
         return ast.get_source_segment(text, node)

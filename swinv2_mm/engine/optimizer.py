@@ -51,7 +51,7 @@ class SwinV2OptimWrapperConstructor:
         rates = sorted({group['lr'] for group in groups})
         print_log(
             f'{sum(len(group["params"]) for group in groups)} trainable parameters in '
-            f'{len(groups)} groups, learning rates {rates[0]:.3g} to {rates[-1]:.3g}',
+            f'{len(groups)} groups, configured learning rates {rates[0]:.3g} to {rates[-1]:.3g}',
             logger='current',
         )
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
@@ -80,9 +80,11 @@ class SwinV2OptimWrapperConstructor:
                 if name.startswith(prefix):
                     distance = num_layers - depth_of(name[len(prefix) :])
                     mult = self.backbone_lr_mult * self.layer_decay_rate**distance
-            decay = weight_decay if is_decayed(name, parameter) else 0.0
+            # By rule, not by value: a training is resumed with a decay of 0 too.
+            is_decaying = is_decayed(name, parameter)
+            decay = weight_decay if is_decaying else 0.0
             group = groups.setdefault(
-                (mult, decay), {'params': [], 'lr': lr * mult, 'weight_decay': decay}
+                (mult, is_decaying), {'params': [], 'lr': lr * mult, 'weight_decay': decay}
             )
             group['params'].append(parameter)
         return list(groups.values())

@@ -32,6 +32,7 @@ from swinv2_mm.mmengine_private import accumulation, is_training
 
 from .console import environment_summary, tidy
 from .filling import fill_model
+from .resumed_settings import ResumedSettings
 from .saving import training_checkpoint
 from .seeding import seed_samples
 from .sharded_training import ZeroOptimizer, read_shards, sharding_of
@@ -54,6 +55,8 @@ class CheckedRunner(Runner):
     Checkpoints of all kinds of ``parallel`` are alike: each resumes those of another, on any
     number of processes.
     """
+
+    resumed: ResumedSettings | None = None
 
     @cached_property
     def sharding(self) -> ZeroOptimizer | None:
@@ -166,6 +169,7 @@ class CheckedRunner(Runner):
         if is_resumed:
             check_resumable(checkpoint, filename=filename)
             optimizer = self.optim_wrapper.optimizer
+            self.resumed = ResumedSettings(self, checkpoint)
         if is_sharded(Path(filename)):
             read_shards(checkpoint, folder=Path(filename), model=model, optimizer=optimizer)
         elif is_resumed and self.sharding:
@@ -205,16 +209,33 @@ class CheckedRunner(Runner):
                 is_compiled = bool(self.cfg.get('compile'))
                 self.logger.info(backbone.describe_attention(is_compiled=is_compiled))
 
-    def resume(self, *args: Any, **kwargs: Any) -> None:
-        """Resume as MMEngine does, and give the seed of the checkpoint to the sampler too."""
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Resume as MMEngine does, and report what holds: the checkpoint's setting or the config's.
+
+        The seed of the checkpoint goes to the sampler too; what ``resume_with`` names comes from
+        the config.
+
+        Raises:
+            UserError: If the state does not fit the optimizer, or a schedule cannot be replayed.
+        """
         seed = self.seed
-        super().resume(*args, **kwargs)
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:
+            if 'parameter group' not in str(error):
+                raise
+            raise UserError(
+                f'{filename}: {error}; resume with the optim_wrapper and the frozen parameters '
+                'that it was trained with, or start from its weights with load_from'
+            ) from error
         if self.seed != seed:
             loader = self.train_dataloader
             samplers = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
             for sampler in samplers:
                 if getattr(sampler, 'seed', None) == seed:
                     sampler.seed = self.seed
+        if self.resumed is not None:
+            self.resumed.finish(self)
 
     def whole_values(self) -> Any:
         """Return a context in which whole tensors can be copied to the model, sharded or not."""

@@ -34,6 +34,7 @@ def train(
     *,
     work_dir: str | Path | None = None,
     resume: str | Path | None = None,
+    resume_with: Sequence[str] = (),
     amp: bool = False,
     auto_scale_lr: bool = False,
     options: Sequence[str] = (),
@@ -45,6 +46,8 @@ def train(
         cfg: A config file, or a config, which is not modified.
         work_dir: Folder for logs and checkpoints; default ``work_dirs/NAME_OF_THE_CONFIG``.
         resume: A checkpoint to resume, or ``'auto'`` for the newest readable one in the work dir.
+        resume_with: What a resumed training takes from the config and not from the checkpoint: any
+            of ``lr``, ``schedule``, ``weight_decay``, ``optimizer``, ``seed``.
         amp: Whether to train in mixed precision (GPU).
         auto_scale_lr: Whether to scale the learning rate with the global batch size.
         options: Overrides of config entries, as ``key=value``.
@@ -60,12 +63,14 @@ def train(
     # First: it puts the stand-in for mmcv's compiled ops in place.
     import swinv2_mm.models  # noqa: F401
     from swinv2_mm.config.datasets import check_data
+    from swinv2_mm.config.entries import read_entry
     from swinv2_mm.config.file import as_config
     from swinv2_mm.config.values import check_values
     from swinv2_mm.data_check.guard import guard_data
     from swinv2_mm.engine.config_errors import config_errors
     from swinv2_mm.engine.launch import build_runner, save_config
     from swinv2_mm.engine.preflight import check_training
+    from swinv2_mm.errors import UserError
 
     cfg = as_config(cfg, options)
     if amp:
@@ -75,6 +80,11 @@ def train(
     check_values(cfg, ['train_dataloader', 'val_dataloader'])
     check_data(cfg, ['train_dataloader', 'val_dataloader'])
     running = copy.deepcopy(cfg)
+    if resume_with:
+        if resume is None and not cfg.get('resume'):
+            raise UserError('--resume-with is for a training that is resumed: add --resume')
+        running.resume_with = list(resume_with)
+    read_entry(running, 'resume_with')
     if resume is not None:
         running.resume = True
         if resume == 'auto':
@@ -120,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
         examples="""
         %(prog)s configs/classification/swinv2-nano-w8_flowers.py
         %(prog)s CONFIG --resume
+        %(prog)s CONFIG --resume --resume-with lr --cfg-options optim_wrapper.optimizer.lr=1e-4
         %(prog)s CONFIG --cfg-options train_dataloader.batch_size=4 randomness.seed=1
         tools/dist_train.sh CONFIG 8 --amp --auto-scale-lr
         """,
@@ -135,6 +146,14 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='CKPT',
         help='resume CKPT, or, without one, the newest readable checkpoint in the work dir',
     ).completer = WEIGHTS
+    run.add_argument(
+        '--resume-with',
+        type=lambda text: text.split(','),
+        default=(),
+        metavar='NAME,...',
+        help='settings to take from the config, not from the checkpoint: lr, schedule, '
+        'weight_decay, optimizer (its other settings), seed',
+    )
     run.add_argument('--amp', action='store_true', help='train in mixed precision (GPU)')
     run.add_argument(
         '--auto-scale-lr',
