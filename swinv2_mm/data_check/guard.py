@@ -20,13 +20,17 @@ from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SkippedSummaryHook, policy_of
-from .class_names import check_config_classes, check_places
+from .class_names import check_config_classes, check_heads, check_places
 from .guarded import GuardedDataset
 from .listing import Listing
 from .readers import read
+from .scoring import check_scoring
 from .sources import Source, loads_masks, num_classes_of, source_of, sources_of
 from .start_line import start_line, unseen_classes
 from .usable import UsableFiles, refuse_whole
+
+# Kinds of data whose classes all heads of a model have; a classifier may have more.
+_WITH_HEADS = {'instances', 'label maps'}
 
 
 def guard_data(runner: Runner, loaders: list[str]) -> None:
@@ -132,6 +136,9 @@ class DataGuard:
         if len(read_files) == 1 and lost:
             ((path, listing),) = read_files.items()
             self._files.leave_out(lost, path, listing, loader=loader, metrics=metrics)
+        self._check_heads(loader, guarded, found)
+        if loader != 'train':
+            check_scoring(loader, guarded, metrics, num_classes=num_classes_of(self._cfg))
         self.classes[loader] = tuple(guarded.metainfo.get('classes') or ())
         if loader != 'train' and 'train' in self.classes:
             check_places(
@@ -159,6 +166,16 @@ class DataGuard:
             num_classes=num_classes_of(self._cfg),
             train_folders=self._train_folders if loader != 'train' else None,
         )
+
+    def _check_heads(self, loader: str, dataset: GuardedDataset, found: list[Listing]) -> None:
+        """Refuse heads for another number of classes than the data has."""
+        classes = dataset.metainfo.get('classes') or ()
+        if not classes or {listing.source.kind for listing in found} - _WITH_HEADS:
+            return
+        for problem in check_heads(self._cfg, config='', num_classes=len(classes)):
+            raise DataError(
+                f'{loader} data set: {len(classes)} classes, and {problem.place} {problem.detail}'
+            )
 
     def _check_folders(self, listing: Listing) -> None:
         """Refuse class folders beyond the model's classes: they would stop the loss."""

@@ -34,7 +34,31 @@ def check_training(runner: Runner, cfg: Config) -> None:
     if isinstance(channels, Sequence):
         check_channels(cfg.model, channels)
     _check_save_best(cfg)
+    check_metrics(runner, cfg, 'val')
     _check_batches(runner.train_loop.dataloader)
+
+
+def check_metrics(runner: Runner, cfg: Config, loader: str) -> None:
+    """Refuse metrics of something that the model does not predict.
+
+    Args:
+        runner: Built, but not run.
+        cfg: Its config.
+        loader: ``val`` or ``test``.
+
+    Raises:
+        UserError: If masks are measured, and the detector has no mask head.
+    """
+    model = unwrapped(runner.model)
+    if getattr(model, 'with_mask', True) or hasattr(model, 'panoptic_head'):
+        return
+    evaluator = cfg.get(f'{loader}_evaluator')
+    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
+        if isinstance(metric, Mapping) and 'segm' in str(metric.get('metric')):
+            raise UserError(
+                f'{loader}_evaluator.metric is {metric["metric"]}, and the model has no mask head: '
+                f'set {loader}_evaluator.metric=bbox'
+            )
 
 
 def check_channels(model: Mapping[str, Any], channels: Sequence[int]) -> None:

@@ -16,12 +16,12 @@ class CocoNumbers:
     """Image and category ids of a COCO data set.
 
     Attributes:
-        images: File name to number; empty: they are numbered from 1.
+        images: File name to id, a number or a text; empty: they are numbered from 1.
         categories: Number per class of the model.
     """
 
     categories: list[int]
-    images: dict[str, int] = field(default_factory=dict)
+    images: dict[str, int | str] = field(default_factory=dict)
 
 
 def default_numbers(classes: Sequence[str]) -> CocoNumbers:
@@ -38,7 +38,7 @@ def read_numbers(path: Path, *, classes: Sequence[str]) -> CocoNumbers:
     """
     try:
         content = json.loads(path.read_bytes())
-        images = {str(image['file_name']): int(image['id']) for image in content['images']}
+        images = {str(image['file_name']): _image_id(image['id']) for image in content['images']}
         categories = {str(c['name']): int(c['id']) for c in content['categories']}
     except OSError as error:
         raise DataError(f'annotation file {path}: {error.strerror}') from error
@@ -47,6 +47,11 @@ def read_numbers(path: Path, *, classes: Sequence[str]) -> CocoNumbers:
     if missing := [name for name in classes if name not in categories]:
         raise UserError(f"annotation file {path} has no category '{missing[0]}'")
     return CocoNumbers([categories[name] for name in classes], images)
+
+
+def _image_id(value: object) -> int | str:
+    """Return an id as it is: COCO's tools take texts too."""
+    return value if isinstance(value, str) else int(value)
 
 
 def write_coco_files(
@@ -105,7 +110,7 @@ def _entries(
             yield entry, files['result']
 
 
-def _image_number(file: str, images: dict[str, int]) -> int:
+def _image_number(file: str, images: dict[str, int | str]) -> int | str:
     """Find a path, or the longest end of it, among the file names of a data set."""
     parts = Path(file).parts
     for start in range(len(parts)):

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_curve
 
+from swinv2_mm.errors import DataError
+
 from .findings import Example, Findings, Side
 
 _TOP = 5
@@ -26,8 +28,17 @@ class ClassificationTask:
         self._examples: list[Example] = []
 
     def add(self, info: dict, sample: object) -> None:
-        """Add the prediction for one image."""
+        """Add the prediction for one image.
+
+        Raises:
+            DataError: If it has several labels, or none.
+        """
         scores = sample.pred_score.float().cpu().numpy()
+        if len(sample.gt_label) != 1:
+            raise DataError(
+                f'{info["img_path"]} has {len(sample.gt_label)} labels: the report is of '
+                'classifiers with one label per image'
+            )
         label, best = int(sample.gt_label[0]), int(scores.argmax())
         self._scores.append(scores)
         self._labels.append(label)

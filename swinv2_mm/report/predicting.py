@@ -53,6 +53,11 @@ def evaluate(
     if not cfg.get('val_dataloader'):
         raise UserError('a report needs a config with a val_dataloader')
     model, meta = load_trained_model(cfg, checkpoint, device=get_device())
+    if not num_classes_of(model):
+        raise UserError(
+            f'a report is of a model that tells classes apart, and {cfg.model.type} has none: of a '
+            'pre-training, plot its curves with tools/analysis/plot.py'
+        )
     dataset = guarded_dataset(cfg, 'val', trained_on=meta.get('classes') or ())
     number = len(dataset)
     if not number:

@@ -80,6 +80,7 @@ def test(
     from swinv2_mm.engine.config_errors import config_errors
     from swinv2_mm.engine.drawings import name_drawings
     from swinv2_mm.engine.launch import build_runner, default_work_dir
+    from swinv2_mm.engine.preflight import check_metrics
     from swinv2_mm.engine.submission import write_submission_only
     from swinv2_mm.engine.trained_model import set_window_size
     from swinv2_mm.tta.views import complete_tta, split_test_pipeline
@@ -115,6 +116,8 @@ def test(
     if window_size is not None:
         set_window_size(runner.model, window_size)
     with config_errors(cfg):
+        if not tta:
+            check_metrics(runner, cfg, 'test')
         metrics = runner.test()
     if is_main_process():
         result = {'config': str(cfg.filename), 'checkpoint': weights, 'metrics': metrics}
