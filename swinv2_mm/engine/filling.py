@@ -15,7 +15,10 @@ from swinv2_mm.checkpoint.layouts import WINDOWS_BUFFER
 from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import Weights
+from swinv2_mm.config.entries import HEADS
 from swinv2_mm.errors import UserError
+
+from .class_heads import ClassHeads, find_class_heads
 
 # MMEngine's default: the prefix of a model in DistributedDataParallel.
 _REVISE_KEYS = ((r'^module\.', ''),)
@@ -44,7 +47,8 @@ def fill_model(
             values. What is tested or resumed has been trained: nothing of it is fresh.
         is_resumed: Whether a training goes on, so that the weights are ours.
         fresh: At the start, beginnings of names that keep their initial values, such as
-            ``roi_head.mask_head``; ``*`` stands for one part of a name.
+            ``roi_head.mask_head``; ``*`` stands for one part of a name, and ``heads`` for what
+            differs by the number of classes.
         class_map: See ``load_pretrained``; for a start, or weights of another layout.
         revise_keys: Pattern and replacement for names, as MMEngine takes them.
         prepare: Called with the whole checkpoint before it is copied: EMAHook puts back the
@@ -66,18 +70,32 @@ def fill_model(
     prepare(weights.content)
     state_dict = _revised(weights.content, revise_keys)
     own = model.state_dict()
-    kept = _matching_names(own, fresh) if is_start else set()
+    kept = _matching_names(own, set(fresh) - {HEADS}) if is_start else set()
+    missing = dict.fromkeys(sorted(kept), 'fresh_parameters')
+    heads = find_class_heads({k: v for k, v in state_dict.items() if k not in kept}, model)
+    if is_start and HEADS in fresh and heads is not None:
+        reason = f'{heads.num_saved} classes in the weights, {heads.num_wanted} in the model'
+        missing |= dict.fromkeys(heads.names, reason)
+        kept |= set(heads.names)
     state_dict = {k: v for k, v in state_dict.items() if k not in kept}
     problems = misfits(state_dict, {k: v.shape for k, v in own.items() if k not in kept})
     if problems:
         raise UserError(
             f'checkpoint {weights.origin} does not fit the model of this config: '
-            f'{"; ".join(problems)}. To train on with parts of it, name the others in '
-            'fresh_parameters'
+            f'{"; ".join(problems)}. {_remedy(heads)}'
         )
     model.load_state_dict(state_dict | {name: own[name] for name in kept})
-    missing = dict.fromkeys(sorted(kept), 'fresh_parameters')
     return LoadReport(layout='own', loaded=tuple(state_dict), missing=missing)
+
+
+def _remedy(heads: ClassHeads | None) -> str:
+    if heads is None:
+        return 'To train on with parts of it, name the others in fresh_parameters'
+    return (
+        f'The weights have {heads.num_saved} classes, the model {heads.num_wanted}: to train on, '
+        f"set fresh_parameters='{HEADS}', and what depends on the classes starts anew: "
+        f'{", ".join(heads.names)}'
+    )
 
 
 def _unfilled(model: nn.Module, report: LoadReport) -> dict[str, str]:
