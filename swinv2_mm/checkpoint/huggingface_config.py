@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.core.window_partition import Size
 
 
-def hugging_face_config(backbone: SwinTransformerV2, *, num_classes: int | None) -> dict[str, Any]:
+def hugging_face_config(
+    backbone: SwinTransformerV2,
+    *,
+    num_classes: int | None,
+    image_size_px: int | None = None,
+    classes: Sequence[str] = (),
+) -> dict[str, Any]:
     """Describe a backbone as ``transformers.Swinv2Config`` does.
 
     Args:
         backbone: What to describe, at its present windows.
         num_classes: Outputs of the classification head; ``None`` if there is none.
+        image_size_px: Side of the images; default the one whose maps the windows fit.
+        classes: Their names; default ``LABEL_0`` and so on.
 
     Raises:
         ValueError: If there is no such configuration: it has one square window, clipped to the
             map of each stage.
     """
-    image_size_px, window = _image_and_window(backbone)
+    image_size_px, window = image_and_window(backbone, image_size_px=image_size_px)
     config = {
         'model_type': 'swinv2',
         'architectures': ['Swinv2Model' if num_classes is None else 'Swinv2ForImageClassification'],
@@ -30,7 +39,9 @@ def hugging_face_config(backbone: SwinTransformerV2, *, num_classes: int | None)
         'depths': list(backbone.arch.depths),
         'num_heads': list(backbone.arch.num_heads),
         'window_size': window,
-        'pretrained_window_sizes': [_side(size) for size in backbone.get_pretrained_window_sizes()],
+        'pretrained_window_sizes': [
+            side_of(size) for size in backbone.get_pretrained_window_sizes()
+        ],
         'mlp_ratio': 4.0,
         'qkv_bias': True,
         'hidden_act': 'gelu',
@@ -38,25 +49,45 @@ def hugging_face_config(backbone: SwinTransformerV2, *, num_classes: int | None)
         'layer_norm_eps': backbone.patch_embed.norm.eps,
     }
     if num_classes is not None:
-        config['id2label'] = {str(i): f'LABEL_{i}' for i in range(num_classes)}
-        config['label2id'] = {f'LABEL_{i}': i for i in range(num_classes)}
+        names = classes or [f'LABEL_{i}' for i in range(num_classes)]
+        config['id2label'] = {str(i): name for i, name in enumerate(names)}
+        config['label2id'] = {name: i for i, name in enumerate(names)}
     return config
 
 
-def _image_and_window(backbone: SwinTransformerV2) -> tuple[int, int]:
-    """Find the image side whose maps clip one window to those of the model."""
-    sides = [_side(size) for size in backbone.window_sizes]
+def image_and_window(backbone: SwinTransformerV2, *, image_size_px: int | None) -> tuple[int, int]:
+    """Find the image side whose maps clip one window to those of the model.
+
+    Args:
+        backbone: At its present windows.
+        image_size_px: The side, if that is known.
+
+    Returns:
+        The side of the image, and that of the window.
+
+    Raises:
+        ValueError: If no image, or not that one, gives the windows of the model.
+    """
+    sides = [side_of(size) for size in backbone.window_sizes]
     patch_size_px = backbone.patch_embed.proj.stride[0]
-    image_size_px = patch_size_px * sides[-1] * 2 ** (len(sides) - 1)
+    if image_size_px is None:
+        image_size_px = patch_size_px * sides[-1] * 2 ** (len(sides) - 1)
     maps = [image_size_px // (patch_size_px * 2**stage) for stage in range(len(sides))]
     if sides != [min(sides[0], side) for side in maps]:
         raise ValueError(
-            f"huggingface's config has one window for all stages, the model has {sides}"
+            f'a config of huggingface or timm has one window for all stages, the model has {sides}'
         )
     return image_size_px, sides[0]
 
 
-def _side(window: Size) -> int:
+def side_of(window: Size) -> int:
+    """Return the side of a square window.
+
+    Raises:
+        ValueError: If it is not square.
+    """
     if window[0] != window[1]:
-        raise ValueError(f"huggingface's config has square windows, the model has {window}")
+        raise ValueError(
+            f'a config of huggingface or timm has square windows, the model has {window}'
+        )
     return window[0]

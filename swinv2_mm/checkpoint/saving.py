@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ from .layouts import (
 )
 from .loading import find_backbone
 from .rules import translate
+from .timm_config import timm_config
 
 _WRITABLE = {
     layout.name: layout for layout in (OWN, OFFICIAL, TIMM, MMPRETRAIN, HUGGINGFACE, TORCHVISION)
@@ -37,6 +39,8 @@ _WRITABLE = {
 _WITH_COORDINATES = (OFFICIAL, MMPRETRAIN, TORCHVISION)
 # Where classifiers have their head, and what they put before the names of the backbone.
 _HEADS = {'timm': 'head.fc', 'mmpretrain': 'head.fc', 'huggingface': 'classifier'}
+# What describes the model in the folders of two libraries.
+_CONFIGS = {'huggingface': hugging_face_config, 'timm': timm_config}
 _PREFIXES = {'mmpretrain': 'backbone.', 'huggingface': 'swinv2.'}
 
 
@@ -45,6 +49,8 @@ def save_pretrained(
     path: str | os.PathLike[str],
     *,
     layout: Literal['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'] = 'own',
+    image_size_px: int | None = None,
+    classes: Sequence[str] = (),
 ) -> dict[str, str]:
     """Write the backbone of a model so that ``load_pretrained``, or a peer, can read it.
 
@@ -55,9 +61,13 @@ def save_pretrained(
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.
         path: Ends in ``.safetensors``, or in ``.pth``, ``.pt`` or ``.bin``. With
-            ``huggingface``, a path without a suffix is a folder that gets
-            ``model.safetensors`` and ``config.json``, as ``from_pretrained`` wants it.
+            ``huggingface`` and ``timm``, a path without a suffix is a folder that gets
+            ``model.safetensors`` and ``config.json``, as ``from_pretrained`` and ``local-dir:``
+            want it.
         layout: Names and arrangement of the weights.
+        image_size_px: Side of the images that the model is for, at its present windows; it goes
+            into ``config.json`` and the metadata of a ``.safetensors`` file.
+        classes: Names of the head's classes, for the same places.
 
     Returns:
         What the layout has no place for, each with the reason.
@@ -75,15 +85,23 @@ def save_pretrained(
     weights, left_out = to_layout(backbone, layout=_WRITABLE[layout])
     if head is not None:
         weights = _with_head(weights, head[1], layout=_WRITABLE[layout])
-    if layout == 'huggingface' and not path.suffix:
-        config = hugging_face_config(
-            backbone, num_classes=None if head is None else head[1].out_features
+    num_classes = None if head is None else head[1].out_features
+    if len(classes) != num_classes:
+        classes = ()
+    if layout in _CONFIGS and not path.suffix:
+        config = _CONFIGS[layout](
+            backbone, num_classes=num_classes, image_size_px=image_size_px, classes=classes
         )
         atomic_write(path / 'config.json', json.dumps(config, indent=2) + '\n')
         path /= 'model.safetensors'
     if path.suffix == '.safetensors':
         # Others read the format; the windows find their way back to us.
         notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.get_pretrained_window_sizes())}
+        notes['window_sizes'] = json.dumps(backbone.window_sizes)
+        if image_size_px is not None:
+            notes['image_size'] = json.dumps(image_size_px)
+        if classes:
+            notes['classes'] = json.dumps(list(classes))
         with atomic_path(path) as part:
             save_file(weights, part, metadata=notes)
     elif path.suffix in ('.pth', '.pt', '.bin'):
@@ -138,14 +156,16 @@ def to_layout(
 
 
 def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
-    """Make the buffers by which weights say what windows they were trained at."""
+    """Make the buffers by which weights say what windows they have, and were trained at."""
     tables = {}
     for i, stage in enumerate(backbone.layers):
         for j, block in enumerate(stage.blocks):
-            window = block.attn.pretrained_window_size
+            # A window of one token does not say what it was trained at.
+            trained = block.attn.pretrained_window_size
+            window = stage.window if min(stage.window) > 1 else trained
             table = relative_coords(
                 window,
-                pretrained_window_size=window,
+                pretrained_window_size=trained,
                 kind='log_cpb',
                 device=torch.device('cpu'),
                 dtype=torch.float32,

@@ -43,7 +43,9 @@ def build_parser() -> argparse.ArgumentParser:
     inspect = _add_command(commands, 'inspect', 'describe what a file holds')
     inspect.add_argument('--json', action='store_true', help='as JSON, every name listed')
     convert = _add_command(commands, 'convert', 'write another layout')
-    convert.add_argument('out', help='.safetensors or .pth; with huggingface also a folder')
+    convert.add_argument(
+        'out', help='.safetensors or .pth; with huggingface and timm also a folder'
+    )
     convert.add_argument(
         '--layout',
         choices=['own', 'official', 'timm', 'mmpretrain', 'huggingface', 'torchvision'],
@@ -142,17 +144,36 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     """Write a file in another layout."""
+    from swinv2_mm.analysis.saved_facts import saved_facts
     from swinv2_mm.checkpoint import save_pretrained
     from swinv2_mm.checkpoint.building import model_of
+    from swinv2_mm.checkpoint.load_report import format_window
     from swinv2_mm.checkpoint.operations import whole
+    from swinv2_mm.checkpoint.reading import open_weights
 
+    weights = open_weights(args.file)
     model, report = model_of(
-        args.file, pretrained_window_sizes=_window_size(args.pretrained_window_sizes)
+        weights, pretrained_window_sizes=_window_size(args.pretrained_window_sizes)
     )
-    left_out = save_pretrained(whole(model), args.out, layout=args.layout)
+    facts = saved_facts(weights.content)
+    facts.apply(model.backbone)
+    left_out = save_pretrained(
+        whole(model),
+        args.out,
+        layout=args.layout,
+        image_size_px=facts.image_side_px,
+        classes=facts.classes,
+    )
     print(
         f'{args.out}: {len(report.loaded)} parameters of {report.layout} weights as {args.layout}'
     )
+    windows = ', '.join(map(format_window, model.backbone.window_sizes))
+    trained = ', '.join(map(format_window, report.pretrained_window_sizes))
+    print(f'  windows {windows}; position bias trained at {trained}')
+    if facts.image_side_px is not None:
+        print(f'  image size {facts.image_side_px} px')
+    if facts.classes:
+        print(f'  {len(facts.classes)} classes: {", ".join(facts.classes)}')
     for name, reason in left_out.items():
         print(f'  left out: {name} ({reason})')
 
