@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from swinv2_mm.models.class_count import class_counts
+
 # Names of what numbers other things than classes, such as the anchors of an RPN.
 _OTHERS = ('backbone', 'rpn_head')
 
@@ -35,8 +37,7 @@ def find_class_heads(saved: Mapping[str, Any], model: nn.Module) -> ClassHeads |
         saved: Weights under the model's names.
         model: Unwrapped.
     """
-    counts = {getattr(module, 'num_classes', None) for module in model.modules()}
-    counts = {count for count in counts if type(count) is int and count > 0}
+    counts = {count for count in class_counts(model) if count > 0}
     shapes = {name: getattr(value, 'shape', None) for name, value in saved.items()}
     wanted = {name: value.shape for name, value in model.state_dict().items()}
     # An RPN says 1; a semantic branch has classes of its own.
