@@ -14,10 +14,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import only_line
+from PIL import Image
 from safetensors.torch import save_file
+from test_hostile_input import time_limit
+from test_runner import SMALL
+from test_tools import CLASSIFIER
 
 from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.checkpoint.building import model_of
+from swinv2_mm.config.file import load_config
 from swinv2_mm.core import Architecture, SwinTransformerV2
 from swinv2_mm.errors import UserError, printable
 
@@ -465,3 +471,43 @@ def test_a_hostile_file_has_one_line(name, tmp_path, monkeypatch):
 def test_printable():
     assert printable('größe 図\n\x1b[2J\ud800\u202e') == 'größe 図\n\\x1b[2J\\ud800\\u202e'
     assert len(printable('x' * 9999, num_letters=100)) < 110
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+PLANTED = (
+    'fifo.pth', 'socket.pth', 'folder.pth', 'loop.pth', 'holds_itself.pth', 'terabyte.pth',
+    'overlapping_entries.pth', 'key_of_tuples_that_double.pth', 'stem_of_strides_0.pth',
+    'window_of_4000_digits.safetensors', 'terabyte.safetensors', 'nested_config',
+    'escape_in_name.pth', 'surrogate_in_name.pth', '\x1b[2J.pth',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('command', ['test', 'infer', 'export', 'report', 'inspect'])
+def test_a_command_has_one_line(command, tool, use_data, tmp_path):
+    # The report needs a validation.
+    cfg = load_config(CLASSIFIER, [o for o in SMALL if '+val_' not in o])
+    config, work_dir = tmp_path / 'config.py', tmp_path / 'run'
+    work_dir.mkdir()
+    cfg.dump(config)
+    image, out = tmp_path / 'image.png', tmp_path / 'out.onnx'
+    Image.new('RGB', (32, 32)).save(image)
+    arguments = {
+        'test': ['test', config, None, '--work-dir', work_dir],
+        'infer': ['infer', image, '--config', config, '--weights', None, '--device', 'cpu'],
+        'export': ['export', config, None, out, '--num-images', '1'],
+        'report': ['report', work_dir, '--config', config, '--checkpoint', None],
+        'inspect': ['checkpoint', 'inspect', None],
+    }[command]
+    for number, name in enumerate(PLANTED):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / name
+        CASES[name](path)
+        with time_limit(LONGEST_S):
+            status, errors = tool(*(path if part is None else part for part in arguments))
+        assert status == 1, (name, errors)
+        line = only_line(errors)
+        assert line.isprintable() and len(line) < 1000, name
+        assert printable(str(path)) in line, line
+    assert not out.exists()

@@ -20,7 +20,7 @@ from broken_data import CASES, ERROR, READ, REFUSED
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.logging import MessageHub
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 from shrinking import as_text, shrink
 
@@ -491,6 +491,29 @@ def test_data_below_the_current_folder(root, tmp_path, monkeypatch):
         assert len(dataset) == 2
         lines = Path('work/skipped.jsonl').read_text().splitlines() if left_out else []
         assert len(lines) == left_out
+
+
+def test_back_slashes_in_file_names(root, tmp_path):
+    """As programs for Windows write COCO files."""
+    path = root / 'annotations' / 'train.json'
+    coco = json.loads(path.read_text())
+    names = [image['file_name'] for image in coco['images']]
+    folder = root / 'images' / 'train'
+    for image, name in zip(coco['images'], names, strict=True):
+        (folder / 'below' / 'deep').mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(folder / 'below' / 'deep' / name)
+        image['file_name'] = f'below\\deep\\{name}'
+    # A name that is so on the disk stays.
+    odd = folder / 'a\\b.jpg'
+    (folder / 'below' / 'deep' / names[0]).rename(odd)
+    coco['images'][0]['file_name'] = odd.name
+    path.write_text(json.dumps(coco))
+    dataset, _ = guarded(config_of('detection'), 'train', tmp_path / 'work')
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        dataset = dataset if hasattr(dataset, 'get_data_info') else DATASETS.build(dataset)
+    paths = {dataset.get_data_info(index)['img_path'] for index in range(len(dataset))}
+    assert len(paths) == len(dataset) >= 2 and all(map(os.path.isfile, paths))
+    assert str(odd) in paths
 
 
 def test_policies():

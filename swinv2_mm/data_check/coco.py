@@ -57,7 +57,7 @@ def read_coco(
     listing.content = content
     yield from _read_categories(source, listing, path=path)
     images: dict[Any, Entry] = {}
-    yield from _read_images(source, content, images, path=path)
+    yield from _read_images(source, listing, images, path=path)
     read = read_panoptic if source.kind == 'panoptic' else read_instances
     yield from read(
         source,
@@ -110,9 +110,10 @@ def _read_categories(source: Source, listing: Listing, *, path: str) -> Iterator
 
 
 def _read_images(
-    source: Source, content: dict, images: dict[Any, Entry], *, path: str
+    source: Source, listing: Listing, images: dict[Any, Entry], *, path: str
 ) -> Iterator[Problem]:
     """Fill ``images`` with the entries that can be used, by image id."""
+    content = listing.content
     folder, map_folder = image_folder(source), source.folders.get('seg')
     map_suffix = source.settings.get('seg_map_suffix') or '.png'
     named: set[str] = set()
@@ -130,6 +131,10 @@ def _read_images(
         elif image_id in images:
             yield Problem('image-id-repeated', path, f'image {image_id}', name)
         else:
+            if '\\' in name and not os.path.exists(os.path.join(folder, name)):
+                # As programs for Windows write it.
+                name = image['file_name'] = name.replace('\\', '/')
+                listing.num_renamed += 1
             if name in named:
                 yield Problem('image-listed-twice', path, f'image {image_id}', name)
             named.add(name)

@@ -79,6 +79,8 @@ class Listing:
         num_opened: How many images were opened.
         content: What can be used of the annotation file: a COCO object or lines of text.
         is_reordered: Whether ``content`` has its classes in another order than the file.
+        num_renamed: How many names of images in ``content`` have slashes where the file has
+            back-slashes.
     """
 
     source: Source
@@ -92,6 +94,7 @@ class Listing:
     num_opened: int = 0
     content: Any = None
     is_reordered: bool = False
+    num_renamed: int = 0
 
 
 def evenly(items: list, number: int | None) -> list:

@@ -79,13 +79,18 @@ class UsableFiles:
             self._logger.warning(f"bad_data='skip': {message}")
             for p in refused if is_main_process() else ():
                 self.skipped.add(loader=loader, file=p.file, place=p.place, reason=p.reason)
-        elif not listing.is_reordered or not listing.content:
+        elif not (listing.is_reordered or listing.num_renamed) or not listing.content:
             return listing, path
         if listing.is_reordered:
             where = shown(path or source.folders['img_path'])
             self._logger.warning(
                 f'{loader} data set: the classes of {where} have another order than those of the '
                 'config, or some are missing: labels follow the class names'
+            )
+        if listing.num_renamed:
+            self._logger.warning(
+                f'{loader} data set: {listing.num_renamed} file names in {shown(path)} have '
+                'back-slashes, which are read as slashes'
             )
         self._num_written += 1
         usable = self._write(

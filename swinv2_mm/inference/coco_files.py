@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swinv2_mm.atomic_write import atomic_path
+from swinv2_mm.datasets.files import read_json
 from swinv2_mm.errors import DataError, UserError
 
 
@@ -37,12 +38,12 @@ def read_numbers(path: Path, *, classes: Sequence[str]) -> CocoNumbers:
         UserError: If it lacks a class of the model.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(str(path))
         images = {str(image['file_name']): _image_id(image['id']) for image in content['images']}
         categories = {str(c['name']): int(c['id']) for c in content['categories']}
-    except OSError as error:
-        raise DataError(f'annotation file {path}: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError) as error:
+    except DataError:
+        raise
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f'annotation file {path} is not one of COCO: {error!r}') from error
     if missing := [name for name in classes if name not in categories]:
         raise UserError(f"annotation file {path} has no category '{missing[0]}'")
