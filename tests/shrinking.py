@@ -19,7 +19,7 @@ WIDTHS = {
 }  # fmt: skip
 LARGEST = {
     'num_layers': 2, 'num_queries': 20, 'num': 16, 'num_points': 256, 'nms_pre': 100,
-    'max_per_img': 20, 'max_per_image': 20,
+    'max_per_img': 20, 'max_per_image': 20, 'num_groups': 8,
 }  # fmt: skip
 DEPTHS = (1, 2, 1, 1)
 
