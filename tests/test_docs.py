@@ -20,10 +20,8 @@ from nbclient import NotebookClient
 from PIL import Image
 from tiny_data import write_data, write_pictures
 
-import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
+from swinv2_mm.cli import train
 from swinv2_mm.cli.dispatch import COMMANDS
-from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.runner import CheckedRunner
 
 DOCUMENTS = [path for path in documents() if path.suffix == '.md']
 # Documents whose commands are quick enough for every run of the tests.
@@ -58,9 +56,7 @@ def finished_run(document_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('SWINV2_DATA', str(document_data))
         options = [*SHORT['IterBasedTrainLoop'], 'default_hooks.checkpoint.interval=1']
-        cfg = load_config(str(ROOT / PLACEHOLDERS['CONFIG']), options)
-        cfg.work_dir = str(folder)
-        CheckedRunner.from_cfg(cfg).train()
+        train(ROOT / PLACEHOLDERS['CONFIG'], work_dir=folder, options=options)
     return folder
 
 
