@@ -1,5 +1,6 @@
 """The model lists: complete, in OpenMMLab's format, with figures that can be measured again."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -81,6 +82,29 @@ def test_published_scores_stand_in_the_header_of_their_config():
         (line,) = [text for text in header.splitlines() if text.startswith('# Score:')]
         for score in result['Metrics'].values():
             assert f'{score:g}' in line or f'{score / 100:g}' in line, (entry['Name'], score)
+
+
+def _project(path):
+    return path.parent.name
+
+
+@pytest.mark.parametrize('path', sorted(ROOT.glob('projects/*/metafile.yml')), ids=_project)
+def test_projects_list_the_scores_that_their_configs_quote(path):
+    content = read_metafile(path)
+    quoted = {
+        config.relative_to(ROOT).as_posix()
+        for config in path.parent.glob('configs/**/*.py')
+        if re.search(r'(?m)^# Score: .*published [\d.]+', config.read_text())
+    }
+    assert {entry['Config'] for entry in content['Models']} == quoted
+    for entry in content['Models']:
+        header = (ROOT / entry['Config']).read_text()
+        (line,) = [text for text in header.splitlines() if text.startswith('# Score:')]
+        assert entry['Name'] == Path(entry['Config']).stem
+        for result in entry['Results']:
+            assert result['Source'].startswith('published: ')
+            for score in result['Metrics'].values():
+                assert float(score) in [float(x) for x in re.findall(r'\d+\.\d+', line)], line
 
 
 @pytest.fixture
