@@ -124,3 +124,22 @@ def test_sampler_of_a_training_carries_seeds(plain, use_data, tmp_path):
 def test_hooks_off_is_validated():
     with pytest.raises(UserError, match='NonFiniteHook'):
         build_runner(load_config(str(CLASSIFIER), ['+hooks_off=NanGuard']), work_dir='unused')
+
+
+@pytest.mark.parametrize('constructor', ['SwinV2OptimWrapperConstructor', None])
+def test_decay_of_exempt_parameters_is_logged(constructor, use_data, tmp_path):
+    cfg = load_config(str(CLASSIFIER), [*COMMON, 'train_cfg.max_iters=1'])
+    cfg.optim_wrapper.pop('constructor')
+    if constructor:
+        cfg.optim_wrapper.constructor = constructor
+    runner = swinv2_mm.cli.train(cfg, work_dir=tmp_path)
+    decaying = [
+        parameter
+        for group in runner.optim_wrapper.optimizer.param_groups
+        for parameter in group['params']
+        if group['weight_decay']
+    ]
+    scale = runner.model.backbone.layers[0].blocks[0].attn.logit_scale
+    is_decayed = any(parameter is scale for parameter in decaying)
+    assert is_decayed == (constructor is None)
+    assert ('weight decay applies to' in log_of(tmp_path)) == is_decayed

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+
+from swinv2_mm.checkpoint.loading import find_backbones
 
 # Official rule; 1-D parameters (norms, biases) are exempt as well.
 NO_DECAY_NAMES = (
@@ -21,6 +24,28 @@ NO_DECAY_NAMES = (
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Whether weight decay applies to a parameter (official SwinV2 training code)."""
     return parameter.ndim > 1 and not any(part in name for part in NO_DECAY_NAMES)
+
+
+def decayed_against_rule(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[str]:
+    """List the parameters of SwinV2 backbones that decay although they should not.
+
+    Args:
+        model: Unwrapped.
+        optimizer: Of the model.
+    """
+    decaying = {
+        id(parameter)
+        for group in optimizer.param_groups
+        if group.get('weight_decay')
+        for parameter in group['params']
+    }
+    backbones = find_backbones(model)
+    own = {id(parameter) for backbone in backbones for parameter in backbone.parameters()}
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if id(parameter) in decaying & own and not is_decayed(name, parameter)
+    ]
 
 
 def backbone_depth(name: str, depths: tuple[int, ...]) -> int:

@@ -32,6 +32,7 @@ from swinv2_mm.mmengine_private import accumulation, is_training
 
 from .console import environment_summary, tidy
 from .filling import fill_model
+from .parameter_rules import decayed_against_rule
 from .resumed_settings import ResumedSettings
 from .saving import training_checkpoint
 from .seeding import seed_samples
@@ -122,6 +123,18 @@ class CheckedRunner(Runner):
             init()
         else:
             self.sharding.init_weights(self.model, init=init, seed=self.seed)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizer, and log if it decays what SwinV2's recipe exempts."""
+        built = super().build_optim_wrapper(optim_wrapper)
+        if not isinstance(optim_wrapper, OptimWrapper) and isinstance(built, OptimWrapper):
+            if names := decayed_against_rule(self.bare_model, built.optimizer):
+                self.logger.warning(
+                    f'weight decay applies to {len(names)} parameters that the recipe of SwinV2 '
+                    f'exempts, such as {shortened(names)}: set optim_wrapper.'
+                    "constructor='SwinV2OptimWrapperConstructor'"
+                )
+        return built
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the learning rate with the images per update, those accumulated included."""
