@@ -118,6 +118,12 @@ def test_training_validation_and_test_by_path(finished, tool, tmp_path):
     assert len(list(pictures.rglob('*.png'))) == 7
 
 
+def test_report_says_that_it_is_not_of_a_pretraining(finished, tool):
+    status, errors = tool('report', finished)
+    assert status == 1 and 'Traceback' not in errors
+    assert 'tells classes apart' in errors.strip().splitlines()[-1]
+
+
 def test_learning_rate_follows_the_batch(finished, pretrain):
     """The recipe is for 32 images; these runs have 8."""
     scaled = pretrain('scaled', switches=['--auto-scale-lr'], epochs=1)
