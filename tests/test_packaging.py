@@ -182,3 +182,23 @@ def test_clone_without_symbolic_links(monkeypatch, tmp_path):
     (tmp_path / 'swinv2_mm' / '.mim').mkdir(parents=True)
     (tmp_path / 'swinv2_mm' / '.mim' / 'configs').write_text('../../configs')
     assert shipped_root() == tmp_path
+
+
+def test_jobs_call_scripts_that_are_here():
+    runs = [
+        step['run']
+        for path in (ROOT / '.github' / 'workflows').glob('*.yml')
+        for job in yaml.safe_load(path.read_text())['jobs'].values()
+        for step in job['steps']
+        if 'run' in step
+    ]
+    called = {word for run in runs for word in run.split() if word.startswith('dev/')}
+    assert len(called) >= 4 and all(os.access(ROOT / name, os.X_OK) for name in called)
+
+
+def test_version_is_in_one_place_and_copies_follow():
+    citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
+    assert citation['version'] == swinv2_mm.__version__
+    script = ROOT / 'dev' / 'ci' / 'version.sh'
+    refused = subprocess.run([script, '9.9.9'], capture_output=True, text=True)
+    assert refused.returncode == 1 and '9.9.9' in refused.stderr
