@@ -136,7 +136,7 @@ def test_deeper_layers_learn_faster(arch):
     assert found['backbone.layers.3.1.1.norm1.weight'] == 0.5 ** (1 if arch == 'b0' else 2)
 
 
-def real_data(tree, root):
+def real_data(tree, root, folder):
     """Have a recipe read the photographs of another data set, as of its first classes."""
     scope, datasets = tree['default_scope'], {}
     for split, long in (('train', 'training'), ('val', 'validation')):
@@ -159,7 +159,15 @@ def real_data(tree, root):
         old = tree[loader]['dataset']
         tree[loader]['dataset'] = {**datasets[split], 'pipeline': old['pipeline'], 'indices': 2}
     if scope == 'mmdet':
-        tree['test_evaluator']['ann_file'] = f'{root}/coco_mini/annotations/val.json'
+        # Two images in the data set and in the file of the metric.
+        content = json.loads((root / 'coco_mini/annotations/val.json').read_text())
+        content['images'] = content['images'][:2]
+        kept = {image['id'] for image in content['images']}
+        content['annotations'] = [a for a in content['annotations'] if a['image_id'] in kept]
+        path = folder / 'val.json'
+        path.write_text(json.dumps(content))
+        tree['test_dataloader']['dataset'] |= {'ann_file': str(path), 'indices': None}
+        tree['test_evaluator']['ann_file'] = str(path)
     if scope == 'mmpretrain':
         tree['model']['head']['topk'] = (1,)
         tree['test_evaluator']['topk'] = (1,)
@@ -182,7 +190,7 @@ def test_recipe_trains_and_tests_on_photographs(leaf, tool, tmp_path, monkeypatc
         assert weights.checkpoint.endswith(f'/pvt_v2_{arch.replace("-", "_")}.pth')
         cfg.model.backbone.init_cfg = None
     tree = shrink(cfg, with_model=False)
-    real_data(tree, SHARED_DATA)
+    real_data(tree, SHARED_DATA, tmp_path)
     (tmp_path / 'leaf.py').write_text(as_text(tree))
     status, errors = tool('train', tmp_path / 'leaf.py', '--work-dir', tmp_path)
     assert status == 0, errors
