@@ -1,22 +1,28 @@
 """Damaged, altered and hostile files: one line each, no code run, nothing half loaded."""
 
 import collections
+import io
 import json
 import os
 import pickle
 import random
+import re
 import struct
+import zipfile
 
 import pytest
 import torch
+from bounded import bounded, figures
 from safetensors.torch import save_file
 from test_checkpoint_layouts import LAYOUTS, build, in_layout
 from test_checkpoint_tool import checkpoint  # noqa: F401
 
 from swinv2_mm.checkpoint import CheckpointError, load_pretrained
+from swinv2_mm.checkpoint.building import model_of
 
 CASES = 240
 SLOW_CASES = 2400
+FILES, SLOW_FILES = 800, 20_000
 SUFFIXES = ('.pth', '.legacy.pth', '.safetensors')
 
 
@@ -226,3 +232,112 @@ def test_no_file_does_harm(tmp_path, checkpoint, num_cases):  # noqa: F811
     print(f'{num_cases} files:', dict(sorted(counts.items())))
     assert sum(counts.values()) == num_cases
     assert all(counts[change.__name__, 'refused'] for change in (*REFUSED, hostile, truncate))
+
+
+# --- the reader alone, faster, under limits -------------------------------------------------------
+
+OPCODES = [
+    op.encode('latin1') for op in ')(.0125BCGHIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x80\x85\x86\x87'
+]
+ODD_NUMBERS = ('-1', '0', '1e400', '99999999999999999999', 'NaN', '[]', 'null', '"x"', '9' * 5000)
+
+
+def opcode(dice, content):
+    content = bytearray(content)
+    for _ in range(dice.choice([1, 2, 5])):
+        content[dice.randrange(len(content))] = dice.choice(OPCODES)[0]
+    return bytes(content)
+
+
+def repeat(dice, content):
+    """Some of it many times, such as instructions that nest."""
+    start = dice.randrange(len(content))
+    part = content[start : start + dice.choice([1, 2, 3, 20])]
+    return content[:start] + part * dice.choice([2, 50, 3000]) + content[start:]
+
+
+def odd_number(dice, content):
+    """Another number in JSON."""
+    found = list(re.finditer(rb'\d+', content))
+    if not found:
+        return content
+    start, end = dice.choice(found).span()
+    return content[:start] + dice.choice(ODD_NUMBERS).encode() + content[end:]
+
+
+INNER = [flip, flip_start, blank, insert, truncate, opcode, repeat]
+
+
+def within(dice, content, *, suffix):
+    """Change what the sums and lengths of a file protect, and correct those."""
+    if suffix == '.safetensors':
+        (length,) = struct.unpack('<Q', content[:8])
+        header = dice.choice([*INNER, odd_number, odd_number])(dice, content[8 : 8 + length])
+        return struct.pack('<Q', len(header)) + header + content[8 + length :]
+    if suffix == '.legacy.pth':
+        return dice.choice(INNER)(dice, content)
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, 'w') as new:
+        for entry in old.infolist():
+            inside = old.read(entry)
+            if entry.filename.endswith('.pkl') and inside:
+                inside = dice.choice(INNER)(dice, inside)
+            new.writestr(entry.filename, inside)
+    return out.getvalue()
+
+
+KINDS = (
+    'damaged', 'run code', 'refused', 'lack', 'no place', 'shape', 'window', 'empty', 'no tensors',
+    'named weights', 'not the weights', 'NaN', 'type', 'twice', 'no whole', 'several',
+    'weights have', 'no weight_map', 'bias', 'sparse file',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'number', [FILES, pytest.param(SLOW_FILES, marks=pytest.mark.slow)], ids=['some', 'all']
+)
+def test_no_file_hangs_the_reader(tmp_path, number):
+    dice = random.Random(number)
+    model, whole = build(seed=1), build(seed=2)
+    names = ('own', 'official', 'timm', 'huggingface')
+    contents = {}
+    for name in names:
+        for suffix in SUFFIXES:
+            write(in_layout(whole, name), path := tmp_path / f'whole{suffix}')
+            contents[name, suffix] = path.read_bytes()
+    config = json.dumps(
+        {'model_type': 'swinv2', 'image_size': 128, 'patch_size': 4, 'window_size': 4,
+         'depths': [2, 1, 3, 2], 'pretrained_window_sizes': [0, 0, 0, 0]}
+    ).encode()  # fmt: skip
+    counts = collections.Counter()
+    with bounded() as call:
+        for case in range(number):
+            name, suffix = dice.choice(names), dice.choice(SUFFIXES)
+            content = contents[name, suffix]
+            how = dice.choice(['outside', 'within', 'within', 'config'])
+            path, beside = tmp_path / f'case{suffix}', tmp_path / 'config.json'
+            beside.unlink(missing_ok=True)
+            if how == 'outside':
+                content = dice.choice(DAMAGE)(dice, content)
+            elif how == 'within':
+                content = within(dice, content, suffix=suffix)
+            else:
+                beside.write_bytes(dice.choice([*INNER, odd_number, odd_number])(dice, config))
+            path.write_bytes(content)
+            try:
+                if case % 4:
+                    call(load_pretrained, model, path)
+                else:
+                    call(model_of, path)
+            except CheckpointError as error:
+                text = str(error)
+                assert text.isprintable() and len(text) < 1500, text
+                text = text.replace(str(path), '')
+                counts[next((kind for kind in KINDS if kind in text), text[:60])] += 1
+            except BaseException as error:
+                error.add_note(f'case {case}: {name} {suffix} {how}')
+                raise
+            else:
+                counts['read'] += 1
+    print('\nweights, ' + figures(counts, longest_s=call.longest_s))
+    assert sum(counts.values()) == number and counts['read'] and counts['damaged']

@@ -23,6 +23,8 @@ from test_tools import CLASSIFIER
 
 from swinv2_mm.checkpoint import load_pretrained
 from swinv2_mm.checkpoint.building import model_of
+from swinv2_mm.checkpoint.class_map import class_folders, read_class_map
+from swinv2_mm.checkpoint.sharded import load_sharded, save_sharded
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core import Architecture, SwinTransformerV2
 from swinv2_mm.errors import UserError, printable
@@ -471,6 +473,48 @@ def test_a_hostile_file_has_one_line(name, tmp_path, monkeypatch):
 def test_printable():
     assert printable('größe 図\n\x1b[2J\ud800\u202e') == 'größe 図\n\\x1b[2J\\ud800\\u202e'
     assert len(printable('x' * 9999, num_letters=100)) < 110
+
+
+def index_of_a_terabyte(folder):
+    path = folder / '.metadata'
+    index = pickle.loads(path.read_bytes())
+    entry = next(iter(index.state_dict_metadata.values()))
+    entry.size = torch.Size([10**12])
+    path.write_bytes(pickle.dumps(index))
+
+
+def part_is_a_pipe(folder):
+    path = next(folder.glob('*.distcp'))
+    path.unlink()
+    os.mkfifo(path)
+
+
+def index_is_nested(folder):
+    (folder / '.metadata').write_bytes(b'\x80\x04}K\x01' + b'\x85' * 300_000 + b'K\x01s.')
+
+
+@pytest.mark.parametrize('spoil', [index_of_a_terabyte, part_is_a_pipe, index_is_nested])
+def test_a_hostile_sharded_checkpoint(spoil, tmp_path):
+    save_sharded(tmp_path, {'state_dict/a': torch.ones(3)})
+    assert torch.equal(load_sharded(tmp_path)['state_dict/a'], torch.ones(3))
+    spoil(tmp_path)
+    with time_limit(LONGEST_S), pytest.raises(UserError, match='refused') as caught:
+        load_sharded(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_hostile_class_map(tmp_path):
+    path = tmp_path / 'map.txt'
+    os.mkfifo(path)
+    with time_limit(LONGEST_S), pytest.raises(UserError, match='pipe'):
+        read_class_map(path, num_known=9, num_wanted=1)
+    with time_limit(LONGEST_S), pytest.raises(UserError, match='pipe'):
+        class_folders(path)
+    path.unlink()
+    for text in ('9' * 5000, '-1', 'x', '\x1b[2J', '٣'):
+        path.write_text(text)
+        with pytest.raises(UserError, match='is not a class'):
+            read_class_map(path, num_known=9, num_wanted=1)
 
 
 # --- the commands --------------------------------------------------------------------------------

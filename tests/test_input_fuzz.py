@@ -1,6 +1,6 @@
 """Made-up annotation files and images: a result that can be used, or a DataError; nothing else.
 
-python -m pytest -n 0 -s -m slow tests/test_input_fuzz.py     # 24,000 cases
+python -m pytest -n 0 -s -m slow tests/test_input_fuzz.py     # 32,000 cases
 """
 
 import copy
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bounded import bounded
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.registry import DATASETS, DefaultScope
@@ -32,7 +33,7 @@ from swinv2_mm.errors import DataError
 
 WIDTH, HEIGHT = 24, 20
 # Of each of the four readers: by default, and with -m slow.
-FEW, MANY = 100, 6_000
+FEW, MANY = 250, 8_000
 
 
 def examples(number):
@@ -172,12 +173,13 @@ def fuzz_coco(number, folder):
     def check(changes):
         path = folder / 'made-up.json'
         path.write_text(json.dumps(broken_coco(changes)))
-        read_instances(path, folder, counts)
+        call(read_instances, path, folder, counts)
 
     # pycocotools prints what it does.
     with DefaultScope.overwrite_default_scope('mmdet'), redirect_stdout(io.StringIO()):
-        check()
-    print(f'\nCOCO files: {counts}')
+        with bounded() as call:
+            check()
+    print(f'\nCOCO files: {counts}; longest {call.longest_s:.1f} s')
     assert sum(counts.values()) >= number
     # A hundred may all be damaged.
     assert all(counts.values()) or number < 1000
@@ -274,7 +276,7 @@ def fuzz_bytes(number, folder, read_file, check, strategy, *, what):
     def run(content):
         path.write_bytes(content)
         try:
-            found = read_file(str(path))
+            found = call(read_file, str(path))
         except DataError as error:
             assert str(error).isprintable() and 'made-up.bin' in str(error)
             counts['refused'] += 1
@@ -282,8 +284,9 @@ def fuzz_bytes(number, folder, read_file, check, strategy, *, what):
             check(found)
             counts['read'] += 1
 
-    run()
-    print(f'\n{what}: {counts}')
+    with bounded() as call:
+        run()
+    print(f'\n{what}: {counts}; longest {call.longest_s:.1f} s')
     assert sum(counts.values()) >= number and all(counts.values())
 
 

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .file_checks import check_regular
+
+_MOST_DIGITS = 9
 
 # The 1,000 classes of ImageNet-1K in the released heads of ImageNet-22K, by number: the figures of
 # data/map22kto1k.txt in github.com/microsoft/Swin-Transformer (MIT licence).
@@ -38,8 +41,10 @@ def read_class_map(path: str | os.PathLike[str], *, num_known: int, num_wanted: 
     Raises:
         CheckpointError: If the file cannot be read, or its numbers do not fit.
     """
+    file = Path(_SHIPPED.get(str(path), path))
+    check_regular(file, what='class map')
     try:
-        lines = Path(_SHIPPED.get(str(path), path)).read_text(encoding='utf-8').split()
+        lines = file.read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f'cannot read the class map {path}: {error}') from None
     if len(lines) != num_wanted:
@@ -47,7 +52,8 @@ def read_class_map(path: str | os.PathLike[str], *, num_known: int, num_wanted: 
             f'the class map {path} has {len(lines)} entries, the model has {num_wanted} classes'
         )
     for number, line in enumerate(lines, start=1):
-        if not line.isascii() or not line.isdecimal() or int(line) >= num_known:
+        is_number = line.isascii() and line.isdecimal() and len(line) <= _MOST_DIGITS
+        if not is_number or int(line) >= num_known:
             raise CheckpointError(
                 f"entry {number} of the class map {path}, '{line[:20]}', is not a class of the "
                 f'weights (0 to {num_known - 1})'
@@ -70,6 +76,7 @@ def class_folders(source: str | os.PathLike[str]) -> list[str]:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
         else:
+            check_regular(path, what='file of class names')
             names = path.read_text(encoding='utf-8').split()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f'cannot read class names from {path}: {error}') from None

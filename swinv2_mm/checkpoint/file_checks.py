@@ -48,21 +48,26 @@ def check_file(path: Path) -> None:
         raise CheckpointError(f'{path} is a pointer of Git LFS: fetch the file itself')
 
 
-def check_regular(path: Path) -> None:
+def check_regular(path: Path, *, what: str = '') -> None:
     """Check that a path is that of a file: a pipe would be waited for, a device never ends.
+
+    Args:
+        path: Of the file.
+        what: It is, for messages.
 
     Raises:
         CheckpointError: If it is something else, or missing.
     """
+    name = f'{what} {path}'.lstrip()
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise CheckpointError(f'cannot read {path}: {error.strerror}') from None
+        raise CheckpointError(f'cannot read {name}: {error.strerror}') from None
     except ValueError as error:
         raise CheckpointError(f'no file can be called {path}: {error}') from None
     if not stat.S_ISREG(mode):
         kind = 'folder' if stat.S_ISDIR(mode) else 'pipe, socket or device'
-        raise CheckpointError(f'{path} is a {kind}, not a file of weights')
+        raise CheckpointError(f'{name} is a {kind}, not a file')
 
 
 def is_web_page(start: bytes) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import pickle
 import warnings
@@ -22,6 +24,8 @@ from swinv2_mm.atomic_write import atomic_path
 from swinv2_mm.core.torch_private import types_of_sharded_index
 
 from .errors import CheckpointError
+from .file_checks import check_regular
+from .pickle_scan import check_pickles
 
 _INDEX = '.metadata'
 # What the index, a pickle, may refer to beside dtypes and layouts: nothing that does anything.
@@ -62,15 +66,27 @@ class _Reader(FileSystemReader):
         Raises:
             UnpicklingError: If it wants to run code, holds more than tensors, or leads outside.
         """
-        with Path(self.path, _INDEX).open('rb') as file:
-            index = _IndexUnpickler(file).load()
+        path = Path(self.path, _INDEX)
+        check_regular(path)
+        content = path.read_bytes()
+        check_pickles(io.BytesIO(content), num_bytes=len(content))
+        index = _IndexUnpickler(io.BytesIO(content)).load()
+        promised = 0
         for entry in index.state_dict_metadata.values():
             # Anything else is a pickle that torch would run.
             if not isinstance(entry, metadata.TensorStorageMetadata):
                 raise pickle.UnpicklingError('it holds more than tensors')
-        for place in index.storage_data.values():
-            if Path(place.relative_path).name != place.relative_path:
-                raise pickle.UnpicklingError(f'it leads to {place.relative_path}')
+            promised += math.prod(entry.size) * entry.properties.dtype.itemsize
+        names = {place.relative_path for place in index.storage_data.values()}
+        for name in names:
+            if Path(name).name != name:
+                raise pickle.UnpicklingError(f'it leads to {name}')
+            check_regular(Path(self.path, name))
+        held = sum(Path(self.path, name).stat().st_size for name in names)
+        if promised > held:
+            raise pickle.UnpicklingError(
+                f'its tensors would have {promised:,} bytes, its files have {held:,}'
+            )
         index.storage_meta = index.storage_meta or metadata.StorageMeta()
         return index
 
