@@ -6,14 +6,11 @@ They differ by 15 to 34 % on the same network, and neither is what runs (``opera
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from mmcv.cnn import get_model_complexity_info
 from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.linear import Linear
 from swinv2_mm.core.window_partition import Size, window_grid
 
 from .fake_model import KnownValues
@@ -53,34 +50,20 @@ def official_flops(backbone: SwinTransformerV2, *, size_px: Size, num_classes: i
 def mmcls_flops(model: nn.Module, *, size_px: Size, backbone: SwinTransformerV2) -> float:
     """Count as the MMClassification 0.x model pages do: mmcv's module hooks, without the head.
 
-    Hooks see Linear, convolution, LayerNorm (two per element), pooling and ReLU modules. They
-    miss the q, k, v projections and the attention products, which are plain function calls
-    there as here. MMCls calls the bias network as a module and so counts it, its ReLU
-    included; ours is a function, so its share is added.
+    Hooks see Linear, convolution, LayerNorm (two per element), pooling and ReLU modules, the bias
+    network among them. They miss the attention products, which are plain function calls, and there
+    the q, k, v projections too: ours are modules, so their share is taken away.
 
     Args:
         model: A fake model of any library with a SwinV2; its ``extract_feat`` is counted.
         size_px: Height and width of the image.
         backbone: The SwinV2 in it.
     """
-    with KnownValues(), _plain_linears(model):
+    with KnownValues():
         flops, _ = get_model_complexity_info(
             _Features(model), (3, *size_px), print_per_layer_stat=False, as_strings=False
         )
-    return flops + _bias_network_flops(backbone, size_px)
-
-
-@contextmanager
-def _plain_linears(model: nn.Module) -> Iterator[None]:
-    """Let our linear layers pass for torch's: mmcv looks a module's very class up."""
-    ours = {m: type(m) for m in model.modules() if isinstance(m, Linear)}
-    for module in ours:
-        module.__class__ = nn.Linear
-    try:
-        yield
-    finally:
-        for module, cls in ours.items():
-            module.__class__ = cls
+    return flops - _qkv_flops(backbone, size_px)
 
 
 class _Features(nn.Module):
@@ -94,16 +77,11 @@ class _Features(nn.Module):
         return self.model.extract_feat(images)
 
 
-def _bias_network_flops(backbone: SwinTransformerV2, size_px: Size) -> int:
-    if backbone.layers[0].blocks[0].attn.position_bias == 'table':
-        return 0
-    flops = 0
-    for stage, size in zip(backbone.layers, _stage_maps(backbone, size_px), strict=True):
-        offsets = math.prod(2 * side - 1 for side in _window(stage, size))
-        mlp = stage.blocks[0].attn.cpb_mlp
-        per_offset = mlp[0].weight.numel() + mlp[0].out_features + mlp[2].weight.numel()
-        flops += len(stage.blocks) * offsets * per_offset
-    return flops
+def _qkv_flops(backbone: SwinTransformerV2, size_px: Size) -> int:
+    return sum(
+        len(stage.blocks) * math.prod(size) * stage.blocks[0].attn.qkv.weight.numel()
+        for stage, size in zip(backbone.layers, _stage_maps(backbone, size_px), strict=True)
+    )
 
 
 def _stage_maps(backbone: SwinTransformerV2, size_px: Size) -> list[Size]:

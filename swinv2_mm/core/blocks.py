@@ -12,9 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import Backend, WindowAttention
 from .attention.window_attention import Similarity
-from .linear import Linear, LinearGelu
+from .linear import linear, linear_gelu
 from .position_bias import PositionBias
-from .window_partition import Size, Tiling, WindowGrid, window_grid
+from .tracing import fx_leaf, is_traced
+from .window_partition import Size, Tiling, WindowGrid, grid_of
 
 NormOrder = Literal['res_post', 'pre', 'sandwich']
 _MLP_RATIO = 4
@@ -47,9 +48,13 @@ class DropPath(nn.Module):
         """Keep the shape; kept images are scaled so that the expectation is unchanged."""
         if not self.training or self.drop_rate == 0:
             return x
-        keep_rate = 1 - self.drop_rate
-        kept = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep_rate)
-        return x * (kept / keep_rate)
+        return _drop_images(x, keep_rate=1 - self.drop_rate)
+
+
+@fx_leaf
+def _drop_images(x: Tensor, *, keep_rate: float) -> Tensor:
+    kept = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep_rate)
+    return x * (kept / keep_rate)
 
 
 class Mlp(nn.Module):
@@ -57,12 +62,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.fc1 = LinearGelu(dim, _MLP_RATIO * dim)
-        self.fc2 = Linear(_MLP_RATIO * dim, dim)
+        self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
+        self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.fc2(self.fc1(x))
+        return linear(self.fc2, linear_gelu(self.fc1, x))
 
 
 class SwinBlock(nn.Module):
@@ -136,6 +141,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, in_channels: int, *, dim: int, patch_size_px: int) -> None:
         super().__init__()
+        self.patch_size_px = patch_size_px
         self.proj = nn.Conv2d(in_channels, dim, kernel_size=patch_size_px, stride=patch_size_px)
         self.norm = nn.LayerNorm(dim)
 
@@ -145,13 +151,19 @@ class PatchEmbed(nn.Module):
         Shapes:
             (B, in_channels, H_px, W_px) -> (B, ceil(H_px / p), ceil(W_px / p), C)
         """
-        p = self.proj.stride[0]
-        if torch.compiler.is_compiling():
-            # One graph for all sizes: the convolution drops what is too much.
-            x = F.pad(x, (0, p - 1, 0, p - 1))
-        elif x.shape[2] % p or x.shape[3] % p:
-            x = F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+        x = _pad_to_patches(x, patch_size_px=self.patch_size_px)
         return self.norm(self.proj(x).permute(0, 2, 3, 1))
+
+
+@fx_leaf
+def _pad_to_patches(x: Tensor, *, patch_size_px: int) -> Tensor:
+    p = patch_size_px
+    if torch.compiler.is_compiling():
+        # One graph for all sizes: the convolution drops what is too much.
+        return F.pad(x, (0, p - 1, 0, p - 1))
+    if x.shape[2] % p or x.shape[3] % p:
+        return F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
+    return x
 
 
 class PatchMerging(nn.Module):
@@ -159,24 +171,29 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.reduction = Linear(4 * dim, 2 * dim, bias=False)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
         self.norm = nn.LayerNorm(2 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., H, W, C) -> (..., ceil(H / 2), ceil(W / 2), 2C)."""
-        *others, h, w, c = x.shape
-        height, width = (h + 1) // 2, (w + 1) // 2
-        if torch.compiler.is_compiling():
-            # One graph for all sizes, odd and even.
-            x = F.pad(x, (0, 0, 0, 1, 0, 1))
-            for axis, side in ((-3, height), (-2, width)):
-                x = x.index_select(axis, torch.arange(2 * side, device=x.device))
-        elif h % 2 or w % 2:
-            x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
-        # Official order of the four: top left, bottom left, top right, bottom right.
-        x = x.reshape(*others, height, 2, width, 2, c)
-        x = x.transpose(-4, -3).transpose(-3, -2)
-        return self.norm(self.reduction(x.flatten(-3)))
+        return self.norm(linear(self.reduction, _join_neighbours(x)))
+
+
+@fx_leaf
+def _join_neighbours(x: Tensor) -> Tensor:
+    """(..., H, W, C) -> (..., ceil(H / 2), ceil(W / 2), 4C)."""
+    *others, h, w, c = x.shape
+    height, width = (h + 1) // 2, (w + 1) // 2
+    if torch.compiler.is_compiling():
+        # One graph for all sizes, odd and even.
+        x = F.pad(x, (0, 0, 0, 1, 0, 1))
+        for axis, side in ((-3, height), (-2, width)):
+            x = x.index_select(axis, torch.arange(2 * side, device=x.device))
+    elif h % 2 or w % 2:
+        x = F.pad(x, (0, 0, 0, w % 2, 0, h % 2))
+    # Official order of the four: top left, bottom left, top right, bottom right.
+    x = x.reshape(*others, height, 2, width, 2, c)
+    return x.transpose(-4, -3).transpose(-3, -2).flatten(-3)
 
 
 class Stage(nn.Module):
@@ -243,10 +260,11 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the blocks, without the merging: (B, H, W, C) -> (B, H, W, C)."""
-        size = tuple(x.shape[1:-1])
+        # Saved tensors are out of the reach of tracers and transforms.
+        with_cp = self.with_cp and torch.is_grad_enabled() and not is_traced(x)
         for block in self.blocks:
-            grid = window_grid(size, window=self.window, shifted=block.shifted, tiling=self.tiling)
-            if self.with_cp and torch.is_grad_enabled():
+            grid = grid_of(x, window=self.window, shifted=block.shifted, tiling=self.tiling)
+            if with_cp:
                 x = checkpoint(block, x, grid, use_reentrant=False)
             else:
                 x = block(x, grid)

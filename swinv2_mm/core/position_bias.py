@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .tensor_cache import CONSTANTS
-from .window_partition import Size
+from .tracing import fx_leaf, is_plain
+from .window_partition import Size, WindowGrid
 
 PositionBias = Literal['log_cpb', 'linear_cpb', 'table']
 POSITION_BIASES = ('log_cpb', 'linear_cpb', 'table')
@@ -65,7 +66,8 @@ def relative_coords(
 def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:
     """Evaluate the continuous position bias network (paper section 3.3).
 
-    Runs in the type of ``coords``, whatever autocast or the weights' own type.
+    Runs in the type of ``coords``, whatever autocast or the weights' own type; a network with hooks
+    or with other layers in the place of its own runs in that of its weights.
 
     Args:
         coords: From ``relative_coords``.
@@ -75,9 +77,35 @@ def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:
         (n, axes) -> (heads, n)
     """
     dtype, (first, _, last) = coords.dtype, mlp
-    assert isinstance(first, torch.nn.Linear) and isinstance(last, torch.nn.Linear)
-    hidden = F.linear(coords, first.weight.to(dtype), first.bias.to(dtype)).relu()
-    return _BIAS_RANGE * torch.sigmoid(F.linear(hidden, last.weight.to(dtype)).t())
+    if is_plain(first) and is_plain(last):
+        hidden = F.linear(coords, first.weight.to(dtype), first.bias.to(dtype)).relu()
+        bias = F.linear(hidden, last.weight.to(dtype))
+    else:
+        weight = next(mlp.parameters(), coords)
+        bias = mlp(coords.to(weight.dtype)).to(dtype)
+    return _BIAS_RANGE * torch.sigmoid(bias.t())
+
+
+@fx_leaf
+def coords_of(
+    grid: WindowGrid,
+    *,
+    pretrained_window_size: Size,
+    kind: Literal['log_cpb', 'linear_cpb'],
+    like: Tensor,
+) -> Tensor:
+    """Return the ``relative_coords`` of a grid's window, at least in float32.
+
+    Args:
+        like: A tensor of the bias network, whose device and type are taken.
+    """
+    return relative_coords(
+        grid.window,
+        pretrained_window_size=pretrained_window_size,
+        kind=kind,
+        device=like.device,
+        dtype=torch.promote_types(like.dtype, torch.float32),
+    )
 
 
 def resized_table(table: Tensor, *, source: Size, target: Size) -> Tensor:
@@ -104,6 +132,18 @@ def central_table(table: Tensor, *, window: Size, clipped: Size) -> Tensor:
     grid = table.unflatten(1, (2 * window[0] - 1, 2 * window[1] - 1))
     dh, dw = (full - part for full, part in zip(window, clipped, strict=True))
     return grid[:, dh : grid.shape[1] - dh, dw : grid.shape[2] - dw].flatten(1)
+
+
+@fx_leaf
+def fitted_table(grid: WindowGrid, *, learnt: Tensor, source: Size) -> Tensor:
+    """Fit a learnt table to a grid's window: interpolated, then clipped; at least in float32.
+
+    Args:
+        learnt: ((2Mh - 1) * (2Mw - 1), heads) of the window ``source``.
+    """
+    table = learnt.to(torch.promote_types(learnt.dtype, torch.float32))
+    table = resized_table(table, source=source, target=grid.nominal_window)
+    return central_table(table, window=grid.nominal_window, clipped=grid.window)
 
 
 def bias_of_query(table: Tensor, *, window: Size, query: Size) -> Tensor:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
 
+from .tracing import is_traced
+
 
 class TensorCache:
     """Least-recently-used cache with a budget in bytes.
 
-    Shared by all blocks of all models of a process, so that a constant exists once.
+    Shared by all blocks of all models and all threads of a process, so that a constant exists once.
 
     Args:
         max_bytes: Oldest entries go when the sum of all entries exceeds this.
@@ -20,30 +23,37 @@ class TensorCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.num_bytes = 0
         self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all entries."""
+        return sum(entry.nbytes for entry in self._entries.values())
 
     def get(self, key: Hashable, build: Callable[[], Tensor]) -> Tensor:
         """Return the tensor stored under ``key``, calling ``build`` for it the first time."""
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or is_traced():
             # A traced tensor is not a real one: it must not outlive its trace. The compiler
             # folds these constants by itself.
             return build()
-        entry = self._entries.get(key)
-        if entry is not None:
-            self._entries.move_to_end(key)
-            return entry
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._entries.move_to_end(key)
+                return entry
         # An inference-mode tensor could not be used by a later training step.
         with torch.inference_mode(False), torch.no_grad():
             entry = build()
         # Under a FakeTensorMode even a constant is fake; it must not be met by a real run.
         if type(entry) is not Tensor:
             return entry
-        self._entries[key] = entry
-        self.num_bytes += entry.nbytes
-        while self.num_bytes > self.max_bytes and len(self._entries) > 1:
-            _, oldest = self._entries.popitem(last=False)
-            self.num_bytes -= oldest.nbytes
+        with self._lock:
+            # Another thread may have built it meanwhile.
+            entry = self._entries.setdefault(key, entry)
+            num_bytes = self.num_bytes
+            while num_bytes > self.max_bytes and len(self._entries) > 1:
+                num_bytes -= self._entries.popitem(last=False)[1].nbytes
         return entry
 
 

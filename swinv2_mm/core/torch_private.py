@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch, _get_dispatch_mode, _TorchDispatchModeKey
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+from torch.autograd import forward_ad
 from torch.fx.experimental import _config
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._pytree import tree_leaves as tree_leaves
@@ -31,13 +33,21 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     # Registered when torchvision is imported.
     (torch.ops.torchvision, '_roi_align_backward'),
     (torch.ops.torchvision, '_deform_conv2d_backward'),
-    (Tensor, '_version'),
     (torch.UntypedStorage, '_cdata'),
     (nn.Module, '_apply'),
     # Overridden by modules that take a window from the weights.
     (nn.Module, '_load_from_state_dict'),
     (nn.Module(), '_parameters'),
     (nn.modules.batchnorm, '_BatchNorm'),
+    (nn.Module(), '_forward_hooks'),
+    (nn.Module(), '_forward_pre_hooks'),
+    (nn.Module(), '_backward_hooks'),
+    (nn.Module(), '_backward_pre_hooks'),
+    (nn.modules.module, '_has_any_global_hook'),
+    ('torch._C', '_get_dispatch_mode'),
+    ('torch._C', '_TorchDispatchModeKey'),
+    ('torch._C._functorch', 'peek_interpreter_stack'),
+    (forward_ad, '_current_level'),
     ('torch.utils._python_dispatch', 'TorchDispatchMode'),
     ('torch.utils._pytree', 'tree_leaves'),
     ('torch.utils._pytree', 'tree_map_only'),
@@ -62,11 +72,6 @@ efficient_attention: Callable[..., tuple[Tensor, ...]] = (
 )
 
 
-def version_of(tensor: Tensor) -> int:
-    """Return the counter that goes up at every in-place change of a tensor."""
-    return tensor._version
-
-
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return a key that identifies a storage while it lives, also one without memory."""
     return storage._cdata
@@ -80,6 +85,36 @@ def is_in_place(operator: Any) -> bool:
 def operator_name(operator: Any) -> str:
     """Return the name of an operator that is dispatched, with its namespace: ``aten::mm``."""
     return str(operator._schema.name)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a call of a module is more than its ``forward``."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def has_global_hooks() -> bool:
+    """Whether a hook was registered on all modules of the process."""
+    return bool(nn.modules.module._has_any_global_hook())
+
+
+def has_active_transform() -> bool:
+    """Whether a transform of ``torch.func``, or forward-mode differentiation, is at work."""
+    return _functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+
+
+def is_recording() -> bool:
+    """Whether operators are recorded as they run (``make_fx``)."""
+    return _get_dispatch_mode(_TorchDispatchModeKey.PROXY) is not None
+
+
+def is_faking() -> bool:
+    """Whether a ``FakeTensorMode`` runs operators without data."""
+    return _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None
 
 
 def replace_parameter(module: nn.Module, name: str, parameter: nn.Parameter) -> None:

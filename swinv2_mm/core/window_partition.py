@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .tensor_cache import TOKENS
+from .tracing import fx_leaf
 
 # Height and width; a map of a video has an axis of time before them (projects/video).
 Size = tuple[int, ...]
@@ -138,6 +139,16 @@ def window_grid(size: Size, *, window: Size, shifted: bool, tiling: Tiling) -> W
         sides.append(side)
         shifts.append(side // 2 if shifted else 0)
     return WindowGrid(tuple(size), tuple(sides), tuple(shifts), tuple(window))
+
+
+@fx_leaf
+def grid_of(x: Tensor, *, window: Size, shifted: bool, tiling: Tiling) -> WindowGrid:
+    """Lay windows over the map (B, H, W, C) that a block is given; see ``window_grid``."""
+    size: Size = tuple(x.shape[1:-1])
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+        # The graph is for maps of this size.
+        size = tuple(map(int, size))
+    return window_grid(size, window=window, shifted=shifted, tiling=tiling)
 
 
 @lru_cache(maxsize=4096)

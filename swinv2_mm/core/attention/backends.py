@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..torch_private import has_active_transform, is_recording
+from ..tracing import fx_leaf, is_traced
 from ..window_partition import Size, WindowGrid
 from . import eager as definition
 from .flex import flex_gap, looked_up
 from .grouped import grouped
+from .prologue import without_autocast
 from .traced import traced
 from .triton import fused, triton_gap
 
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
 
 
-@lru_cache
+@functools.lru_cache
 def _log_once(message: str) -> None:
     logging.getLogger('swinv2_mm').warning(message)
 
@@ -35,37 +38,71 @@ def _needs_grad(*operands: Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in operands)
 
 
+def _has_open_size(qkv: Tensor) -> bool:
+    """Whether a graph is made that fits maps of every size."""
+    return torch.compiler.is_compiling() or (
+        is_recording() and any(isinstance(length, torch.SymInt) for length in qkv.shape)
+    )
+
+
+def _needs_torch(qkv: Tensor) -> bool:
+    """Whether kernels give way: to a tracer or transform, or as there is no image."""
+    return is_traced(qkv) or qkv.shape[0] == 0
+
+
 def _of_sdpa(qkv: Tensor) -> Backend:
-    if torch.compiler.is_compiling():
+    if _has_open_size(qkv):
         return traced
+    if has_active_transform():
+        # Torch's fused attention knows neither forward-mode nor second derivatives.
+        return definition.eager
     # Fake tensors stand for those of a larger device.
-    if qkv.device.type == 'cpu' and type(qkv) is Tensor:
+    if qkv.device.type == 'cpu' and type(qkv) is Tensor and not is_traced(qkv):
         return grouped
     return definition.at_once
 
 
+def _backend(function: Backend) -> Backend:
+    """Make a function a backend: one node of a graph of ``torch.fx``, without autocast in it."""
+
+    @functools.wraps(function)
+    def run(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+        with without_autocast(qkv.device):
+            return function(qkv, grid, logit_scale, bias)
+
+    return fx_leaf(run)
+
+
+@_backend
 def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """The readable definition, see ``eager.eager``."""
-    if torch.compiler.is_compiling():
+    if _has_open_size(qkv):
         return traced(qkv, grid, logit_scale, bias)
     return definition.eager(qkv, grid, logit_scale, bias)
 
 
+@_backend
 def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Torch's fused attention; on a CPU in groups of windows that fit the cache."""
     return _of_sdpa(qkv)(qkv, grid, logit_scale, bias)
 
 
+@_backend
 def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """A group of windows after another, recomputed in backward (paper section 3.5)."""
     if torch.compiler.is_compiling():
         return checkpoint(traced, qkv, grid, logit_scale, bias, use_reentrant=False)
+    if is_traced(qkv):
+        return sdpa(qkv, grid, logit_scale, bias)
     return grouped(qkv, grid, logit_scale, bias)
 
 
+@_backend
 def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """One fused kernel from map to map; ``sdpa`` and a log line where it cannot run."""
     head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
+    if _needs_torch(qkv):
+        return sdpa(qkv, grid, logit_scale, bias)
     reason = triton_gap(qkv, window=grid.window, head_dim=head_dim)
     if reason is None:
         return fused(qkv, grid, logit_scale, bias)
@@ -73,9 +110,12 @@ def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
     return sdpa(qkv, grid, logit_scale, bias)
 
 
+@_backend
 def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``flex_attention``, bias and masks looked up; ``sdpa`` and a log line where it cannot run."""
     head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
+    if _needs_torch(qkv):
+        return sdpa(qkv, grid, logit_scale, bias)
     needs_grad = _needs_grad(qkv, logit_scale, bias)
     reason = flex_gap(qkv, head_dim=head_dim, needs_grad=needs_grad)
     if reason is None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..position_bias import pairwise_bias
+from ..tracing import fx_leaf
 from ..window_partition import WindowGrid, from_windows, to_windows
 from .mask import attention_mask
 from .prologue import bounded_scale, computing_dtype, cosine_operands, dot_operands, merge_heads
@@ -50,30 +51,31 @@ def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> T
         -> (B, H, W, C); maps of a video have an axis of time before H
     """
     scale = bounded_scale(logit_scale, dtype=computing_dtype(qkv))
-    return _attend(qkv, grid, scale, bias, kernel=_softmax_kernel)
+    return attend(qkv, grid, scale, bias)
 
 
 def at_once(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``eager`` through torch's fused attention, with the scale folded into the queries."""
     scale = bounded_scale(logit_scale, dtype=computing_dtype(qkv))
-    return _attend(qkv, grid, scale, bias, kernel=_sdpa_kernel)
+    return attend(qkv, grid, scale, bias, kernel=_sdpa_kernel)
 
 
+@fx_leaf
 def dot_product(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``at_once`` as in Swin V1: products of queries and keys, and no learnt ``logit_scale``."""
     heads = len(bias)
     head_dim = qkv.shape[-1] // (3 * heads)
     scale = bias.new_full((heads, 1, 1), head_dim**-0.5, dtype=computing_dtype(qkv))
-    return _attend(qkv, grid, scale, bias, kernel=_sdpa_kernel, operands=dot_operands)
+    return attend(qkv, grid, scale, bias, kernel=_sdpa_kernel, operands=dot_operands)
 
 
-def _attend(
+def attend(
     qkv: Tensor,
     grid: WindowGrid,
     scale: Tensor,
     bias: Tensor,
     *,
-    kernel: Kernel,
+    kernel: Kernel = _softmax_kernel,
     operands: Callable[..., tuple[Tensor, Tensor, Tensor]] = cosine_operands,
 ) -> Tensor:
     """Run a kernel on all windows, in one batch per mask.

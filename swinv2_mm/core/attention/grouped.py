@@ -13,11 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..position_bias import pairwise_bias
 from ..torch_private import softmax_backward
 from ..window_partition import WindowGrid, window_tokens
+from .eager import attend
 from .mask import attention_mask
 from .prologue import bounded_scale, computing_dtype, merge_heads, normalize_, split_heads
 
@@ -89,30 +89,42 @@ class _Grouped(torch.autograd.Function):
         return _attend(qkv, scale, table, grid)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        qkv, scale, table = ctx.saved_tensors
-        with torch.enable_grad():
-            table = table.detach().requires_grad_()
-            pairs = pairwise_bias(table, window=ctx.grid.window)
-        num_tokens = d_out[..., 0].numel()
-        d_rows = qkv.new_empty(num_tokens + 1, qkv.shape[-1])
-        d_scale, d_pairs = torch.zeros_like(scale), torch.zeros_like(pairs)
-        for tokens, bias in _groups(qkv, pairs.detach(), ctx.grid):
-            x, factor = _read_normalised(qkv, tokens, scale)
-            d_group = _read(d_out, tokens, heads=len(scale), parts=1, dtype=scale.dtype)[0]
-            # What padding attends to was cropped.
-            d_group.masked_fill_((tokens == num_tokens)[:, None, :, None], 0)
-            d_x, d_logits = _gradients(x, d_group, bias)
-            d_pairs += d_logits.sum(0)
-            # Through the normalisation: what is parallel to the vector has no effect.
-            along = (x[:2] * d_x[:2]).sum(-1, keepdim=True)
-            d_scale += along[0].sum((0, 2), keepdim=True)[0] / scale
-            along[0] /= scale.square()
-            d_x[:2].addcmul_(x[:2], along, value=-1).mul_(factor)
-            _write(d_rows, tokens, d_x)
-        d_table = torch.autograd.grad(pairs, table, d_pairs)[0] if ctx.needs_input_grad[2] else None
-        return d_rows[:-1].reshape(qkv.shape), d_scale, d_table, None
+        qkv, scale, table = operands = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        if not torch.is_grad_enabled():
+            return *_backward(qkv, scale, table, ctx.grid, d_out=d_out, needs_table=needed[2]), None
+        # A gradient of this gradient is wanted too: autograd knows that of the definition.
+        wanted = [x for x, is_needed in zip(operands, needed, strict=True) if is_needed]
+        out = attend(qkv, ctx.grid, scale, table)
+        found = iter(torch.autograd.grad(out, wanted, d_out, create_graph=True))
+        return *(next(found) if is_needed else None for is_needed in needed), None
+
+
+def _backward(
+    qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid, *, d_out: Tensor, needs_table: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    with torch.enable_grad():
+        table = table.detach().requires_grad_()
+        pairs = pairwise_bias(table, window=grid.window)
+    num_tokens = d_out[..., 0].numel()
+    d_rows = qkv.new_empty(num_tokens + 1, qkv.shape[-1])
+    d_scale, d_pairs = torch.zeros_like(scale), torch.zeros_like(pairs)
+    for tokens, bias in _groups(qkv, pairs.detach(), grid):
+        x, factor = _read_normalised(qkv, tokens, scale)
+        d_group = _read(d_out, tokens, heads=len(scale), parts=1, dtype=scale.dtype)[0]
+        # What padding attends to was cropped.
+        d_group.masked_fill_((tokens == num_tokens)[:, None, :, None], 0)
+        d_x, d_logits = _gradients(x, d_group, bias)
+        d_pairs += d_logits.sum(0)
+        # Through the normalisation: what is parallel to the vector has no effect.
+        along = (x[:2] * d_x[:2]).sum(-1, keepdim=True)
+        d_scale += along[0].sum((0, 2), keepdim=True)[0] / scale
+        along[0] /= scale.square()
+        d_x[:2].addcmul_(x[:2], along, value=-1).mul_(factor)
+        _write(d_rows, tokens, d_x)
+    d_table = torch.autograd.grad(pairs, table, d_pairs)[0] if needs_table else None
+    return d_rows[:-1].reshape(qkv.shape), d_scale, d_table
 
 
 def _gradients(x: Tensor, d_out: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ Paper equation 2: the logits are the cosine of query and key times a scale per h
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,14 @@ _MIN_NORM = 1e-12
 def computing_dtype(x: Tensor) -> torch.dtype:
     """Return the type that logits are computed in: at least float32, whatever autocast."""
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return a context without autocast: logits reach 100, half precision there is inaccurate."""
+    # Not entered without need: the meta device knows no autocast.
+    if device.type == 'meta' or not torch.is_autocast_enabled(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def bounded_scale(logit_scale: Tensor, *, dtype: torch.dtype) -> Tensor:

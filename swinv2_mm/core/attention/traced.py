@@ -31,8 +31,9 @@ _written.register_autograd(lambda ctx, d_out: d_out)
 
 def written(x: Tensor) -> Tensor:
     """The same in memory: a compiler would work it out again for each window it is used in."""
-    # An exported program must run without this package.
-    return x if torch.compiler.is_exporting() else _written(x)
+    # An exported program must run without this package, and a recorded one is not compiled.
+    is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    return _written(x) if is_compiled else x
 
 
 def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:

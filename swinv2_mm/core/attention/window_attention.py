@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from ..linear import Linear, linear
-from ..position_bias import PositionBias, central_table, cpb_table, relative_coords, resized_table
-from ..torch_private import version_of
-from ..window_partition import Size, WindowGrid
+from ..linear import linear
+from ..position_bias import PositionBias, coords_of, cpb_table, fitted_table
+from ..torch_private import is_faking
+from ..tracing import is_plain, is_traced
+from ..window_partition import Size, WindowGrid, window_grid
 from .backends import Backend
 from .eager import dot_product
+from .prologue import without_autocast
 from .weights import token_weights
 
 Similarity = Literal['cosine', 'dot']
 _CPB_HIDDEN_DIM = 512
 # Names of their own, so that weights of one are never taken for those of the other.
 _BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
-# Tensors cached in eval, per block: the bias of the linear layer, and a table per shape that a
-# clipped window takes.
+# Bias tables cached in eval, per block: one per shape that a clipped window takes.
 _MAX_KEPT = 8
 
 
 class _Kept(NamedTuple):
-    """A cached tensor with the parameter versions that it was computed from."""
+    """A table, and the values of the parameters that it follows from."""
 
-    parameters: Sequence[Tensor]
-    state: list[tuple[Any, ...]]
-    tensor: Tensor
+    values: Sequence[Tensor]
+    table: Tensor
+
+    def is_of(self, parameters: Sequence[Tensor]) -> bool:
+        """Whether the parameters still have these values.
+
+        Their versions would not tell: whoever writes to ``parameter.data`` counts none.
+        """
+        return all(
+            old.dtype == new.dtype and torch.equal(old, new)
+            for old, new in zip(self.values, parameters, strict=True)
+        )
 
 
 class WindowAttention(nn.Module):
@@ -73,7 +83,7 @@ class WindowAttention(nn.Module):
             self.register_parameter('logit_scale', None)
         else:
             self.logit_scale = nn.Parameter(torch.empty(num_heads, 1, 1))
-        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.q_bias = nn.Parameter(torch.empty(dim))
         self.v_bias = nn.Parameter(torch.empty(dim))
         if position_bias == 'table':
@@ -86,7 +96,7 @@ class WindowAttention(nn.Module):
                 nn.Linear(_CPB_HIDDEN_DIM, num_heads, bias=False),
             )
             self.add_module(_BIAS_NETWORKS[position_bias], mlp)
-        self.proj = Linear(dim, dim)
+        self.proj = nn.Linear(dim, dim)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -135,51 +145,50 @@ class WindowAttention(nn.Module):
     def bias_table(self, grid: WindowGrid) -> Tensor:
         """Return the bias of every offset in the grid's window.
 
-        In eval, without gradients, it is computed once and cached until a parameter changes.
+        In eval, without gradients, on a CPU it is cached until the value of a parameter changes.
+        Elsewhere a look at the values would wait for the device: ``bake`` saves the network there.
 
         Shapes:
             -> (heads, (2Mh - 1) * (2Mw - 1)), at least float32
         """
-        if self.position_bias == 'table':
-            parameters = [self.relative_position_bias_table]
-        else:
-            parameters = list(self.bias_network.parameters())
-        return self._kept(
-            (grid.window, grid.nominal_window),
-            parameters,
-            lambda: self._compute_bias_table(grid.window, nominal_window=grid.nominal_window),
-        )
-
-    def _kept(
-        self, name: tuple[Any, ...], parameters: Sequence[Tensor], compute: Callable[[], Tensor]
-    ) -> Tensor:
-        """Return what follows from parameters alone: cached in eval, without gradients."""
-        if self.training or torch.compiler.is_compiling():
-            return compute()
-        needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        # Tensors made in inference mode have no version that would tell of a change.
-        if needs_graph or any(p.is_inference() for p in parameters):
-            return compute()
-        # The cached parameters themselves are compared: an address alone can be used again.
-        key = (*name, torch.is_inference_mode_enabled())
-        state = [(p.data_ptr(), version_of(p), p.dtype, p.device) for p in parameters]
+        parameters = self._bias_parameters()
+        if not self._may_keep(parameters, grid):
+            return self._compute_bias_table(grid)
+        # Tensors made in inference mode must not reach autograd.
+        key = (grid.window, grid.nominal_window, torch.is_inference_mode_enabled())
         kept = self._tables.get(key)
-        if kept is not None and kept.state == state:
-            if all(old is new for old, new in zip(kept.parameters, parameters, strict=True)):
-                return kept.tensor
-        if key not in self._tables and len(self._tables) >= _MAX_KEPT:
+        if kept is not None and kept.is_of(parameters):
+            return kept.table
+        if kept is None and len(self._tables) >= _MAX_KEPT:
             self._tables.clear()
-        tensor = compute().detach()
-        self._tables[key] = _Kept(parameters, state, tensor)
-        return tensor
+        values = [p.detach().clone() for p in parameters]
+        table = self._compute_bias_table(grid).detach()
+        self._tables[key] = _Kept(values, table)
+        return table
 
-    def _qkv_bias(self) -> Tensor:
-        return torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+    def _bias_parameters(self) -> list[Tensor]:
+        """The tensors that the bias follows from; none where its network has been changed."""
+        if self.position_bias == 'table':
+            return [self.relative_position_bias_table]
+        first, _, last = self.bias_network
+        if not is_plain(first) or not is_plain(last):
+            return []
+        # Not from parameters(): the replicas of DataParallel have none.
+        return [first.weight, first.bias, last.weight]
+
+    def _may_keep(self, parameters: Sequence[Tensor], grid: WindowGrid) -> bool:
+        if self.training or torch.compiler.is_compiling() or not parameters:
+            return False
+        if type(grid) is not WindowGrid or is_traced(*parameters) or is_faking():
+            return False
+        needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
+        return not needs_graph and all(p.device.type == 'cpu' for p in parameters)
 
     def bake(self, window: Size) -> None:
         """Replace the bias network, or a table of another size, by the bias at one window."""
+        grid = window_grid(window, window=window, shifted=False, tiling='fixed')
         with torch.no_grad():
-            table = self._compute_bias_table(window, nominal_window=window).t().contiguous()
+            table = self._compute_bias_table(grid).t().contiguous()
         if self.position_bias != 'table':
             self.add_module(_BIAS_NETWORKS[self.position_bias], None)
         self.position_bias = 'table'
@@ -187,22 +196,19 @@ class WindowAttention(nn.Module):
         self.relative_position_bias_table = nn.Parameter(table.clone())
         self._tables.clear()
 
-    def _compute_bias_table(self, window: Size, *, nominal_window: Size) -> Tensor:
+    def _compute_bias_table(self, grid: WindowGrid) -> Tensor:
         if self.position_bias == 'table':
             learnt = self.relative_position_bias_table
-            table = learnt.to(torch.promote_types(learnt.dtype, torch.float32))
-            table = resized_table(table, source=self.pretrained_window_size, target=nominal_window)
-            return central_table(table, window=nominal_window, clipped=window)
-        mlp = self.bias_network
-        weight = next(mlp.parameters())
-        coords = relative_coords(
-            window,
+            return fitted_table(grid, learnt=learnt, source=self.pretrained_window_size)
+        first = self.bias_network[0]
+        coords = coords_of(
+            grid,
             pretrained_window_size=self.pretrained_window_size,
             kind=self.position_bias,
-            device=weight.device,
-            dtype=torch.promote_types(weight.dtype, torch.float32),
+            # A layer that was quantised has no tensor of its own.
+            like=first.weight if is_plain(first) else self.q_bias,
         )
-        return cpb_table(coords, mlp=mlp)
+        return cpb_table(coords, mlp=self.bias_network)
 
     def forward(self, x: Tensor, grid: WindowGrid) -> Tensor:
         """Attend within the windows of ``grid``.
@@ -210,7 +216,7 @@ class WindowAttention(nn.Module):
         Shapes:
             (B, H, W, C) -> (B, H, W, C)
         """
-        return self.proj(self._without_autocast(self.backend, x, grid))
+        return linear(self.proj, self._without_autocast(self.backend, x, grid))
 
     def token_weights(self, x: Tensor, grid: WindowGrid, *, token: Size) -> Tensor:
         """Return how one token weights the others; see ``weights.token_weights``.
@@ -226,11 +232,8 @@ class WindowAttention(nn.Module):
         return self._without_autocast(partial(token_weights, token=token), x, grid)
 
     def _without_autocast(self, compute: Backend, x: Tensor, grid: WindowGrid) -> Tensor:
-        qkv_bias = self._kept(('qkv_bias',), [self.q_bias, self.v_bias], self._qkv_bias)
-        qkv = linear(x, self.qkv.weight, qkv_bias)
-        # Logits reach 100: half precision there, and in the bias network, costs accuracy.
-        device = x.device.type
-        # Not entered without need: the meta device knows no autocast.
-        is_autocast = device != 'meta' and torch.is_autocast_enabled(device)
-        with torch.autocast(device, enabled=False) if is_autocast else nullcontext():
+        qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
+        qkv = linear(self.qkv, x, bias=qkv_bias)
+        # A graph of torch.fx holds no contexts: backends see to it again.
+        with nullcontext() if isinstance(x, fx.Proxy) else without_autocast(x.device):
             return compute(qkv, grid, self.logit_scale, self.bias_table(grid))

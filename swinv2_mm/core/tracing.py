@@ -1,0 +1,75 @@
+"""When operators of our own give way to torch's: hooks, wrappers, transforms and tracers.
+
+What is fast here goes past modules (a product by oneDNN, with the activation in it) or past
+autograd (attention with a gradient of its own). Whoever wraps a module, differentiates twice or
+records a graph must find modules that are called and operators that every tool of torch knows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeGuard, TypeVar, cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from .torch_private import (
+    FakeTensor,
+    has_active_transform,
+    has_global_hooks,
+    has_hooks,
+    is_recording,
+)
+
+P = ParamSpec('P')
+First = TypeVar('First')
+Result = TypeVar('Result')
+
+
+def is_traced(*values: object) -> bool:
+    """Whether a tracer or a transform, other than ``torch.compile``, follows the operations.
+
+    Tracers are ``jit.trace``, ``fx.symbolic_trace`` and ``make_fx``; transforms those of
+    ``torch.func`` and forward-mode differentiation. Fake tensors, which follow nothing, are none.
+
+    Args:
+        values: What is computed with; a subclass of ``Tensor`` follows its operations itself.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return (
+        any(type(value) not in (Tensor, nn.Parameter, FakeTensor) for value in values)
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or has_active_transform()
+        or is_recording()
+    )
+
+
+def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether a layer is ``nn.Linear`` as torch made it, so that its weight says all about it.
+
+    Not one that was quantised, parametrised, pruned or put into an adapter, and none with hooks.
+    """
+    return (
+        type(layer) is nn.Linear
+        and 'forward' not in layer.__dict__
+        and not has_hooks(layer)
+        and not has_global_hooks()
+        and type(layer.weight) in (nn.Parameter, Tensor)
+    )
+
+
+def fx_leaf(
+    function: Callable[Concatenate[First, P], Result],
+) -> Callable[Concatenate[First, P], Result]:
+    """Make ``torch.fx`` record a function as one node: what asks for sizes cannot be traced."""
+
+    @functools.wraps(function)
+    def recorded(first: First, /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        if isinstance(first, fx.Proxy):
+            node = first.tracer.create_proxy('call_function', recorded, (first, *args), kwargs)
+            return cast('Result', node)
+        return function(first, *args, **kwargs)
+
+    return recorded
