@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from swinv2_mm.core.cpu_kernels import cpu_rule
+
 _PACKAGES = (
     'torch', 'torchvision', 'triton', 'timm', 'transformers', 'onedl-mmpretrain',
     'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmcv', 'onedl-mmengine',
@@ -22,6 +24,8 @@ def describe_machine(device: torch.device) -> dict[str, str | int | float]:
         'cores': os.cpu_count() or 0,
         'threads': torch.get_num_threads(),
         'instructions': torch.backends.cpu.get_cpu_capability(),
+        'onednn_limit': os.environ.get('ONEDNN_MAX_CPU_ISA', ''),
+        'cpu_kernels': cpu_rule().name,
         'system': f'{platform.system()} {platform.machine()}',
     }
     pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

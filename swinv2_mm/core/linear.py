@@ -1,8 +1,4 @@
-"""Linear layers that use the faster of oneDNN and MKL on a CPU.
-
-``F.linear`` multiplies float32 with MKL, which keeps to AVX2 on processors of other makers. oneDNN,
-which torch uses for bfloat16 and in compiled models, takes AVX-512 wherever it is: 2.3 times as
-fast on a Zen 5. Both compute in plain float32.
+"""Linear layers, on a CPU through the faster of the two matrix libraries (``cpu_kernels``).
 
 The layers are ``nn.Linear``. The functions here call them as modules wherever somebody might look:
 see ``tracing``.
@@ -16,14 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .cpu_kernels import Product, cpu_rule
 from .torch_private import onednn_linear
 from .tracing import is_plain, is_traced
 
 
-def _runs_onednn(x: Tensor, weight: Tensor) -> bool:
+def _runs_onednn(x: Tensor, weight: Tensor, *, product: Product = 'output') -> bool:
     return bool(
         # First: what follows would break the graph, and torch's compiler knows F.linear.
         not torch.compiler.is_compiling()
+        and product in cpu_rule().onednn
         # Before x is looked at, which jit.trace would record.
         and not is_traced(x, weight)
         # Fake tensors are for tools, which know F.linear.
@@ -55,14 +53,14 @@ class _OneDnn(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         d_x = d_weight = d_bias = None
         if ctx.needs_input_grad[0]:
-            d_x = product(d_out, weight.t())
+            d_x = _product(d_out, weight.t(), kind='input_gradient')
         x, d_out = x.flatten(0, -2), d_out.flatten(0, -2)
         if ctx.needs_input_grad[1]:
             # oneDNN copies its first operand where that is transposed: the narrower of the two.
             if d_out.shape[1] <= x.shape[1]:
-                d_weight = product(d_out.t(), x.t())
+                d_weight = _product(d_out.t(), x.t(), kind='weight_gradient')
             else:
-                d_weight = product(x.t(), d_out.t()).t()
+                d_weight = _product(x.t(), d_out.t(), kind='weight_gradient').t()
         if ctx.needs_input_grad[2]:
             d_bias = d_out.sum(0)
         return d_x, d_weight, d_bias
@@ -74,9 +72,11 @@ def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return onednn_linear(x, weight, bias, 'none', [], '')
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
+def _product(x: Tensor, weight: Tensor, *, kind: Product) -> Tensor:
     """``F.linear`` without a bias: (..., C_in), (C_out, C_in) -> (..., C_out)."""
-    return _by_onednn(x, weight, None) if _runs_onednn(x, weight) else F.linear(x, weight)
+    if _runs_onednn(x, weight, product=kind):
+        return _by_onednn(x, weight, None)
+    return F.linear(x, weight)
 
 
 def linear(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..cpu_kernels import cpu_rule
 from ..torch_private import has_active_transform, is_recording
 from ..tracing import fx_leaf, is_traced
 from ..window_partition import Size, WindowGrid
@@ -50,7 +52,7 @@ def _needs_torch(qkv: Tensor) -> bool:
     return is_traced(qkv) or qkv.shape[0] == 0
 
 
-def _of_sdpa(qkv: Tensor) -> Backend:
+def _of_sdpa(qkv: Tensor, *, window: Size, needs_grad: bool) -> Backend:
     if _has_open_size(qkv):
         return traced
     if has_active_transform():
@@ -58,6 +60,10 @@ def _of_sdpa(qkv: Tensor) -> Backend:
         return definition.eager
     # Fake tensors stand for those of a larger device.
     if qkv.device.type == 'cpu' and type(qkv) is Tensor and not is_traced(qkv):
+        if needs_grad and (tokens := cpu_rule().eager_tokens):
+            fewest, most = tokens
+            if fewest <= math.prod(window) <= most:
+                return definition.eager
         return grouped
     return definition.at_once
 
@@ -84,7 +90,9 @@ def eager(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> T
 @_backend
 def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Torch's fused attention; on a CPU in groups of windows that fit the cache."""
-    return _of_sdpa(qkv)(qkv, grid, logit_scale, bias)
+    needs_grad = _needs_grad(qkv, logit_scale, bias)
+    runs = _of_sdpa(qkv, window=grid.window, needs_grad=needs_grad)
+    return runs(qkv, grid, logit_scale, bias)
 
 
 @_backend
@@ -156,7 +164,7 @@ def describe_backend(
     if is_compiled and (reason is not None or backend not in (triton, flex)):
         runs = traced
     elif backend is sdpa or reason is not None:
-        runs = _of_sdpa(like)
+        runs = _of_sdpa(like, window=window, needs_grad=needs_grad)
     elif backend is sequential:
         runs = grouped
     device = 'a CPU' if like.device.type == 'cpu' else like.device.type.upper()

@@ -1,0 +1,117 @@
+"""Which code runs on a CPU, by what the processor is: a table with the measurement of each row.
+
+torch carries two libraries for float32 products. ``F.linear`` takes MKL, which keeps to AVX2 on
+processors that are not Intel's; oneDNN takes AVX-512 wherever it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+Product = Literal['output', 'input_gradient', 'weight_gradient']
+# Fixes the row, by name; runs on one row are bit-equal on one machine.
+VARIABLE = 'SWINV2_CPU_KERNELS'
+
+
+class CpuRule(NamedTuple):
+    """What runs on a kind of processor.
+
+    Attributes:
+        name: What ``SWINV2_CPU_KERNELS`` calls it.
+        capability: Of ``torch.backends.cpu.get_cpu_capability``, also ``AVX2`` where
+            ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN to it; ``None`` for any.
+        vendor: The maker as the processor names itself; ``None`` for any.
+        onednn: Products of linear layers that oneDNN makes; the others are ``F.linear``.
+        eager_tokens: Windows of this many tokens, from and up to, are attended by ``eager`` in
+            training; all others in groups, whose logits backward computes again.
+        measured: Why.
+    """
+
+    name: str
+    capability: str | None
+    vendor: str | None
+    onednn: frozenset[Product]
+    eager_tokens: tuple[int, int] | None
+    measured: str
+
+
+_ALL: frozenset[Product] = frozenset(('output', 'input_gradient', 'weight_gradient'))
+
+# The first row that fits is taken.
+CPU_RULES = (
+    CpuRule(
+        'avx512-amd',
+        capability='AVX512',
+        vendor='AuthenticAMD',
+        onednn=_ALL,
+        eager_tokens=None,
+        measured='EPYC (Zen 5), torch 2.15, one thread: oneDNN takes 0.42-0.48 of the time of MKL '
+        'for outputs, 0.45-0.55 for gradients of inputs, 0.46-0.62 for those of weights, at the '
+        'shapes of T and 256 px.',
+    ),
+    CpuRule(
+        'avx2',
+        capability='AVX2',
+        vendor=None,
+        onednn=frozenset(),
+        eager_tokens=(65, 256),
+        measured='2 cores without AVX-512, torch 2.15, T, batch 2, ms of inference / training. 256 '
+        'px, window 8: MKL and groups 332 / 903, MKL and eager 357 / 902, oneDNN and groups 361 / '
+        '1098; window 16: 371 / 1193, 400 / 1029, 374 / 1314; 384 px, window 24: 1041 / 3165, 1623 '
+        '/ 4126, 941 / 3960.',
+    ),
+    CpuRule(
+        'plain',
+        capability=None,
+        vendor=None,
+        onednn=frozenset(),
+        eager_tokens=None,
+        measured='Not measured: what torch does by itself.',
+    ),
+)
+
+
+def _vendor() -> str:
+    path = Path('/proc/cpuinfo')
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        if line.startswith('vendor_id'):
+            return line.partition(':')[2].strip()
+    return ''
+
+
+def _capability() -> str:
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA', 'DEFAULT').upper()
+    capability: str = torch.backends.cpu.get_cpu_capability()
+    is_limited = not limit.startswith(('AVX512', 'AVX10', 'DEFAULT', 'ALL'))
+    return 'AVX2' if capability == 'AVX512' and is_limited else capability
+
+
+def find_rule(*, capability: str, vendor: str, fixed: str | None = None) -> CpuRule:
+    """Return the row of a processor, or the one that a name fixes.
+
+    Raises:
+        ValueError: If no row has that name.
+    """
+    if fixed:
+        for rule in CPU_RULES:
+            if rule.name == fixed:
+                return rule
+        names = ', '.join(rule.name for rule in CPU_RULES)
+        raise ValueError(f"{VARIABLE}='{fixed}' names no row of kernels (known: {names})")
+    return next(
+        rule
+        for rule in CPU_RULES
+        if rule.capability in (None, capability) and rule.vendor in (None, vendor)
+    )
+
+
+@functools.cache
+def cpu_rule() -> CpuRule:
+    """Return the row of this processor, or what ``SWINV2_CPU_KERNELS`` says; it stays."""
+    fixed = os.environ.get(VARIABLE)
+    return find_rule(capability=_capability(), vendor=_vendor(), fixed=fixed)

@@ -1,0 +1,94 @@
+"""Which code a CPU runs: the table of rules, the variable that fixes it, and what follows."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from swinv2_mm.core import SwinTransformerV2, cpu_kernels
+from swinv2_mm.core.attention import backends
+from swinv2_mm.core.cpu_kernels import CPU_RULES, find_rule
+
+RULES = {rule.name: rule for rule in CPU_RULES}
+
+
+@pytest.mark.parametrize(
+    ('capability', 'vendor', 'name'),
+    [
+        ('AVX512', 'AuthenticAMD', 'avx512-amd'),
+        ('AVX512', 'GenuineIntel', 'plain'),
+        ('AVX2', 'AuthenticAMD', 'avx2'),
+        ('AVX2', 'GenuineIntel', 'avx2'),
+        ('DEFAULT', '', 'plain'),
+        ('SVE256', '', 'plain'),
+    ],
+)
+def test_rule_of_a_processor(capability, vendor, name):
+    assert find_rule(capability=capability, vendor=vendor).name == name
+
+
+def test_what_is_unknown_is_left_to_torch():
+    assert RULES['plain'].onednn == frozenset()
+    assert RULES['plain'] is CPU_RULES[-1]
+
+
+def test_a_name_fixes_the_rule_and_a_wrong_one_is_refused():
+    for name, rule in RULES.items():
+        assert find_rule(capability='DEFAULT', vendor='', fixed=name) is rule
+    with pytest.raises(ValueError, match='SWINV2_CPU_KERNELS'):
+        find_rule(capability='DEFAULT', vendor='', fixed='avx9')
+
+
+def test_a_limit_on_onednn_counts(monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: 'AVX512')
+    for limit, expected in [('AVX2', 'AVX2'), ('SSE41', 'AVX2'), ('AVX512_CORE', 'AVX512')]:
+        monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', limit)
+        assert cpu_kernels._capability() == expected
+
+
+def step(model: SwinTransformerV2, x: torch.Tensor) -> tuple[list[torch.Tensor], set[str]]:
+    """Outputs and gradients of a training step, and the names of its operators."""
+    names = set()
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            names.add(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Record():
+        outs = model(x)
+        grads = torch.autograd.grad(sum(o.square().mean() for o in outs), list(model.parameters()))
+    return [*outs, *grads], names
+
+
+def test_each_rule_computes_the_same(monkeypatch):
+    arch = {'embed_dim': 8, 'depths': (2,), 'num_heads': (2,)}
+    model = SwinTransformerV2(arch, window_size=12, out_indices=(0,), drop_path_rate=0.0)
+    x = torch.randn(1, 3, 100, 100)
+    found = {}
+    for name, rule in RULES.items():
+        monkeypatch.setattr(cpu_kernels, 'cpu_rule', lambda rule=rule: rule)
+        monkeypatch.setattr('swinv2_mm.core.linear.cpu_rule', lambda rule=rule: rule)
+        monkeypatch.setattr(backends, 'cpu_rule', lambda rule=rule: rule)
+        found[name], names = step(model, x)
+        # Bit-equal to itself.
+        assert all(map(torch.equal, found[name], step(model, x)[0]))
+        assert ('_linear_pointwise' in names) == (rule.onednn != frozenset())
+        # Groups gather their windows; eager, which keeps the softmax for backward, does not.
+        assert ('index_copy_' in names) == (rule.eager_tokens is None)
+        assert 'eager (sdpa' in model.describe_attention() or rule.eager_tokens is None
+    for other in found.values():
+        for actual, expected in zip(other, found['plain'], strict=True):
+            scale = expected.abs().max().item() or 1.0
+            torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize('name', list(RULES))
+def test_the_variable_decides(name):
+    code = 'from swinv2_mm.core.cpu_kernels import cpu_rule; print(cpu_rule().name)'
+    env = {**os.environ, 'SWINV2_CPU_KERNELS': name}
+    run = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    assert run.stdout.strip() == name, run.stderr
