@@ -121,9 +121,9 @@ def test_sampler_of_a_training_carries_seeds(plain, use_data, tmp_path):
     assert index.entropy[0] == 0
 
 
-def test_hooks_off_is_validated():
+def test_hooks_off_is_validated(tmp_path):
     with pytest.raises(UserError, match='NonFiniteHook'):
-        build_runner(load_config(str(CLASSIFIER), ['+hooks_off=NanGuard']), work_dir='unused')
+        build_runner(load_config(str(CLASSIFIER), ['+hooks_off=NanGuard']), work_dir=tmp_path)
 
 
 @pytest.mark.parametrize('constructor', ['SwinV2OptimWrapperConstructor', None])
