@@ -446,6 +446,8 @@ def test_every_reader_has_the_limits(tmp_path, monkeypatch):
     writer.release()
     cfg = config_of('classification')
     prepare_config(cfg)
+    edge = dict(type='ResizeEdge', scale=8, edge='short')
+    cfg.test_dataloader.dataset.pipeline.insert(1, edge)
     readers = (
         lambda: LoadCheckedImage().transform({'img_path': path}),
         lambda: look_at_image(path),

@@ -7,7 +7,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 
 from swinv2_mm.datasets.files import FileFault, shown
-from swinv2_mm.datasets.image_files import read_image, read_label_map
+from swinv2_mm.datasets.image_files import ImageLimits, read_image, read_label_map
 from swinv2_mm.errors import DataError
 
 from .catalogue import CATALOGUE
@@ -27,14 +27,20 @@ class LoadCheckedImage(BaseTransform):
     Required keys: ``img_path``. Added keys: ``img`` (H, W, 3), BGR, uint8, turned upright by its
     EXIF tag; ``img_shape`` and ``ori_shape``, (H, W) in pixels.
 
+    Args:
+        limits: Of images; default those of ``image_limits``.
+
     Raises:
-        DataError: If the file is missing, not an image, truncated, or not of the size that its
-            instances were annotated for.
+        DataError: If the file is missing, not an image, truncated, too large, or not of the size
+            that its instances were annotated for.
     """
+
+    def __init__(self, limits: ImageLimits | None = None) -> None:
+        self.limits = limits
 
     def transform(self, results: dict) -> dict:
         """Add the image to ``results``."""
-        results['img'] = read_image(results['img_path'])
+        results['img'] = read_image(results['img_path'], limits=self.limits)
         height, width = results['img_shape'] = results['ori_shape'] = results['img'].shape[:2]
         annotated = (results.get('width'), results.get('height'))
         if 'instances' in results and annotated != (width, height):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from swinv2_mm.config.datasets import testing_pipeline
 from swinv2_mm.data_check.loading import LoadCheckedImage
 from swinv2_mm.datasets.files import shown
-from swinv2_mm.datasets.image_files import image_limits
+from swinv2_mm.datasets.image_files import ImageLimits, image_limits
 from swinv2_mm.errors import DataError, UserError
 
 ImageInput = str | os.PathLike | np.ndarray
@@ -73,8 +73,13 @@ def build_preparation(cfg: Config) -> Callable[[ImageInput, int], LoadedInput]:
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         transforms = Compose(copy.deepcopy(steps))
 
+    limits = image_limits()
+    if 'ResizeEdge' not in str(steps):
+        # Only where the shorter side gets a given length does a thin image become a large one.
+        limits = replace(limits, side_px=None, aspect_ratio=None)
+
     def prepare(source: ImageInput, number: int) -> LoadedInput:
-        results = _read(source)
+        results = _read(source, limits=limits)
         image = results['img']
         try:
             data = transforms({**results, 'img_id': number})
@@ -90,7 +95,7 @@ def build_preparation(cfg: Config) -> Callable[[ImageInput, int], LoadedInput]:
     return prepare
 
 
-def _read(source: ImageInput) -> dict:
+def _read(source: ImageInput, *, limits: ImageLimits) -> dict:
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or not source.size:
             raise DataError(
@@ -98,9 +103,9 @@ def _read(source: ImageInput) -> dict:
                 f'{source.shape} of {source.dtype}'
             )
         shape = source.shape[:2]
-        image_limits().check(shape[::-1], name='the array')
+        limits.check(shape[::-1], name='the array')
         return dict(img=source, img_path='', img_shape=shape, ori_shape=shape)
-    return LoadCheckedImage().transform(dict(img_path=os.fspath(source)))
+    return LoadCheckedImage(limits).transform(dict(img_path=os.fspath(source)))
 
 
 def _name(step: dict) -> str:
