@@ -412,6 +412,11 @@ def _(path):
     torch.save({**whole(), 'layers.0.blocks.0.\x1b[2J\x1b[31mgone': torch.ones(2)}, path)
 
 
+@case('line_break_in_name.pth')
+def _(path):
+    torch.save({**whole(), 'layers.0.blocks.0.a\n\r\nerror: gone': torch.ones(2)}, path)
+
+
 @case('surrogate_in_name.pth')
 def _(path):
     torch.save({**whole(), 'layers.0.blocks.0.\ud800\u202e': torch.ones(2)}, path)
