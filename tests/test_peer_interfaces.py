@@ -38,7 +38,9 @@ print(found['predictions'].shape)
     'mmpretrain': """
 from mmpretrain import ImageClassificationInferencer, get_model
 model = get_model(cfg, pretrained=weights, device='cpu')
-print(ImageClassificationInferencer(model, device='cpu')(image)[0]['pred_class'])
+found = ImageClassificationInferencer(model, device='cpu')(image)
+# Behind its progress bar.
+print('', found[0]['pred_class'], sep=chr(10))
 """,
 }
 EXPECTED = {
