@@ -47,7 +47,7 @@ serve() { # the demo page answers
   done
   "$python" -c "import sys, urllib.request; assert urllib.request.urlopen(sys.argv[1]).status == 200" "$url"
   local status=$?
-  kill -INT $page && wait $page || true
+  kill $page && wait $page || true # an interrupt is ignored behind a script
   return $status
 }
 
