@@ -101,7 +101,7 @@ def test_commands_of_the_package(name, help_of):
     text, seconds = help_of('-m', 'swinv2_mm', name)
     assert seconds < SECONDS
     assert f'usage: swinv2-mm {name} ' in text
-    lines = [line for line in examples(text) if f'swinv2-mm {name} ' in line]
+    lines = [line for line in examples(text) if f'swinv2-mm {name}' in line]
     assert lines
     for line in lines:
         words = shlex.split(line.rpartition(' | ')[2])
@@ -177,7 +177,7 @@ def completions(line, *, folder=ROOT):
 @pytest.mark.parametrize(
     ('line', 'offered'),
     [
-        ('python tools/train.py --res', ['--resume']),
+        ('python tools/train.py --res', ['--resume', '--resume-with']),
         ('python tools/train.py configs/classification/swinv2-nano-w8_d', [CONFIG]),
         ('python tools/train.py conf', ['configs/']),
         (f'python tools/train.py {CONFIG} --launcher s', ['slurm']),
@@ -186,7 +186,7 @@ def completions(line, *, folder=ROOT):
         ('python tools/analysis/plot.py bias --win', ['--windows']),
         ('python tools/dataset.py check --contact', ['--contact-sheet']),
         ('swinv2-mm che', ['check', 'checkpoint']),
-        ('swinv2-mm train --res', ['--resume']),
+        ('swinv2-mm train --res', ['--resume', '--resume-with']),
         ('swinv2-mm checkpoint conv', ['convert']),
     ],
 )

@@ -140,8 +140,8 @@ def test_a_leaf_with_the_wrong_width_does_not_pass(tool, tiny_root, tmp_path, mo
     tree = shrink(cfg)
     write_data(tree)
     (tmp_path / 'wrong.py').write_text(as_text(tree))
-    with pytest.raises(RuntimeError, match='expected input'):
-        tool('train', tmp_path / 'wrong.py', '--work-dir', tmp_path)
+    status, errors = tool('train', tmp_path / 'wrong.py', '--work-dir', tmp_path)
+    assert status == 1 and 'in_channels' in errors.splitlines()[-1]
 
 
 def test_shrinking_keeps_what_a_recipe_is():

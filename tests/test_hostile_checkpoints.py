@@ -77,9 +77,14 @@ def _(path):
 
 @case('socket.pth')
 def _(path):
+    # The path of a socket is short: it is bound from its folder.
+    before = os.getcwd()
     with socket.socket(socket.AF_UNIX) as server:
         os.chdir(path.parent)
-        server.bind(path.name)
+        try:
+            server.bind(path.name)
+        finally:
+            os.chdir(before)
 
 
 @case('device.pth')

@@ -328,7 +328,7 @@ class TestTool:
         status, errors = infer(
             ROOT / 'README.md', '--coco-ids', ROOT / 'README.md', task='detection', out='x'
         )
-        assert status == 1 and 'is not one of COCO' in errors.splitlines()[-1]
+        assert status == 1 and 'annotation file' in errors.splitlines()[-1]
 
     @pytest.mark.parametrize('ending', ['.mp4', '.avi'])
     def test_video(self, ending, infer, inferencers, images, tmp_path):

@@ -140,7 +140,7 @@ def test_export(training, photographs, tmp_path):
 
 
 def test_demo_page(training):
-    (choice,) = find_models(training.folder)
+    (choice,), _ = find_models(training.folder)
     image = np.zeros((80, 90, 3), np.uint8)
     _, picture = ModelShelf([choice], device='cpu').predict(
         0, image, window_size=None, score_threshold=0.3

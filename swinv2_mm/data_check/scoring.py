@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mmengine.logging import print_log
 
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
@@ -99,10 +102,12 @@ def _check_images(loader: str, dataset: GuardedDataset, file: str | None) -> Non
             f'{unknown[0]!r}, are not in {shown(file)}, the file of {loader}_evaluator; {_REMEDY}'
         )
     if unpredicted := scored - set(predicted):
-        raise DataError(
+        # As with ``indices``, by which a user tests on a few images.
+        print_log(
             f'{loader} data set: {len(unpredicted)} of the {len(scored)} images of {shown(file)}, '
-            f'the file of {loader}_evaluator, are not in the data set and would count as missed; '
-            f'{_REMEDY}'
+            f'the file of {loader}_evaluator, are not in the data set and count as missed',
+            logger='current',
+            level=logging.WARNING,
         )
 
 
