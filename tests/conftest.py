@@ -21,6 +21,12 @@ def pytest_terminal_summary(terminalreporter):
     document_totals.pytest_terminal_summary(terminalreporter)
 
 
+@pytest.fixture(autouse=True)
+def in_the_root(monkeypatch):
+    """Run every test in the root of the project, where the paths of configs begin."""
+    monkeypatch.chdir(ROOT)
+
+
 @pytest.fixture(scope='session')
 def digits_root(tmp_path_factory):
     """A data root that holds a small version of the demo's data set."""
