@@ -12,7 +12,7 @@ from mmengine.logging import MessageHub
 from test_runner import SMALL
 from test_tools import CLASSIFIER
 
-from swinv2_mm.engine import SafeCheckpointHook, runner
+from swinv2_mm.engine import SafeCheckpointHook, saving
 
 STEPS = ['train_cfg.max_iters=6', 'default_hooks.checkpoint.interval=2']
 
@@ -36,7 +36,7 @@ def checkpoints(folder):
 
 def failing_at(number, monkeypatch, write=b'half'):
     """Have the disk be full while the given checkpoint is written."""
-    real, calls = runner.save_checkpoint, []
+    real, calls = saving.save_checkpoint, []
 
     def save(checkpoint, path, **settings):
         calls.append(path)
@@ -46,7 +46,7 @@ def failing_at(number, monkeypatch, write=b'half'):
             file.write(write)
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(runner, 'save_checkpoint', save)
+    monkeypatch.setattr(saving, 'save_checkpoint', save)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(run, tmp_path, monkeypatch):

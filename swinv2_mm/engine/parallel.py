@@ -1,12 +1,16 @@
-"""Apply the config entries ``parallel``, ``accumulate`` and ``precision``."""
+"""Apply the config entries that say how a training is distributed, and in which precision."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from logging import Logger
+from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.utils import is_list_of
+from torch import nn
 
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
@@ -55,6 +59,30 @@ def apply_parallel(cfg: Config) -> None:
         cfg.env_cfg.dist_cfg.backend = 'cpu:gloo,cuda:nccl'
     if options['type'] != 'ddp' and is_list_of(cfg.get('custom_hooks'), dict):
         cfg.custom_hooks = [*cfg.custom_hooks, dict(type='OptimizerStateHook')]
+
+
+def ddp_on_cpu(cfg: Config) -> dict[str, Any]:
+    """Return the settings of DDP without GPUs; MMEngine's default asks for one each."""
+    return {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+        'find_unused_parameters': read_entry(cfg, 'find_unused_parameters'),
+    }
+
+
+def with_sync_bn(model: nn.Module, cfg: Config, *, logger: Logger) -> nn.Module:
+    """Convert the batch norms of a model as ``sync_bn`` says; without GPUs to plain ones."""
+    if torch.cuda.is_available():
+        implementation = read_entry(cfg, 'sync_bn')
+        return convert_sync_batchnorm(model, implementation) if implementation else model
+    if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
+        logger.warning(
+            'SyncBN works on GPUs only: here each process takes its own statistics, so that '
+            'results depend on the number of processes'
+        )
+        return revert_sync_batchnorm(model)
+    return model
 
 
 def _shard_optimizer(wrapper: dict) -> None:

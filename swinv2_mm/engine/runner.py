@@ -11,20 +11,17 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.fileio import join_path
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
-from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner, save_checkpoint
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from swinv2_mm.atomic_write import discard, publish
 from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.loading import find_backbones
-from swinv2_mm.checkpoint.sharded import REST, is_sharded
+from swinv2_mm.checkpoint.sharded import is_sharded
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
@@ -32,10 +29,11 @@ from swinv2_mm.mmengine_private import accumulation, is_training
 
 from .console import environment_summary, tidy
 from .filling import fill_model
+from .parallel import ddp_on_cpu, with_sync_bn
 from .parameter_rules import decayed_against_rule
 from .resumed_settings import ResumedSettings
-from .saving import training_checkpoint
-from .seeding import seed_samples
+from .saving import training_checkpoint, write_checkpoint
+from .seeding import reseed_sampler, seed_samples
 from .sharded_training import ZeroOptimizer, read_shards, sharding_of
 from .standard_hooks import plan_hooks
 from .training_state import check_resumable, newest_readable, open_checkpoint
@@ -97,23 +95,9 @@ class CheckedRunner(Runner):
         """Distribute a model over the processes, by DDP or sharded."""
         if not self.distributed:
             return super().wrap_model(model_wrapper_cfg, model)
+        model = with_sync_bn(model, self.cfg, logger=self.logger)
         if not torch.cuda.is_available():
-            if any(isinstance(module, nn.SyncBatchNorm) for module in model.modules()):
-                self.logger.warning(
-                    'SyncBN works on GPUs only: here each process takes its own statistics, so '
-                    'that results depend on the number of processes'
-                )
-                model = revert_sync_batchnorm(model)
-            # MMEngine's default asks for a GPU each.
-            model_wrapper_cfg = {
-                'type': 'MMDistributedDataParallel',
-                'device_ids': None,
-                'broadcast_buffers': False,
-                'find_unused_parameters': read_entry(self.cfg, 'find_unused_parameters'),
-                **(model_wrapper_cfg or {}),
-            }
-        elif implementation := read_entry(self.cfg, 'sync_bn'):
-            model = convert_sync_batchnorm(model, implementation)
+            model_wrapper_cfg = {**ddp_on_cpu(self.cfg), **(model_wrapper_cfg or {})}
         sharded = self.sharding.wrap(model) if self.sharding else None
         return super().wrap_model(model_wrapper_cfg, model) if sharded is None else sharded
 
@@ -242,11 +226,7 @@ class CheckedRunner(Runner):
                 'that it was trained with, or start from its weights with load_from'
             ) from error
         if self.seed != seed:
-            loader = self.train_dataloader
-            samplers = (loader.sampler, getattr(loader.batch_sampler, 'sampler', None))
-            for sampler in samplers:
-                if getattr(sampler, 'seed', None) == seed:
-                    sampler.seed = self.seed
+            reseed_sampler(self.train_dataloader, old=seed, new=self.seed)
         if self.resumed is not None:
             self.resumed.finish(self)
 
@@ -301,28 +281,9 @@ class CheckedRunner(Runner):
             save_param_scheduler=save_param_scheduler,
         )
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        path = Path(out_dir, filename)
-        part = path.with_name(f'.{path.name}.part')
-        try:
-            if self.sharding:
-                self.sharding.take_out(checkpoint, folder=part)
-            if not is_main_process():
-                return
-            if '://' in str(out_dir):
-                whole = join_path(out_dir, filename, backend_args=backend_args)
-                save_checkpoint(checkpoint, whole, backend_args=backend_args)
-                return
-            is_folder = self.sharding is not None and self.sharding.saves_folder
-            save_checkpoint(checkpoint, str(part / REST if is_folder else part))
-            publish(part, path)
-        except OSError as error:
-            raise UserError(
-                f'checkpoint {path} cannot be written: {error.strerror or error}; earlier ones '
-                'are untouched, go on with --resume'
-            ) from error
-        finally:
-            if is_main_process():
-                discard(part)
+        write_checkpoint(
+            checkpoint, out_dir, name=filename, sharding=self.sharding, backend_args=backend_args
+        )
 
     def _newest_readable(self) -> str | None:
         folders = {self.work_dir}

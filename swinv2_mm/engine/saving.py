@@ -1,16 +1,24 @@
-"""Collect the contents of a training checkpoint from a Runner."""
+"""Collect a training checkpoint from a Runner, and write it atomically."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import mmengine
-from mmengine.runner import Runner, weights_to_cpu
+from mmengine.dist import is_main_process
+from mmengine.fileio import join_path
+from mmengine.runner import Runner, save_checkpoint, weights_to_cpu
 from mmengine.utils import apply_to
 from torch import Tensor
 
+from swinv2_mm.atomic_write import discard, publish
+from swinv2_mm.checkpoint.sharded import REST
 from swinv2_mm.core.unwrapping import unwrapped
+from swinv2_mm.errors import UserError
+
+from .sharded_training import ZeroOptimizer
 
 
 def training_checkpoint(
@@ -53,6 +61,50 @@ def training_checkpoint(
             states = [scheduler.state_dict() for scheduler in schedulers]
         checkpoint['param_schedulers'] = states
     return checkpoint
+
+
+def write_checkpoint(
+    checkpoint: dict[str, Any],
+    folder: str | Path,
+    *,
+    name: str,
+    sharding: ZeroOptimizer | None = None,
+    backend_args: dict | None = None,
+) -> None:
+    """Write a checkpoint atomically; all processes of a sharded training call it.
+
+    Args:
+        checkpoint: From ``training_checkpoint``.
+        folder: To write to; a URL goes to MMEngine's file backend.
+        name: Of the file, or of the folder of a sharded checkpoint.
+        sharding: What shards the training.
+        backend_args: Of the file backend.
+
+    Raises:
+        UserError: If it cannot be written; what was there before is untouched.
+    """
+    path = Path(folder, name)
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        if sharding:
+            sharding.take_out(checkpoint, folder=part)
+        if not is_main_process():
+            return
+        if '://' in str(folder):
+            whole = join_path(folder, name, backend_args=backend_args)
+            save_checkpoint(checkpoint, whole, backend_args=backend_args)
+            return
+        is_folder = sharding is not None and sharding.saves_folder
+        save_checkpoint(checkpoint, str(part / REST if is_folder else part))
+        publish(part, path)
+    except OSError as error:
+        raise UserError(
+            f'checkpoint {path} cannot be written: {error.strerror or error}; earlier ones are '
+            'untouched, go on with --resume'
+        ) from error
+    finally:
+        if is_main_process():
+            discard(part)
 
 
 def _on_cpu(tree: Any) -> Any:

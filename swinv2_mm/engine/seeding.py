@@ -121,6 +121,13 @@ def seed_samples(loader: DataLoader) -> None:
         loader.dataset.__getitems__ = partial(_seeded_samples, loader.dataset)
 
 
+def reseed_sampler(loader: DataLoader, *, old: int, new: int) -> None:
+    """Give a loader's sampler another seed, where it has the one that the run began with."""
+    for sampler in (loader.sampler, getattr(loader.batch_sampler, 'sampler', None)):
+        if getattr(sampler, 'seed', None) == old:
+            sampler.seed = new
+
+
 def _seeded_samples(dataset: Dataset, indices: Sequence[int]) -> list:
     samples = []
     for index in indices:
