@@ -23,7 +23,7 @@ from swinv2_mm.checkpoint import (
     load_pretrained,
     save_pretrained,
 )
-from swinv2_mm.checkpoint.fitting import architecture_of
+from swinv2_mm.checkpoint.architecture import architecture_of
 from swinv2_mm.checkpoint.pretrained_windows import window_of_coords
 from swinv2_mm.checkpoint.rules import Template, translate
 from swinv2_mm.checkpoint.saving import to_layout

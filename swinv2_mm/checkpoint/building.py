@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from swinv2_mm.core import Architecture, SwinTransformerV2
-from swinv2_mm.core.swin_transformer_v2 import WindowSize
+from swinv2_mm.core.stage_settings import WindowSize
 
+from .architecture import architecture_of, position_bias_of
 from .errors import CheckpointError
-from .fitting import OUTPUT_NORM, architecture_of, position_bias_of
+from .fitting import OUTPUT_NORM
 from .heads import head_in
 from .load_report import LoadReport
 from .loading import load_pretrained

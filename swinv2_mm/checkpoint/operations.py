@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from swinv2_mm.core import ARCHITECTURES
-from swinv2_mm.core.swin_transformer_v2 import WindowSize
+from swinv2_mm.core.stage_settings import WindowSize
 
 from .building import LoadedModel, model_of
 from .errors import CheckpointError

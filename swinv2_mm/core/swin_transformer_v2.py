@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,17 @@ from .architectures import Architecture, resolve_architecture
 from .attention import describe_backend, resolve_backend
 from .attention.window_attention import Similarity
 from .blocks import NormOrder, PatchEmbed, Stage, draw_layers
-from .position_bias import POSITION_BIASES, PositionBias
+from .position_bias import PositionBias
+from .stage_settings import (
+    WindowSize,
+    check_choices,
+    check_stages,
+    join_stages,
+    per_stage,
+    window_per_stage,
+)
 from .torch_private import BatchNorm
 from .window_partition import Size, Tiling
-
-WindowSize = int | Sequence[int | Sequence[int]]
 
 
 class SwinTransformerV2(nn.Module):
@@ -94,33 +99,17 @@ class SwinTransformerV2(nn.Module):
             pretrained = self._window_per_stage(
                 pretrained_window_sizes, name='pretrained_window_sizes'
             )
-        if position_bias not in POSITION_BIASES:
-            known = ', '.join(POSITION_BIASES)
-            raise ValueError(f"unknown position_bias '{position_bias}' (known: {known})")
-        if tiling not in ('fixed', 'balanced'):
-            raise ValueError(f"tiling must be 'fixed' or 'balanced', got '{tiling}'")
-        for setting, value, choices in (
-            ('norm_order', norm_order, get_args(NormOrder)),
-            ('similarity', similarity, get_args(Similarity)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{setting} must be one of {', '.join(choices)}, got '{value}'")
-        if similarity == 'dot' and attention != 'auto':
-            raise ValueError("similarity='dot' has one backend only: leave attention at 'auto'")
+        check_choices(
+            position_bias=position_bias,
+            tiling=tiling,
+            norm_order=norm_order,
+            similarity=similarity,
+            attention=attention,
+        )
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         self.out_indices = tuple(out_indices)
-        if not self.out_indices or self.out_indices != tuple(
-            i for i in range(num_stages) if i in self.out_indices
-        ):
-            raise ValueError(
-                f'out_indices must name stages from 0 to {num_stages - 1} in rising order, got '
-                f'{out_indices}'
-            )
-        if not -1 <= frozen_stages < num_stages:
-            raise ValueError(
-                f'frozen_stages must be from -1 (none) to {num_stages - 1}, got {frozen_stages}'
-            )
+        check_stages(self.out_indices, frozen_stages=frozen_stages, num_stages=num_stages)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.pretrained_window_sizes_given = pretrained_window_sizes is not None
@@ -131,7 +120,7 @@ class SwinTransformerV2(nn.Module):
         # Plain arithmetic: on the meta device a tensor has no values to read.
         num_blocks = sum(self.arch.depths)
         rates = [drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
-        backends = _per_stage(attention, num_stages, name='attention')
+        backends = per_stage(attention, num_stages, name='attention')
         stages = []
         for i, depth in enumerate(self.arch.depths):
             stage = Stage(
@@ -144,7 +133,7 @@ class SwinTransformerV2(nn.Module):
                 drop_path_rates=rates[sum(self.arch.depths[:i]) :][:depth],
                 extra_norm_every=self.arch.extra_norm_every,
                 with_downsample=i < num_stages - 1,
-                with_cp=_per_stage(with_cp, num_stages, name='with_cp')[i],
+                with_cp=per_stage(with_cp, num_stages, name='with_cp')[i],
                 backend=self.resolve_backend(backends[i]),
                 norm_order=norm_order,
                 similarity=similarity,
@@ -200,13 +189,7 @@ class SwinTransformerV2(nn.Module):
                 self.layers, self.arch.dims, self.arch.num_heads, strict=True
             )
         ]
-        parts, first = [], 0
-        for kind, members in groupby(kinds):
-            last = first + len(list(members)) - 1
-            stages = f'stage {first}' if first == last else f'stages {first}-{last}'
-            parts.append(f'{stages} {kind}')
-            first = last + 1
-        return f'attention: {", ".join(parts)}'
+        return f'attention: {join_stages(kinds)}'
 
     def set_window_size(self, window_size: WindowSize) -> None:
         """Change the windows, before or after loading weights; no parameter is touched.
@@ -291,21 +274,9 @@ class SwinTransformerV2(nn.Module):
         return tuple(outs)
 
     def _window_per_stage(self, value: WindowSize, *, name: str) -> tuple[Size, ...]:
-        sizes = []
-        if isinstance(value, Sequence) and len(value) == 1:
-            # One window of unequal sides for all stages, ``[(16, 8)]``.
-            value = [*value] * len(self.arch.depths)
-        for entry in _per_stage(value, len(self.arch.depths), name=name):
-            sides = tuple(entry) if isinstance(entry, Sequence) else (entry,) * self.num_axes
-            positive = all(type(side) is int and side > 0 for side in sides)
-            if len(sides) != self.num_axes or not positive:
-                axes = ', '.join(('time', 'height', 'width')[-self.num_axes :])
-                raise ValueError(
-                    f'{name} must be positive whole numbers of tokens, or ({axes}) of them, got '
-                    f'{value}'
-                )
-            sizes.append(sides)
-        return tuple(sizes)
+        return window_per_stage(
+            value, num_stages=len(self.arch.depths), num_axes=self.num_axes, name=name
+        )
 
     def _frozen_modules(self) -> list[nn.Module]:
         modules: list[nn.Module] = []
@@ -343,16 +314,3 @@ class SwinTransformerV2(nn.Module):
                 return
             self.set_pretrained_window_sizes(loaded)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def _per_stage(value: Any, num_stages: int, *, name: str) -> tuple[Any, ...]:
-    """Repeat a single value for every stage.
-
-    Raises:
-        ValueError: If ``value`` is a sequence of another length.
-    """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        return (value,) * num_stages
-    if len(value) != num_stages:
-        raise ValueError(f'{name} needs one value or {num_stages}, one per stage, got {value}')
-    return tuple(value)

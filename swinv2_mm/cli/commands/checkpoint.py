@@ -23,7 +23,7 @@ from swinv2_mm.cli.arguments import (
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
-    from swinv2_mm.core.swin_transformer_v2 import WindowSize
+    from swinv2_mm.core.stage_settings import WindowSize
 
 
 def build_parser() -> argparse.ArgumentParser:
