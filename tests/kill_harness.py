@@ -13,15 +13,13 @@ import argparse
 import os
 import random
 import re
-import runpy
 import signal
-import sys
 import time
-import traceback
 from collections import Counter
 from pathlib import Path
 
 import torch
+from forked import fork_script, status_of
 from resuming import checkpoint_differences
 
 import swinv2_mm.models  # noqa: F401
@@ -75,11 +73,9 @@ val_dataloader = val_cfg = val_evaluator = None
 
 def slow_saves():
     """Have files written in halves, and named late."""
-    from mmengine.runner import runner as mmengine_runner
+    from swinv2_mm.engine import saving
 
-    from swinv2_mm.engine import runner
-
-    write, publish = mmengine_runner.save_checkpoint, runner.publish
+    write, publish = saving.save_checkpoint, saving.publish
 
     def write_slowly(checkpoint, path, **settings):
         write(checkpoint, path, **settings)
@@ -95,7 +91,7 @@ def slow_saves():
         publish(part, path)
         time.sleep(WAIT_S)
 
-    mmengine_runner.save_checkpoint, runner.publish = write_slowly, publish_slowly
+    saving.save_checkpoint, saving.publish = write_slowly, publish_slowly
 
 
 class Training:
@@ -103,30 +99,13 @@ class Training:
 
     def __init__(self, config, folder, *arguments):
         self.output, self.status = folder.with_suffix('.txt'), None
-        with self.output.open('wb') as output:
-            self.pid = os.fork()
-            if self.pid:
-                return
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-        slow_saves()
-        sys.argv = ['train.py', str(config), '--work-dir', str(folder), *arguments]
-        status = 1
-        try:
-            runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
-            status = 0
-        except SystemExit as stop:
-            status = stop.code
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stdout.flush()
-            os._exit(status)
+        words = (config, '--work-dir', folder, *arguments)
+        train = ROOT / 'tools' / 'train.py'
+        self.pid = fork_script(train, *words, output=self.output, prepare=slow_saves)
 
     def is_running(self):
         if self.status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.status = os.waitstatus_to_exitcode(status) if pid else None
+            self.status = status_of(self.pid, is_awaited=False)
             assert not self.status, self.output.read_text()
         return self.status is None
 

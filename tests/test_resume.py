@@ -1,15 +1,17 @@
 """A training that is told to go, or killed, and resumed ends as one that is not."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 from conftest import ROOT
+from forked import fork_script, status_of
+from test_hostile_input import time_limit
 
+import swinv2_mm.models  # noqa: F401  once, for all processes
 from swinv2_mm.engine.preemption import PREEMPTED_STATUS
 
 SETTINGS = [
@@ -31,7 +33,8 @@ ITERATIONS = {
 LENGTH, SAVE_EVERY = 12, 4
 
 
-def train(config, work_dir, environment, *arguments):
+def train(config, work_dir, *arguments):
+    """Start a training; returns the id of its process."""
     options = [
         *SETTINGS,
         *ITERATIONS[config],
@@ -39,14 +42,10 @@ def train(config, work_dir, environment, *arguments):
         f'train_cfg.val_interval={SAVE_EVERY}',
         f'default_hooks.checkpoint.interval={SAVE_EVERY}',
     ]
-    return subprocess.Popen(
-        [sys.executable, 'tools/train.py', f'configs/{config}', '--work-dir', work_dir]
-        + [*arguments, '--cfg-options', *options],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    return fork_script(
+        ROOT / 'tools' / 'train.py', f'configs/{config}', '--work-dir', work_dir, *arguments,
+        '--cfg-options', *options, output=work_dir.with_suffix('.txt'),
+    )  # fmt: skip
 
 
 def losses(work_dir):
@@ -59,15 +58,15 @@ def losses(work_dir):
     return found
 
 
-def stop(process, work_dir, number):
+def stop(pid, work_dir, number):
     """Send a signal in the second stretch between two checkpoints; returns the exit status."""
-    deadline = time.time() + 300
     while max(losses(work_dir), default=0) <= SAVE_EVERY:
-        assert process.poll() is None and time.time() < deadline, 'ended before it could be stopped'
-        time.sleep(0.05)
-    process.send_signal(number)
+        assert status_of(pid, is_awaited=False) is None, 'ended before it could be stopped'
+        time.sleep(0.02)
+    os.kill(pid, number)
     start = time.time()
-    status = process.wait(30)
+    with time_limit(30):
+        status = status_of(pid)
     print(f'{signal.Signals(number).name}: gone after {time.time() - start:.1f} s')
     return status
 
@@ -82,15 +81,13 @@ KILLED = [c for c in ITERATIONS if not c.startswith('classification')]
         *(pytest.param(c, signal.SIGKILL, -signal.SIGKILL, marks=pytest.mark.slow) for c in KILLED),
     ],
 )
-def test_stopped_and_resumed_equals_uninterrupted(
-    config, number, status, tmp_path, subprocess_environment
-):
+def test_stopped_and_resumed_equals_uninterrupted(config, number, status, use_data, tmp_path):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
-    assert train(config, whole, subprocess_environment).wait() == 0
-    assert stop(train(config, broken, subprocess_environment), broken, number) == status
+    assert status_of(train(config, whole)) == 0
+    assert stop(train(config, broken), broken, number) == status
     assert not (broken / f'iter_{LENGTH}.pth').exists()
     assert (broken / 'preempted.pth').exists() == (status == PREEMPTED_STATUS)
-    assert train(config, broken, subprocess_environment, '--resume').wait() == 0
+    assert status_of(train(config, broken, '--resume')) == 0
 
     expected, found = losses(whole), losses(broken)
     assert list(found) == list(expected) == list(range(1, LENGTH + 1))
