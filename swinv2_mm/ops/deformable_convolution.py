@@ -195,7 +195,33 @@ def _gradients(
     operands = (grad_output, input, weight, offset, modulation, bias)
     tensors = (tensor.to(dtype) for tensor in operands)
     backward = vision_operator('_deform_conv2d_backward')
-    return backward(*tensors, *geometry, mask is not None)
+    grads = backward(*tensors, *geometry, mask is not None)
+    kernel = (weight.shape[2], weight.shape[3])
+    grads[2].masked_fill_(_is_outside(offset.to(dtype), kernel=kernel, geometry=geometry), 0)
+    return grads
+
+
+def _is_outside(offset: Tensor, *, kernel: tuple[int, int], geometry: Geometry) -> Tensor:
+    """Return which samples lie a whole pixel above or left of the map, or further.
+
+    There the samples are zero and mmcv's gradients of offsets, too. torchvision's are those of the
+    other side where the distance is exactly a pixel: at a padded border with offsets of zero, as in
+    the first step of a training.
+
+    Shapes:
+        (B, groups*h*w*2, H, W) -> the same
+    """
+    stride, padding, dilation = geometry[0:2], geometry[2:4], geometry[4:6]
+    offsets = offset.unflatten(1, (-1, *kernel, 2))
+    is_outside = torch.zeros_like(offsets[:, :, :, :, 0], dtype=torch.bool)
+    for axis in (0, 1):
+        places = torch.arange(offset.shape[2 + axis], device=offset.device) * stride[axis]
+        taps = torch.arange(kernel[axis], device=offset.device) * dilation[axis]
+        # Kernel height, kernel width, map height, map width.
+        taps = taps.view((-1, 1, 1, 1) if axis == 0 else (1, -1, 1, 1))
+        places = places.view((1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1))
+        is_outside |= offsets[:, :, :, :, axis] + (taps + places - padding[axis]) <= -1
+    return is_outside.unsqueeze(4).expand_as(offsets).flatten(1, 4)
 
 
 def _per_output(

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 
 from swinv2_mm.mmengine_private import has_logger
 
+from .carafe import carafe_backward, carafe_forward
 from .deformable_attention import ms_deform_attn_backward, ms_deform_attn_forward
 from .deformable_convolution import (
     deform_conv_backward_input,
@@ -24,30 +25,59 @@ from .deformable_convolution import (
     modulated_deform_conv_backward,
     modulated_deform_conv_forward,
 )
+from .deformable_roi_pool import deform_roi_pool_backward, deform_roi_pool_forward
 from .focal_loss import sigmoid_focal_loss_backward, sigmoid_focal_loss_forward
+from .line_nms import line_nms_forward
+from .masked_convolution import masked_col2im_forward, masked_im2col_forward
 from .missing_op import missing_op
-from .nms import nms
+from .nms import nms, nms_match
+from .psa_mask import psamask_backward, psamask_forward
 from .roi_align import roi_align_backward, roi_align_forward
+from .roi_pool import roi_pool_backward, roi_pool_forward
 from .soft_nms import softnms
+from .sync_batch_norm import (
+    sync_bn_backward_data,
+    sync_bn_backward_param,
+    sync_bn_forward_mean,
+    sync_bn_forward_output,
+    sync_bn_forward_var,
+)
 
 NAME = 'mmcv._ext'
 
 COVERED = {
     op.__name__: op
     for op in (
+        carafe_backward,
+        carafe_forward,
         deform_conv_backward_input,
         deform_conv_backward_parameters,
         deform_conv_forward,
+        deform_roi_pool_backward,
+        deform_roi_pool_forward,
+        line_nms_forward,
+        masked_col2im_forward,
+        masked_im2col_forward,
         modulated_deform_conv_backward,
         modulated_deform_conv_forward,
         ms_deform_attn_backward,
         ms_deform_attn_forward,
         nms,
+        nms_match,
+        psamask_backward,
+        psamask_forward,
         roi_align_backward,
         roi_align_forward,
+        roi_pool_backward,
+        roi_pool_forward,
         sigmoid_focal_loss_backward,
         sigmoid_focal_loss_forward,
         softnms,
+        sync_bn_backward_data,
+        sync_bn_backward_param,
+        sync_bn_forward_mean,
+        sync_bn_forward_output,
+        sync_bn_forward_var,
     )
 }
 
