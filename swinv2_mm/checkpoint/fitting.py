@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.numerics import NUMERICS_ENTRY, NumericsName, numerics_of
 from swinv2_mm.core.window_partition import Size
 
 from .architecture import check_architecture
@@ -38,6 +39,7 @@ class Fit:
         missing: Parameters of the model that keep their values, each with the reason.
         adapted: Parameters whose values were changed to fit, each with what was done.
         pretrained_window_sizes: Window per stage, in tokens, that the position bias was trained at.
+        numerics: Those that the weights were trained with.
     """
 
     ready: dict[str, Tensor]
@@ -45,6 +47,7 @@ class Fit:
     missing: dict[str, str]
     adapted: dict[str, str]
     pretrained_window_sizes: tuple[Size, ...]
+    numerics: NumericsName
 
 
 def fit_backbone(
@@ -78,6 +81,7 @@ def fit_backbone(
     for name in dropped:
         del own[name]
     own.pop(WINDOWS_BUFFER, None)
+    numerics = _numerics(own.pop(NUMERICS_ENTRY, None), layout=layout)
     how = fit_stem(own, target=backbone.patch_embed.proj.weight)
     ready = fit_parameters(
         own,
@@ -86,7 +90,16 @@ def fit_backbone(
         unexpected=unexpected,
         explained=missing,
     )
-    return Fit(ready, dropped, missing, {STEM: how} if how else {}, windows)
+    return Fit(ready, dropped, missing, {STEM: how} if how else {}, windows, numerics)
+
+
+def _numerics(entry: Tensor | None, *, layout: Layout) -> NumericsName:
+    if entry is None:
+        return layout.numerics
+    try:
+        return numerics_of(entry)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
 
 
 def _pretrained_window_sizes(

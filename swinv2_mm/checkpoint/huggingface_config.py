@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.numerics import SWIN_NUMERICS
 from swinv2_mm.core.window_partition import Size
 
 
@@ -44,7 +45,9 @@ def hugging_face_config(
         ],
         'mlp_ratio': 4.0,
         'qkv_bias': True,
-        'hidden_act': 'gelu',
+        'hidden_act': 'gelu'
+        if SWIN_NUMERICS[backbone.numerics].gelu == 'none'
+        else 'gelu_pytorch_tanh',
         'use_absolute_embeddings': False,
         'layer_norm_eps': backbone.patch_embed.norm.eps,
     }

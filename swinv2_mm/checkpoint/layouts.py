@@ -12,6 +12,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from swinv2_mm.core.numerics import NUMERICS_ENTRY, NumericsName
+
 from .rules import UNCHANGED, Conversion, Rule, Template
 from .stem import STEM
 
@@ -48,6 +50,7 @@ class Layout:
         has_final_norm: Whether such weights have a norm after the last stage.
         extras: Beginnings of names that are known but not part of the backbone, with what they
             are. (Names outside the backbone's prefix need no entry.)
+        numerics: Those that such weights were trained with, unless they say otherwise.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Layout:
     table: tuple[Row, ...]
     extras: tuple[tuple[str, str], ...] = ()
     has_final_norm: bool = True
+    numerics: NumericsName = 'official'
 
     def reading_rules(self, *, num_stages: int) -> tuple[Rule, ...]:
         """Return the rules from this layout to our names."""
@@ -126,7 +130,14 @@ _MASK_TOKEN = 'mask token of masked-image pre-training'
 OWN = Layout(
     name='own',
     stem=STEM,
-    table=(_STEM, _BLOCKS, _MERGING, _OUTPUT_NORMS, Row(WINDOWS_BUFFER, WINDOWS_BUFFER)),
+    table=(
+        _STEM,
+        _BLOCKS,
+        _MERGING,
+        _OUTPUT_NORMS,
+        Row(WINDOWS_BUFFER, WINDOWS_BUFFER),
+        Row(NUMERICS_ENTRY, NUMERICS_ENTRY),
+    ),
     extras=(_HEAD,),
 )
 
@@ -259,7 +270,66 @@ TORCHVISION = Layout(
     extras=(_HEAD,),
 )
 
+# Read only. How MindSpore numbers MindCV's cells: the first stage has one number less.
+_MS_STAGES = (
+    ('layers.{i}.', 'layers.{i}.'),
+    ('layers.{i}.', '0.blocks.{i}.'),
+    ('layers.0.', '0.'),
+)
+
+
+def _mindspore_norm(own: str, foreign: str) -> tuple[Row, Row]:
+    return Row(f'{own}.weight', f'{foreign}.gamma'), Row(f'{own}.bias', f'{foreign}.beta')
+
+
+def _mindspore_stage(own: str, foreign: str) -> tuple[Row, ...]:
+    """Return the rows of a stage."""
+    block, theirs = own + 'blocks.{j}.', foreign + 'blocks.{j}.'
+    bias = theirs + 'attn.relative_position_bias.'
+    qkv = tuple(theirs + f'attn.{part}.weight' for part in 'qkv')
+    renamed = {
+        block + 'attn.q_bias': theirs + 'attn.q.bias',
+        block + 'attn.v_bias': theirs + 'attn.v.bias',
+        block + 'attn.logit_scale': theirs + 'attn.logit_scale',
+        block + 'attn.cpb_mlp.{n}.{leaf}': bias + 'cpb_mlp{n}.{leaf}',
+        block + 'attn.relative_coords_table': bias + 'relative_coords_table',
+        block + 'attn.relative_position_index': bias + 'relative_position_index',
+        block + 'attn.proj.{leaf}': theirs + 'attn.proj.{leaf}',
+        block + 'attn_mask': theirs + 'attn_mask',
+        block + 'mlp.{rest}': theirs + 'mlp.{rest}',
+        own + 'downsample.reduction.weight': foreign + 'downsample.reduction.weight',
+    }
+    return (
+        Row(block + 'attn.qkv.weight', qkv, Conversion(_merged_qkv, _separate_qkv)),
+        *(Row(ours, name) for ours, name in renamed.items()),
+        *_mindspore_norm(block + 'norm{n}', theirs + 'norm{n}'),
+        *_mindspore_norm(own + 'downsample.norm', foreign + 'downsample.norm'),
+    )
+
+
+MINDSPORE = Layout(
+    name='mindspore',
+    stem=STEM,
+    table=(
+        Row('patch_embed.proj.{leaf}', 'patch_embed.proj.{leaf}'),
+        *_mindspore_norm('patch_embed.norm', 'patch_embed.norm'),
+        *(row for stage in _MS_STAGES for row in _mindspore_stage(*stage)),
+        *_mindspore_norm('norm{last}', 'norm'),
+    ),
+    extras=(_HEAD,),
+    numerics='mindspore',
+)
+
 LAYOUTS = {
     layout.name: layout
-    for layout in (OWN, OFFICIAL, TIMM, TIMM_FEATURES, MMPRETRAIN, HUGGINGFACE, TORCHVISION)
+    for layout in (
+        OWN,
+        OFFICIAL,
+        TIMM,
+        TIMM_FEATURES,
+        MMPRETRAIN,
+        HUGGINGFACE,
+        TORCHVISION,
+        MINDSPORE,
+    )
 }

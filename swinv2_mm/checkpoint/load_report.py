@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from swinv2_mm.core.numerics import NumericsName
 from swinv2_mm.core.window_partition import Size
 from swinv2_mm.errors import printable
 
@@ -30,6 +31,7 @@ class LoadReport:
         unexpected: Names that nothing explains. Loading raises on them, so this is empty
             unless the report was built by hand.
         pretrained_window_sizes: Window per stage that the position bias was trained at.
+        numerics: Those of the model now; see ``SwinTransformerV2``.
     """
 
     layout: str
@@ -40,6 +42,7 @@ class LoadReport:
     adapted: Mapping[str, str] = field(default_factory=dict)
     unexpected: tuple[str, ...] = ()
     pretrained_window_sizes: tuple[Size, ...] = ()
+    numerics: NumericsName = 'official'
 
     def __str__(self) -> str:
         windows = ', '.join(format_window(window) for window in self.pretrained_window_sizes)
@@ -48,6 +51,8 @@ class LoadReport:
             f'{len(self.loaded)} parameters loaded from {self.layout} weights{trained}; '
             f'{len(self.renamed)} names translated'
         ]
+        if self.numerics != 'official':
+            lines.append(f'  numerics: {self.numerics}')
         lines += _by_reason('dropped', self.dropped)
         lines += _by_reason('missing', self.missing)
         lines += _by_reason('adapted', self.adapted)

@@ -31,9 +31,9 @@ def load_pretrained(
 
     Args:
         model: A ``SwinTransformerV2``, or a module that holds exactly one.
-        source: Path of a ``.safetensors`` or PyTorch file, a URL of one, the name of a released
-            model (``swinv2_mm.checkpoint.RELEASED``), a folder of Hugging Face, or a state
-            dict, as it is or inside what a training program saves.
+        source: Path of a ``.safetensors``, PyTorch or MindSpore file, a URL of one, the name of a
+            released model (``swinv2_mm.checkpoint.RELEASED``), a folder of Hugging Face, or a
+            state dict, as it is or inside what a training program saves.
         class_map: Text file that says, for each class of the model, which class of the weights'
             head it is, or ``imagenet22k-to-1k``, the official map, which released ImageNet-22K
             models get without being asked in a model of 1,000 classes.
@@ -119,6 +119,7 @@ def _load(
     for name, reason in fit.dropped.items():
         dropped |= dict.fromkeys(translation.origins[name], reason)
     backbone.set_pretrained_window_sizes(fit.pretrained_window_sizes)
+    backbone.set_numerics(fit.numerics)
     targets = dict(backbone.named_parameters())
     if head is not None:
         own_name, module = head
@@ -142,6 +143,7 @@ def _load(
         missing=fit.missing | head_weights.missing,
         adapted=fit.adapted | head_weights.adapted,
         pretrained_window_sizes=fit.pretrained_window_sizes,
+        numerics=fit.numerics,
     )
 
 

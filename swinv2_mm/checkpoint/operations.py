@@ -52,6 +52,7 @@ def describe(model: LoadedModel, report: LoadReport) -> dict[str, Any]:
         'num_heads': list(backbone.arch.num_heads),
         'position_bias': backbone.layers[0].blocks[0].attn.position_bias,
         'trained at windows': [format_window(size) for size in report.pretrained_window_sizes],
+        'numerics': backbone.numerics,
         'patch': f'{stem.stride[0]} px, {stem.in_channels} channels',
         'output norms': list(backbone.out_indices),
         'classes': None if model.head is None else model.head.out_features,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from .errors import CheckpointError
-from .layouts import LAYOUTS, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER, Layout
+from .layouts import LAYOUTS, MINDSPORE, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER, Layout
 from .load_report import shortened
 
 # The bias network of timm's swinv2_cr models.
@@ -59,6 +59,8 @@ def recognise(names: Iterable[str]) -> tuple[Layout, str]:
         return TIMM_FEATURES, prefix
     if prefix + WINDOWS_BUFFER in names:
         return OWN, prefix
+    if f'{prefix}patch_embed.norm.gamma' in names:
+        return MINDSPORE, prefix
     closes_a_stage = f'{prefix}layers.0.downsample.reduction.weight' in names
     opens_a_stage = any(
         re.fullmatch(re.escape(prefix) + r'layers\.[1-9]\d*\.downsample\.reduction\.weight', name)

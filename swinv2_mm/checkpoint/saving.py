@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from swinv2_mm.atomic_write import atomic_path, atomic_write
 from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core.numerics import NUMERICS_ENTRY
 from swinv2_mm.core.position_bias import relative_coords
 
 from .heads import find_head
@@ -141,12 +142,18 @@ def to_layout(
             "layout='own'"
         )
     own = {name: value.detach().cpu() for name, value in backbone.state_dict().items()}
+    left_out = {}
     if layout is not OWN:
         del own[WINDOWS_BUFFER]
+        if own.pop(NUMERICS_ENTRY, None) is not None:
+            left_out[NUMERICS_ENTRY] = (
+                f'{layout.name} weights do not say that they were trained with the numerics of '
+                f'{backbone.numerics}; outputs may differ by 1e-4'
+            )
     if layout in _WITH_COORDINATES:
         own |= _coordinate_tables(backbone)
     translation = translate(own, rules=layout.writing_rules(num_stages=len(backbone.layers)))
-    left_out = {
+    left_out |= {
         name: f'{layout.name} weights have an output norm for the last stage only'
         for name in translation.unmatched
     }

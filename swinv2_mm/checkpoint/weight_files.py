@@ -19,6 +19,7 @@ from torch.serialization import MAP_LOCATION
 
 from .errors import CheckpointError
 from .file_checks import check_file, check_pickle_file, check_regular
+from .mindspore_file import is_mindspore, read_mindspore
 
 _IS_TRUSTED: ContextVar[bool] = ContextVar('is_trusted', default=False)
 # What Hugging Face's libraries write beside weights that they save in several files.
@@ -83,7 +84,7 @@ def read_file(path: Path, *, map_location: MAP_LOCATION = 'cpu') -> tuple[Any, d
     """Read a file as it was saved, and what it says about itself.
 
     Args:
-        path: A safetensors or PyTorch file, or the index of several.
+        path: A safetensors, PyTorch or MindSpore file, or the index of several.
         map_location: Where tensors of a PyTorch file go.
 
     Raises:
@@ -94,6 +95,8 @@ def read_file(path: Path, *, map_location: MAP_LOCATION = 'cpu') -> tuple[Any, d
     check_file(path)
     if path.suffix == '.safetensors':
         return _read_safetensors(path)
+    if is_mindspore(path):
+        return read_mindspore(path), {}
     return _read_pickle(path, map_location), {}
 
 

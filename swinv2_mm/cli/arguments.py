@@ -20,7 +20,7 @@ from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 from swinv2_mm.errors import UserError
 
 CONFIGS = FilesCompleter(('py',))
-WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors'))
+WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors', 'ckpt'))
 FOLDERS = DirectoriesCompleter()
 
 # oneDNN, and torch for it, keep the machine code for the last 1024 shapes: half a gigabyte. A model

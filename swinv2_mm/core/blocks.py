@@ -58,7 +58,13 @@ def _drop_images(x: Tensor, *, keep_rate: float) -> Tensor:
 
 
 class Mlp(nn.Module):
-    """The feed-forward branch: Linear, GELU, Linear."""
+    """The feed-forward branch: Linear, GELU, Linear.
+
+    Attributes:
+        gelu: Approximation of GELU, as torch takes it; see ``Numerics``.
+    """
+
+    gelu: Literal['none', 'tanh'] = 'none'
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -67,7 +73,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return linear(self.fc2, linear_gelu(self.fc1, x))
+        return linear(self.fc2, linear_gelu(self.fc1, x, approximate=self.gelu))
 
 
 class SwinBlock(nn.Module):

@@ -6,7 +6,7 @@ see ``tracing``.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -100,12 +100,18 @@ def linear(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None) -> Tensor
     return out if bias is None else out + bias.to(out.dtype)
 
 
-def linear_gelu(layer: nn.Module, x: Tensor) -> Tensor:
+def linear_gelu(
+    layer: nn.Module, x: Tensor, *, approximate: Literal['none', 'tanh'] = 'none'
+) -> Tensor:
     """Apply a linear layer and GELU, in one pass where oneDNN runs and no gradient is wanted.
+
+    Args:
+        layer: See ``linear``.
+        approximate: As torch's GELU takes it.
 
     Shapes:
         (..., C_in) -> (..., C_out)
     """
     if not torch.is_grad_enabled() and is_plain(layer) and _runs_onednn(x, layer.weight):
-        return onednn_linear(x, layer.weight, layer.bias, 'gelu', [], 'none')
-    return F.gelu(linear(layer, x))
+        return onednn_linear(x, layer.weight, layer.bias, 'gelu', [], approximate)
+    return F.gelu(linear(layer, x), approximate=approximate)

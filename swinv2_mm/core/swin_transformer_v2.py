@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .architectures import Architecture, resolve_architecture
 from .attention import describe_backend, resolve_backend
 from .attention.window_attention import Similarity
-from .blocks import NormOrder, PatchEmbed, Stage, draw_layers
+from .blocks import Mlp, NormOrder, PatchEmbed, Stage, draw_layers
+from .numerics import SWIN_NUMERICS, KeepsNumerics, NumericsName
 from .position_bias import PositionBias
 from .stage_settings import (
     WindowSize,
@@ -25,7 +26,7 @@ from .torch_private import BatchNorm
 from .window_partition import Size, Tiling
 
 
-class SwinTransformerV2(nn.Module):
+class SwinTransformerV2(KeepsNumerics):
     """Swin Transformer V2 as a backbone: an image in, one map per chosen stage out.
 
     Args:
@@ -52,6 +53,8 @@ class SwinTransformerV2(nn.Module):
             ``sandwich``, for comparison (paper table 7).
         similarity: ``cosine`` (the paper's choice) or ``dot`` (table 6); ``dot`` runs with
             ``attention='auto'`` only. Weights of others are read for the default of both.
+        numerics: ``official``, or ``mindspore``: epsilons and GELU as in MindCV. Weights bring
+            their own: MindSpore's files, and what is saved after they were read.
 
     Attributes:
         pretrained_window_sizes_given: Whether ``pretrained_window_sizes`` was set, so that weights
@@ -89,6 +92,7 @@ class SwinTransformerV2(nn.Module):
         patch_size_px: int = 4,
         norm_order: NormOrder = 'res_post',
         similarity: Similarity = 'cosine',
+        numerics: NumericsName = 'official',
     ) -> None:
         super().__init__()
         self.arch = resolve_architecture(arch)
@@ -145,6 +149,7 @@ class SwinTransformerV2(nn.Module):
         # Part of the weights: a bias network is meaningless without the window it was trained at.
         self.register_buffer('pretrained_window_sizes', torch.tensor(pretrained))
         self.reset_parameters()
+        self.set_numerics(numerics)
         self._freeze()
 
     @property
@@ -200,6 +205,23 @@ class SwinTransformerV2(nn.Module):
         windows = self._window_per_stage(window_size, name='window_size')
         for stage, window in zip(self.layers, windows, strict=True):
             stage.window = window
+
+    def set_numerics(self, numerics: NumericsName) -> None:
+        """Compute as another implementation does with the same weights; see ``Numerics``.
+
+        Raises:
+            ValueError: If the name is unknown.
+        """
+        super().set_numerics(numerics)
+        values = SWIN_NUMERICS[numerics]
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = values.norm_eps
+            elif isinstance(module, Mlp):
+                module.gelu = values.gelu
+        for stage in self.layers:
+            if stage.downsample is not None:
+                stage.downsample.norm.eps = values.merging_norm_eps
 
     def set_pretrained_window_sizes(self, pretrained_window_sizes: WindowSize) -> None:
         """Set the windows that the weights about to be loaded were trained at.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
@@ -16,6 +17,7 @@ from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.checkpoint.reading import Weights
 from swinv2_mm.config.entries import HEADS
+from swinv2_mm.core.numerics import NUMERICS_ENTRY
 from swinv2_mm.errors import UserError
 
 from .class_heads import ClassHeads, find_class_heads
@@ -78,7 +80,9 @@ def fill_model(
         missing |= dict.fromkeys(heads.names, reason)
         kept |= set(heads.names)
     state_dict = {k: v for k, v in state_dict.items() if k not in kept}
-    problems = misfits(state_dict, {k: v.shape for k, v in own.items() if k not in kept})
+    # Which numerics the weights go with is no parameter: the backbone takes it from them.
+    wanted = {k: v.shape for k, v in own.items() if k not in kept}
+    problems = misfits(_without_numerics(state_dict), _without_numerics(wanted))
     if problems:
         raise UserError(
             f'checkpoint {weights.origin} does not fit the model of this config: '
@@ -86,6 +90,10 @@ def fill_model(
         )
     model.load_state_dict(state_dict | {name: own[name] for name in kept})
     return LoadReport(layout='own', loaded=tuple(state_dict), missing=missing)
+
+
+def _without_numerics(entries: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in entries.items() if k.rpartition('.')[2] != NUMERICS_ENTRY}
 
 
 def _remedy(heads: ClassHeads | None) -> str:

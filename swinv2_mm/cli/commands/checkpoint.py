@@ -1,7 +1,7 @@
 """Inspect, convert, compare, bake or consolidate SwinV2 weights of any known layout; map classes.
 
-FILE is a .pth or .safetensors file, a folder of Hugging Face, a URL, or the name of a released
-model such as swinv2-base-w12-192_in22k.
+FILE is a .pth, .safetensors or MindSpore's .ckpt file, a folder of Hugging Face, a URL, or the
+name of a released model such as swinv2-base-w12-192_in22k.
 """
 
 from __future__ import annotations
