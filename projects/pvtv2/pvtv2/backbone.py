@@ -8,8 +8,12 @@ from typing import Any
 from mmdet.models.backbones.pvt import PyramidVisionTransformerV2
 from mmengine.logging import print_log
 from mmengine.registry import MODELS
+from torch import nn
+
+from swinv2_mm.core.numerics import KeepsNumerics, NumericsName
 
 from .linear_attention import make_linear
+from .same_padding import StridedConv2d
 from .weights import load_pvtv2
 
 # Width of a head, blocks per stage, MLP ratios, and whether attention is linear (paper table 1).
@@ -24,19 +28,23 @@ ARCHITECTURES = {
     'b5': (64, (3, 6, 40, 3), _NARROW, False),
 }
 _NORM_CFG = dict(type='LN', eps=1e-6)
-_EPS_OF_REDUCTION = 1e-5
+# Epsilon of the norms of the embedding and of the reduced map, as the weights were trained; mmdet
+# takes that of the blocks. MindSpore's default is 1e-7.
+_EPS_OF_REDUCTION: dict[NumericsName, float] = {'official': 1e-5, 'mindspore': 1e-7}
 
 
 @MODELS.register_module()
-class PVTv2(PyramidVisionTransformerV2):
+class PVTv2(KeepsNumerics, PyramidVisionTransformerV2):
     """mmdet's PVTv2 for all three libraries: sizes by name, strict loading.
 
     Args:
         arch: ``b0`` to ``b5`` or ``b2-li``.
         drop_path_rate: Stochastic depth of the last block, in [0, 1); rises linearly from 0.
         out_indices: Stages whose normalised maps are returned; strides 4, 8, 16, 32.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with official, timm or mmdet
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` with official, timm, mmdet or MindCV
             weights, or ``None`` for the official initialisation.
+        numerics: ``official``, or ``mindspore``: epsilons, GELU and padding as in MindCV. Weights
+            bring their own: MindSpore's files, and what is saved after they were read.
 
     Raises:
         ValueError: If a value does not fit.
@@ -49,6 +57,7 @@ class PVTv2(PyramidVisionTransformerV2):
         drop_path_rate: float = 0.1,
         out_indices: Sequence[int] = (0, 1, 2, 3),
         init_cfg: dict | None = None,
+        numerics: NumericsName = 'official',
     ) -> None:
         if arch not in ARCHITECTURES:
             raise ValueError(f"unknown arch '{arch}' of PVTv2 (known: {', '.join(ARCHITECTURES)})")
@@ -77,13 +86,29 @@ class PVTv2(PyramidVisionTransformerV2):
                 rate = drop_path_rate * i / (len(layers) - 1)
                 make_linear(layer, norm_cfg=_NORM_CFG, drop_path_rate=rate)
 
-        # As trained; mmdet takes the eps of the blocks' norms for these two as well.
         for patch_embed, stage, _ in self.layers:
-            for norm in (
-                patch_embed.norm,
-                *(layer.attn.norm for layer in stage if layer.attn.sr_ratio > 1),
-            ):
-                norm.eps = _EPS_OF_REDUCTION
+            patch_embed.projection = StridedConv2d(patch_embed.projection)
+            for layer in stage:
+                if layer.attn.sr_ratio > 1:
+                    layer.attn.sr = StridedConv2d(layer.attn.sr)
+        self.set_numerics(numerics)
+
+    def set_numerics(self, numerics: NumericsName) -> None:
+        """Compute as another implementation does with the same weights.
+
+        Raises:
+            ValueError: If the name is unknown.
+        """
+        super().set_numerics(numerics)
+        for module in self.modules():
+            if isinstance(module, nn.GELU):
+                module.approximate = 'tanh' if numerics == 'mindspore' else 'none'
+            elif isinstance(module, StridedConv2d):
+                module.is_same_padded = numerics == 'mindspore'
+        for patch_embed, stage, _ in self.layers:
+            reductions = [layer.attn for layer in stage if layer.attn.sr_ratio > 1]
+            for part in (patch_embed, *reductions):
+                part.norm.eps = _EPS_OF_REDUCTION[numerics]
 
     def init_weights(self) -> None:
         """Initialise as the official code does, or load what ``init_cfg`` names.

@@ -24,13 +24,14 @@ class PooledAttention(SpatialReductionAttention):
             sr_ratio=2,
         )
         self.sr = nn.Conv2d(dim, dim, kernel_size=1)
+        self.activation = nn.GELU()
 
     def forward(
         self, x: Tensor, hw_shape: tuple[int, int], identity: Tensor | None = None
     ) -> Tensor:
         """(B, H * W, C) -> (B, H * W, C)."""
         pooled = F.adaptive_avg_pool2d(nlc_to_nchw(x, hw_shape), _POOLED_SIDE)
-        pooled = F.gelu(self.norm(nchw_to_nlc(self.sr(pooled)))).transpose(0, 1)
+        pooled = self.activation(self.norm(nchw_to_nlc(self.sr(pooled)))).transpose(0, 1)
         out = self.attn(x.transpose(0, 1), pooled, pooled, need_weights=False)[0].transpose(0, 1)
         return (x if identity is None else identity) + self.dropout_layer(out)
 

@@ -12,10 +12,12 @@ from conftest import ROOT, SHARED_DATA
 from mmengine.config import Config
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, DefaultScope
 from shrinking import as_text, shrink
+from test_mindspore_files import GOLDEN, TOLERANCE, WHOLE, expected
 
 from projects.pvtv2.pvtv2 import ARCHITECTURES, PVTv2
 from projects.pvtv2.pvtv2.weights import load_pvtv2
 from swinv2_mm.checkpoint.errors import CheckpointError
+from swinv2_mm.checkpoint.mindspore_file import read_mindspore
 
 CONFIGS = ROOT / 'projects' / 'pvtv2' / 'configs'
 LEAVES = sorted(p.relative_to(CONFIGS) for p in CONFIGS.rglob('*.py') if '_base_' not in p.parts)
@@ -92,6 +94,44 @@ def test_outputs_are_those_of_timm(arch, tmp_path):
         assert all(torch.equal(v, again.state_dict()[k]) for k, v in ours.state_dict().items())
     print(f'{arch}: largest relative deviation {worst:.1e}')
     assert worst < 1e-5
+
+
+def mindcv_deviation(backbone, path):
+    """By how much logits differ from those that MindCV computed, relative to the largest."""
+    backbone.eval()
+    image, logits = expected(path)
+    head = read_mindspore(path)
+    with torch.no_grad():
+        pooled = backbone(image)[-1].mean((2, 3))
+        found = torch.nn.functional.linear(pooled, head['head.weight'], head['head.bias'])
+    return ((found - logits).abs().max() / logits.abs().max()).item()
+
+
+def test_logits_are_those_of_mindcv(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, 'small', (2, (2, 1, 1, 1), (2, 2, 1, 1), False))
+    path = GOLDEN / 'mindcv_pvtv2.ckpt'
+    assert path.stat().st_size < 50_000
+    ours = PVTv2('small')
+    load_pvtv2(ours, path)
+    assert ours.numerics == 'mindspore' and mindcv_deviation(ours, path) < TOLERANCE
+    again = PVTv2('small')
+    load_pvtv2(again, {f'backbone.{k}': v for k, v in ours.state_dict().items()})
+    assert mindcv_deviation(again, path) < TOLERANCE
+    # What brings no numerics goes with the official ones.
+    state = {k: v for k, v in ours.state_dict().items() if k != 'numerics'}
+    load_pvtv2(again, state)
+    assert again.numerics == 'official' and mindcv_deviation(again, path) > 10 * TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not WHOLE.is_dir(), reason='needs SWINV2_MINDCV=FOLDER')
+@pytest.mark.parametrize('arch', ['b0', 'b2'])
+def test_logits_of_a_whole_model_are_those_of_mindcv(arch):
+    ours, path = PVTv2(arch), WHOLE / f'pvt_v2_{arch}.ckpt'
+    load_pvtv2(ours, path)
+    worst = mindcv_deviation(ours, path)
+    print(f'PVTv2 {arch}: logits differ by {worst:.1e}')
+    assert worst < TOLERANCE
 
 
 def test_weights_that_do_not_fit_are_refused():
