@@ -2,7 +2,7 @@
 # Command: tools/dist_train.sh projects/pvtv2/configs/classification/pvtv2-b0_8xb128_mindcv_in1k-224.py 8 --amp
 # Hardware: 8 GPUs, 128 images each; time not measured.
 # Score: not measured here; published 71.50 top-1, 90.60 top-5 (MindCV model page).
-# Source: MindCV, configs/pvtv2/pvt_v2_b0_ascend.yaml. Not as there: norms and biases do not decay, the rate falls every step, GELU is exact.
+# Source: MindCV, configs/pvtv2/pvt_v2_b0_ascend.yaml. Not as there: norms and biases do not decay, the rate falls every step.
 _base_ = 'pvtv2-b2_8xb128_mindcv_in1k-224.py'
 model = dict(backbone=dict(arch='b0', drop_path_rate=0.1), head=dict(in_channels=256))
 train_cfg = dict(max_epochs=500)

@@ -2,7 +2,7 @@
 # Command: tools/dist_train.sh projects/pvtv2/configs/classification/pvtv2-b3_8xb128_mindcv_in1k-224.py 8 --amp
 # Hardware: 8 GPUs, 128 images each; time not measured.
 # Score: not measured here; published 82.84 top-1, 96.24 top-5 (MindCV model page).
-# Source: MindCV, configs/pvtv2/pvt_v2_b3_ascend.yaml. Not as there: norms and biases do not decay, GELU is exact.
+# Source: MindCV, configs/pvtv2/pvt_v2_b3_ascend.yaml. Not as there: norms and biases do not decay.
 _base_ = 'pvtv2-b2_8xb128_mindcv_in1k-224.py'
 model = dict(backbone=dict(arch='b3', drop_path_rate=0.3))
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
