@@ -13,15 +13,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 import swinv2_mm
 from swinv2_mm.cli.arguments import new_parser, parse
+from swinv2_mm.installed import installed
 from swinv2_mm.libraries import LIBRARIES
 
 # Versions that the tests have been run with; pip refuses older ones.
-_OLDEST, _NEWEST = (3, 10), (3, 13)
+_OLDEST, _NEWEST = (3, 10), (3, 14)
 _LABEL_WIDTH = 22
 # Modules of each optional part, by the extra that brings them.
 _PARTS = (
@@ -55,7 +55,7 @@ class Part:
 
     def __str__(self) -> str:
         if not self.problem:
-            text = ', '.join(map(_installed, self.modules))
+            text = ', '.join(map(installed, self.modules))
         elif self.is_missing:
             text = f"{self.problem}: pip install 'swinv2_mm[{self.extra}]'"
         else:
@@ -105,8 +105,8 @@ def env() -> Environment:
     head = (
         (f'swinv2_mm {swinv2_mm.__version__}', str(Path(swinv2_mm.__file__).parent)),
         (f'Python {platform.python_version()}', _machine()),
-        (_installed('torch'), _devices()),
-        ('packages', ', '.join(map(_installed, _PACKAGES))),
+        (installed('torch'), _devices()),
+        ('packages', ', '.join(map(installed, _PACKAGES))),
         ('compiled ops of mmcv', ops),
     )
     return Environment(head, parts)
@@ -122,18 +122,9 @@ def _part(purpose: str, modules: tuple[str, ...], extra: str) -> Part:
             return Part(purpose, modules, extra, text, is_missing=True)
         except Exception as error:
             reason = ' '.join(str(error).split())
-            text = f'{_installed(module)}: {type(error).__name__}: {reason}'
+            text = f'{installed(module)}: {type(error).__name__}: {reason}'
             return Part(purpose, modules, extra, text)
     return Part(purpose, modules, extra)
-
-
-def _installed(module: str) -> str:
-    """Return the distribution of a module with its version: forks have names of their own."""
-    found = packages_distributions().get(module, [module])[0]
-    try:
-        return f'{found} {version(found)}'
-    except PackageNotFoundError:
-        return f'no {module}'
 
 
 def _ops() -> str:
