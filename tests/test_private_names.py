@@ -9,10 +9,12 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 import torchvision  # noqa: F401  registers torch.ops.torchvision
 from mmengine.hooks import Hook
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.core.torch_private import SINCE
 
 PACKAGE = Path(__file__).parents[1] / 'swinv2_mm'
 # Each lists owners and names in ``PRIVATE_NAMES``.
@@ -29,6 +31,8 @@ def listed():
 
 @pytest.mark.parametrize(('owner', 'name'), listed(), ids=lambda x: x if type(x) is str else '')
 def test_private_name_exists(owner, name):
+    if torch.__version__ < SINCE.get(name, '0'):
+        pytest.skip(f'torch {SINCE[name]} has it')
     if isinstance(owner, str):
         owner = pkgutil.resolve_name(owner)
     # What an instance has, its class sets.

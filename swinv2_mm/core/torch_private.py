@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -43,7 +43,10 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     (nn.Module(), '_forward_pre_hooks'),
     (nn.Module(), '_backward_hooks'),
     (nn.Module(), '_backward_pre_hooks'),
-    (nn.modules.module, '_has_any_global_hook'),
+    (nn.modules.module, '_global_forward_hooks'),
+    (nn.modules.module, '_global_forward_pre_hooks'),
+    (nn.modules.module, '_global_backward_hooks'),
+    (nn.modules.module, '_global_backward_pre_hooks'),
     ('torch._C', '_get_dispatch_mode'),
     ('torch._C', '_TorchDispatchModeKey'),
     ('torch._C._functorch', 'peek_interpreter_stack'),
@@ -59,6 +62,9 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     ('torch.distributed.checkpoint.filesystem', '_StorageInfo'),
     ('torch.serialization', '_get_layout'),
 )
+
+# Those that not all supported versions have, with the oldest tested one that does.
+SINCE = {'backed_size_oblivious': '2.11'}
 
 LoaderIterator = dataloader._BaseDataLoaderIter
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -99,7 +105,13 @@ def has_hooks(module: nn.Module) -> bool:
 
 def has_global_hooks() -> bool:
     """Whether a hook was registered on all modules of the process."""
-    return bool(nn.modules.module._has_any_global_hook())
+    module = nn.modules.module
+    return bool(
+        module._global_forward_hooks
+        or module._global_forward_pre_hooks
+        or module._global_backward_hooks
+        or module._global_backward_pre_hooks
+    )
 
 
 def has_active_transform() -> bool:
@@ -110,6 +122,13 @@ def has_active_transform() -> bool:
 def is_recording() -> bool:
     """Whether operators are recorded as they run (``make_fx``)."""
     return _get_dispatch_mode(_TorchDispatchModeKey.PROXY) is not None
+
+
+def is_exporting() -> bool:
+    """Whether ``torch.export`` traces this call. torch 2.6 cannot tell; Dynamo only compiles."""
+    if hasattr(torch.compiler, 'is_exporting'):
+        return torch.compiler.is_exporting()
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
 
 
 def is_faking() -> bool:
@@ -135,6 +154,8 @@ def vision_operator(name: str) -> Callable[..., Any]:
 
 def sizes_of_one_are_like_others() -> AbstractContextManager[object]:
     """Let ``torch.export`` take an axis of length 1 for one of any length, within a ``with``."""
+    if not hasattr(_config, 'backed_size_oblivious'):  # torch 2.6: its shapes have no such rule
+        return nullcontext()
     patch: AbstractContextManager[object] = _config.patch(  # type: ignore[attr-defined]
         backed_size_oblivious=True
     )

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..torch_private import is_exporting
 from ..window_partition import Size
 
 # Upper bound of the learnt scale (paper: the temperature is larger than 0.01).
@@ -44,7 +45,7 @@ def copied(x: Tensor) -> Tensor:
 
     To flatten axes without a copy, torch asks whether there is one window, head or image.
     """
-    return x.clone(memory_format=torch.contiguous_format) if torch.compiler.is_exporting() else x
+    return x.clone(memory_format=torch.contiguous_format) if is_exporting() else x
 
 
 def split_heads(windows: Tensor, *, heads: int, parts: int = 3) -> Tensor:

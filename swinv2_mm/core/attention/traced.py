@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..position_bias import pairwise_bias
+from ..torch_private import is_exporting
 from ..window_partition import WindowGrid
 from .mask import segment_mask
 from .prologue import bounded_scale, computing_dtype, copied, cosine_operands, merge_heads
@@ -32,7 +33,7 @@ _written.register_autograd(lambda ctx, d_out: d_out)
 def written(x: Tensor) -> Tensor:
     """The same in memory: a compiler would work it out again for each window it is used in."""
     # An exported program must run without this package, and a recorded one is not compiled.
-    is_compiled = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    is_compiled = torch.compiler.is_compiling() and not is_exporting()
     return _written(x) if is_compiled else x
 
 

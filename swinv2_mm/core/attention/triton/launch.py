@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Sequence  # noqa: UP035  the one that torch 2.6 to 2.15 know
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ def _power_of_two(x: int) -> int:
     return max(_MIN_TILE, 1 << (x - 1).bit_length())
 
 
-def _plan(qkv: Tensor, heads: int, geometry: list[int]) -> _Launch:
+def _plan(qkv: Tensor, heads: int, geometry: Sequence[int]) -> _Launch:
     import triton.language as tl
 
     (b, h, w, channels), (mh, mw, *shift) = qkv.shape, geometry
@@ -105,7 +105,7 @@ def _windows_per_program(launch: _Launch, device: torch.device, *, tiles: int) -
 
 @torch.library.custom_op('swinv2_mm::window_attention', mutates_args=())
 def window_attention(
-    qkv: Tensor, logit_scale: Tensor, bias: Tensor, geometry: list[int]
+    qkv: Tensor, logit_scale: Tensor, bias: Tensor, geometry: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Attend within the windows of a contiguous map.
 
@@ -140,7 +140,9 @@ def window_attention(
 
 
 @window_attention.register_fake
-def _(qkv: Tensor, logit_scale: Tensor, bias: Tensor, geometry: list[int]) -> tuple[Tensor, Tensor]:
+def _(
+    qkv: Tensor, logit_scale: Tensor, bias: Tensor, geometry: Sequence[int]
+) -> tuple[Tensor, Tensor]:
     b, h, w, channels = qkv.shape
     mh, mw = geometry[:2]
     num_windows = b * ((h + mh - 1) // mh) * ((w + mw - 1) // mw)
@@ -156,7 +158,7 @@ def window_attention_backward(
     bias: Tensor,
     out: Tensor,
     lse: Tensor,
-    geometry: list[int],
+    geometry: Sequence[int],
     needs_bias: bool,
     deterministic: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
