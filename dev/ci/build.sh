@@ -11,6 +11,10 @@ trap 'rm -rf "$copy"' EXIT
 tar c --exclude=./.git --exclude=./.venv --exclude=./work_dirs --exclude=./data --exclude='*.egg-info' --exclude=./build --exclude=./dist \
   --exclude=__pycache__ . | tar x -C "$copy"
 cd "$copy"
+if [ -n "${GITHUB_REPOSITORY:-}" ]; then # the addresses are those of the place that publishes
+  address=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY
+  sed -i "/^\[project.urls\]/a Repository = \"$address\"\nIssues = \"$address/issues\"\nChangelog = \"$address/blob/main/CHANGELOG.md\"\nDocumentation = \"$address/blob/main/docs/README.md\"" pyproject.toml
+fi
 for kind in sdist wheel; do
   "${PYTHON:-python}" -c "from setuptools import build_meta; build_meta.build_$kind('$out')" >"$out/$kind.log" 2>&1 \
     || { tail -n 20 "$out/$kind.log" >&2; exit 1; }

@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
-# Make an environment and run the quick tests in it:
+# Make an environment, train the demo and run the quick tests in it, each with its seconds:
 #   PYTHON=python3.13 dev/ci/tests.sh [arguments of pytest]
-# UNPINNED=1 takes the newest versions that the requirements allow.
+# CONSTRAINTS=/dev/null takes the newest versions that the requirements allow. The environment is VENV, .venv without it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-if [ -n "${UNPINNED:-}" ]; then
-  : >requirements/constraints.txt
-fi
 venv=${VENV:-.venv}
-make VENV="$venv" env
+timed() { # LABEL COMMAND ...
+  local label=$1 start=$SECONDS
+  shift
+  "$@" && status=0 || status=$?
+  echo "$label: $((SECONDS - start)) s, status $status"
+  return $status
+}
+timed environment make VENV="$venv" env
 "$venv/bin/python" -m swinv2_mm env
-exec "$venv/bin/python" -m pytest "$@"
+timed demo make VENV="$venv" demo
+timed tests "$venv/bin/python" -m pytest "$@"

@@ -18,12 +18,8 @@ install() { # FILE FOLDER
     "$python" -m venv "$2"
     "$2/bin/python" -m pip install --quiet "$1[all,export,demo_page]"
   else
-    "$python" -m venv --without-pip "$2"
-    "$python" -c "import sysconfig; print(sysconfig.get_path('purelib'))" >"$2/borrowed"
-    cp "$2/borrowed" "$("$2/bin/python" -c "import sysconfig; print(sysconfig.get_path('purelib'))")/borrowed.pth"
     # The environment may have the package already, from a clone: it is neither used nor changed.
-    "$python" -m pip --quiet --disable-pip-version-check --python "$2/bin/python" \
-      install --no-deps --no-build-isolation --ignore-installed "$1" 2>"$2/pip.log" || { cat "$2/pip.log" >&2; return 1; }
+    PYTHON=$python dev/ci/overlay.sh "$2" --no-deps --ignore-installed "$1"
   fi
 }
 
@@ -57,6 +53,7 @@ short() { # options of a training of two steps
 }
 
 install "$place"/dist/*.whl "$place/wheel"
+install "$place"/dist/*.tar.gz "$place/sdist"
 mkdir "$place/empty" && cd "$place/empty"
 mm=$place/wheel/bin/swinv2-mm
 where=$("$place/wheel/bin/python" -c "import swinv2_mm; print(swinv2_mm.__file__)")
@@ -86,7 +83,6 @@ step "$mm" plot bias "$weights" --out bias.png
 step "$mm" checkpoint inspect "$weights"
 step serve "$mm" "$config" "$weights"
 
-install "$place"/dist/*.tar.gz "$place/sdist"
 mkdir "$place/from_sdist" && cd "$place/from_sdist"
 mm=$place/sdist/bin/swinv2-mm
 cp -r ../empty/digits .
