@@ -5,7 +5,11 @@ Importing this package loads nothing heavy; ``import swinv2_mm.models`` register
 a config of this package.
 """
 
+import sys
 from typing import Any
+
+if sys.version_info < (3, 10):  # noqa: UP036  pip refuses it, a clone does not
+    raise ImportError(f'swinv2_mm needs Python 3.10 to 3.14, this is {sys.version.split()[0]}')
 
 __version__ = '0.1.0'
 

@@ -3,18 +3,20 @@
 #
 #   tools/make_env.sh FOLDER        (PYTHON=python3.12 picks the interpreter)
 #
+# CONSTRAINTS=/dev/null takes the newest versions that the requirements allow, not the tested ones.
 # A finished environment is left alone until a requirement file changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:?usage: tools/make_env.sh FOLDER}
 python=${PYTHON:-python3}
+constraints=${CONSTRAINTS:-requirements/constraints.txt}
 
 fail() { echo "error: $*" >&2; exit 1; }
 command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.14 (Debian: apt-get install python3 python3-venv)"
 "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
   || fail "$("$python" --version) is not supported, Python 3.10 to 3.14 are; name one by PYTHON=python3.12 make ..."
 
-key=$({ cat requirements/*.txt tools/make_env.sh; sed '/^\[tool.ruff\]/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)
+key=$({ cat "$constraints" requirements/*.txt tools/make_env.sh; sed '/^\[tool.ruff\]/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)
 here=$(pwd)
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$key" ]; then
   echo "Making the environment in $venv (once; 3 to 5 minutes, 6.5 GB) ..."
@@ -29,11 +31,14 @@ if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$key" ]; then
     "$python" -m venv "$venv" || fail "$python -m venv does not work; on Debian or Ubuntu: apt-get install python3-venv"
   fi
   pip=("$venv/bin/python" -m pip --disable-pip-version-check)
-  "${pip[@]}" install --quiet --constraint requirements/constraints.txt -e '.[all,test]'
+  install=("${pip[@]}" install --quiet)
+  # Where uv is, the same in a third of the time.
+  ! command -v uv >/dev/null || install=(uv pip install --quiet --python "$venv/bin/python")
+  "${install[@]}" --constraint "$constraints" -e '.[all,test]'
   # opencv-python, which the OpenMMLab packages ask for, needs libGL; the headless build of the
   # same module does not. The one installed last is the one that is imported.
   "${pip[@]}" uninstall --quiet --yes opencv-python opencv-python-headless
-  "${pip[@]}" install --quiet --no-deps --constraint requirements/constraints.txt opencv-python-headless
+  "${install[@]}" --no-deps --constraint "$constraints" opencv-python-headless
   echo "$key" > "$venv/.installed"
   echo "$here" > "$venv/.source"
   echo "Environment ready: $(du -sh "$venv" | cut -f1)."
