@@ -5,15 +5,17 @@ import logging
 import re
 import sys
 import warnings
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import mmengine
 import pytest
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.console import KnownNoise, quiet_console
 from swinv2_mm.engine.log_backends import add_log_backends
+from swinv2_mm.engine.log_lines import INDENT, WIDTH, ShortLogProcessor
 from swinv2_mm.errors import UserError
 
 LEAF = 'configs/classification/swinv2-nano-w8_digits.py'
@@ -85,16 +87,72 @@ def test_console_of_a_training(tool, use_data, tmp_path):
     lines = tool.printed.splitlines()
     print(tool.printed, errors)
     assert len(lines) + len(errors.splitlines()) <= 20
-    assert sum('torch' in line and 'seed 0' in line for line in lines) == 1
+    assert 'swinv2-nano-w8_digits.py' in lines[0], 'what is run, before anything is imported'
+    assert sum('1 x CPU, float32, seed 0' in line for line in lines) == 1
     assert sum('attention: stages 0-3 grouped (sdpa on a CPU)' in line for line in lines) == 1
-    line = next(line for line in lines if '[4/4]' in line and 'train' in line)
-    found = dict(re.findall(r'(\w+): ([\d.:e+-]+)', line))
-    assert found['eta'] == '0:00:00'
-    assert float(found['images_per_s']) == pytest.approx(4 / float(found['time']), rel=0.05)
-    assert 100 < float(found['memory']) < 64_000  # MB
+    assert all(len(line) <= WIDTH or str(tmp_path) in line or LEAF in line for line in lines)
+    line = next(line for line in lines if 'train    4/4' in line)
+    speed, memory = map(
+        float, re.search(r'(\S+) images/s  RAM (\S+) GB  eta 0:00:00', line).groups()
+    )
+    assert 0.1 < memory < 64
     (log_file,) = tmp_path.glob('*/*.log')
     kept = log_file.read_text()
     assert 'System environment' in kept and 'param_scheduler = [' in kept
+    whole = next(line for line in kept.splitlines() if '[4/4]' in line and 'train' in line)
+    found = dict(re.findall(r'(\w+): ([\d.:e+-]+)', whole))
+    assert float(found['images_per_s']) == pytest.approx(4 / float(found['time']), rel=0.05)
+    assert float(found['images_per_s']) == pytest.approx(speed, abs=0.06)
+    names = [line.split()[1] for line in lines[lines.index('Next:') + 1 :]]
+    assert [name.rpartition('/')[2] for name in names] == ['test.py', 'report.py', 'infer.py']
+
+
+def _runner(mode, **scalars):
+    hub = MessageHub(mode)
+    for name, values in scalars.items():
+        for value in values:
+            hub.update_scalar(f'{mode}/{name}', value)
+    hub.update_info('eta', 3723)
+    loader = range(1_000_000)
+    return SimpleNamespace(
+        message_hub=hub, max_iters=1_000_000, iter=123_455, epoch=1, _train_loop=None,
+        train_dataloader=loader, val_dataloader=loader, val_loop=SimpleNamespace(dataloader=loader),
+    )  # fmt: skip
+
+
+def test_a_line_of_a_cascade_is_short():
+    losses = {f's{i}.loss_{kind}': [1.0 + i] for i in range(3) for kind in ('cls', 'bbox', 'mask')}
+    runner = _runner(
+        'train', loss=[19.5], loss_rpn_cls=[0.5], loss_rpn_bbox=[0.25], grad_norm=[7.0], lr=[1e-4],
+        base_lr=[1e-4], time=[1.0], data_time=[0.1], images_per_s=[123.4], memory=[2048], **losses,
+    )  # fmt: skip
+    _, line = ShortLogProcessor(by_epoch=False).get_log_after_iter(runner, 123_455, 'train')
+    assert line.short.startswith(
+        'train 123456/1000000  loss 19.5 (cls 6, bbox 6, mask 6)  lr 0.0001'
+    )
+    assert '123.4 images/s' in line.short and line.short.endswith('eta 1:02:03')
+    assert len(line.short) <= WIDTH - len(INDENT) and 's2.loss_mask: 3.0000' in line
+
+
+def test_metrics_say_which_is_the_best_so_far():
+    runner = _runner(
+        'val', time=[1.0], data_time=[0.1], dog_precision=[0.9],
+        **{'coco/bbox_mAP': [0.2, 0.1], 'coco/bbox_mAP_l': [-1, -1], 'coco/segm_mAP': [0.1, 0.2]},
+    )  # fmt: skip
+    _, line = ShortLogProcessor(by_epoch=False).get_log_after_epoch(runner, 9, 'val')
+    boxes, masks = line.short.splitlines()
+    assert boxes.split() == ['val', 'bbox', 'mAP', '0.1']
+    assert masks.split() == ['val', 'segm', 'mAP', '0.2', '(best)']
+
+
+def test_pycocotools_is_quiet(capsys):
+    coco = pytest.importorskip('pycocotools.coco')
+    with quiet_console():
+        api = coco.COCO()
+        api.createIndex()
+        api.dataset['info'] = {'year': 2026}
+        api.info()
+    assert capsys.readouterr().out == 'year: 2026\n'
 
 
 @pytest.mark.skipif(

@@ -8,5 +8,5 @@ root, metainfo = f'{_base_.data_root}/balloon', dict(classes=('balloon',))
 model = dict(roi_head=dict(bbox_head=[dict(head, num_classes=1) for head in _base_.model.roi_head.bbox_head], mask_head=dict(num_classes=1)))
 train_dataloader = dict(dataset=dict(data_root=root, metainfo=metainfo, ann_file='annotations/train.json', data_prefix=dict(img='train/')))
 val_dataloader = test_dataloader = dict(dataset=dict(data_root=root, metainfo=metainfo, ann_file='annotations/val.json', data_prefix=dict(img='val/')))
-val_evaluator = test_evaluator = dict(ann_file=f'{root}/annotations/val.json')
+val_evaluator = test_evaluator = dict(ann_file=f'{root}/annotations/val.json', classwise=True)
 param_scheduler = [dict(_base_.param_scheduler[0], end=50), _base_.param_scheduler[1]]

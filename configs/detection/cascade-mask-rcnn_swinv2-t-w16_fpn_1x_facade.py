@@ -8,5 +8,5 @@ root, metainfo = f'{_base_.data_root}/facade', dict(classes=('facade', 'window',
 model = dict(roi_head=dict(bbox_head=[dict(head, num_classes=10) for head in _base_.model.roi_head.bbox_head], mask_head=dict(num_classes=10)))
 train_dataloader = dict(dataset=dict(data_root=root, metainfo=metainfo, ann_file='instances/train.json', data_prefix=dict(img='images/training/')))
 val_dataloader = test_dataloader = dict(dataset=dict(data_root=root, metainfo=metainfo, ann_file='instances/val.json', data_prefix=dict(img='images/validation/')))
-val_evaluator = test_evaluator = dict(ann_file=f'{root}/instances/val.json')
+val_evaluator = test_evaluator = dict(ann_file=f'{root}/instances/val.json', classwise=True)
 param_scheduler = [dict(_base_.param_scheduler[0], end=100), _base_.param_scheduler[1]]

@@ -9,9 +9,12 @@ from __future__ import annotations
 import argparse
 import inspect
 import os
+import shlex
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import argcomplete
@@ -47,14 +50,18 @@ def new_parser(description: str, *, examples: str) -> argparse.ArgumentParser:
         description: What it does; the docstring of its module.
         examples: Whole command lines that work, one per line; ``%(prog)s`` stands for the program.
     """
-    program = sys.argv[0]
     return argparse.ArgumentParser(
-        # Can be pasted into a shell, unlike the bare name of a script.
-        prog=f'python {program}' if program.endswith('.py') else program,
+        prog=_program(),
         description=description,
         epilog=f'examples:\n{textwrap.indent(textwrap.dedent(examples).strip(), "  ")}',
         formatter_class=_HelpFormatter,
     )
+
+
+def _program() -> str:
+    """Return the running program as it can be pasted into a shell."""
+    program = sys.argv[0]
+    return f'python {program}' if program.endswith('.py') else program
 
 
 def add_command(
@@ -81,6 +88,33 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     for name in _KERNEL_CACHES:
         os.environ.setdefault(name, _NUM_KERNELS)
     return parser.parse_args(argv)
+
+
+def announce(argv: Sequence[str] | None = None) -> None:
+    """Print what is run, before torch and the libraries are imported, which takes seconds.
+
+    Args:
+        argv: Arguments of the command; default those of the process.
+    """
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
+        words = shlex.join(sys.argv[1:] if argv is None else argv)
+        print(f'{time.strftime("%H:%M:%S")}  {_program()} {words}', flush=True)
+
+
+def command_line(name: str, *words: object) -> str:
+    """Return the command line of another command, as the running one was called.
+
+    Args:
+        name: Of the command, ``test``.
+        words: Its arguments.
+    """
+    script = Path(sys.argv[0])
+    program = (
+        ['python', script.with_name(f'{name}.py')]
+        if script.suffix == '.py'
+        else ['swinv2-mm', name]
+    )
+    return shlex.join(map(str, [*program, *words]))
 
 
 def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:

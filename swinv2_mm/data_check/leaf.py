@@ -81,7 +81,7 @@ def _detection(layout: Layout, dataset: Mapping[str, Any]) -> list[str]:
         'data = dict(data_root=root, metainfo=dict(classes=classes))',
         f'train_dataloader = {loader(layout.train, "train_file")}',
         f'val_dataloader = test_dataloader = {loader(layout.val, "val_file")}',
-        "val_evaluator = test_evaluator = dict(ann_file=f'{root}/{val_file}')",
+        "val_evaluator = test_evaluator = dict(ann_file=f'{root}/{val_file}', classwise=True)",
     ]
 
 

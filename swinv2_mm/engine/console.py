@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 import platform
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import mmengine
 import torch
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 from mmengine.logging import MMLogger
 
+from swinv2_mm.config.entries import read_entry
 from swinv2_mm.libraries import LIBRARIES
+
+from .log_lines import INDENT, LogLine
 
 # Printed at import whatever the log level, for want of a logger.
 _PRINTS = {'Could not import OneDL', 'Could not import OneDL. Skipping OneDL datasets.'}
@@ -58,8 +66,23 @@ _RECORDS = [
         r'\n-{60}\nSystem environment:.*',
         r'Config:\n.*',
         r'Hooks will be executed in the following order:\n.*',
+        # Said by the lines of ``log_lines`` too.
+        r'Exp name: \S*',
+        r'Checkpoints will be saved to .*',
+        r'\w+_mAP_copypaste: .*',
+        # Tables with a row per class, of many classes.
+        r'\n\+-(?:.*\n){40,}.*',
     )
 ]
+# Printed by pycocotools each time that it reads a file or scores predictions.
+_COCO_MODULES = ('pycocotools.coco', 'pycocotools.cocoeval')
+_COCO_PRINTS = re.compile(
+    r'(loading annotations into memory|Loading and preparing results|creating index|'
+    r'Running per image evaluation|Accumulating evaluation results)\.\.\.|index created!|'
+    r'Evaluate annotation type \*\w+\*|done \(t=\S+s\)\.?| Average (Precision|Recall) .*',
+    re.IGNORECASE,
+)
+_COLOURS = {'warning': '\033[33m', 'error': '\033[31m'}
 
 
 class KnownNoise(logging.Filter):
@@ -71,11 +94,35 @@ class KnownNoise(logging.Filter):
         return not any(pattern.fullmatch(message) for pattern in _RECORDS)
 
 
+class ConsoleFormatter(logging.Formatter):
+    """Formatter of the console: time, level unless it is information, and the short line.
+
+    Coloured on a terminal, unless ``NO_COLOR`` is set or the terminal is ``dumb``.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        message = record.msg
+        text = message.short if isinstance(message, LogLine) else record.getMessage()
+        level = record.levelname.lower()
+        if record.levelno >= logging.WARNING:
+            start, end = (_COLOURS.get(level, ''), '\033[0m') if has_colours() else ('', '')
+            text = f'{start}{level}:{end} {text}'
+        return f'{self.formatTime(record, "%H:%M:%S")}  {text}'
+
+
+def has_colours() -> bool:
+    """Return whether the standard output is a terminal that shows colours."""
+    is_plain = 'NO_COLOR' in os.environ or os.environ.get('TERM') == 'dumb'
+    return sys.stdout.isatty() and not is_plain
+
+
 def tidy(logger: logging.Logger) -> None:
     """Filter routine messages of a logger from the console, not from its file."""
     for handler in logger.handlers:
         if not isinstance(handler, logging.FileHandler):
             handler.addFilter(KnownNoise())
+            handler.setFormatter(ConsoleFormatter())
         else:
             handler.handleError = _said_once(handler)
 
@@ -101,22 +148,37 @@ def quiet_console() -> Iterator[None]:
         if not (logger is None and msg in _PRINTS):
             shown(msg, logger, level)
 
+    def print_coco(*values: Any, **settings: Any) -> None:
+        if not _COCO_PRINTS.fullmatch(' '.join(map(str, values))):
+            print(*values, **settings)
+
     tidy(MMLogger.get_instance('mmengine'))
+    coco = [importlib.import_module(name) for name in _COCO_MODULES if _is_installed(name)]
     with warnings.catch_warnings():
         for module, start in _WARNINGS:
             warnings.filterwarnings('ignore', re.escape(start), module=re.escape(module) + '$')
         mmengine.logging.print_log = print_log
+        for module in coco:
+            module.print = print_coco
         try:
             yield
         finally:
             mmengine.logging.print_log = shown
+            for module in coco:
+                vars(module).pop('print', None)
 
 
-def environment_summary(*, seed: int | None, log_file: str | None) -> str:
-    """Summarise the versions, device and seed of a run in one line.
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name.partition('.')[0]) is not None
+
+
+def environment_summary(cfg: Config, *, seed: int | None, work_dir: str, log_file: str) -> str:
+    """Summarise what a run is and where, in two lines.
 
     Args:
+        cfg: Of the run.
         seed: Of the run.
+        work_dir: Where its checkpoints go.
         log_file: Where the whole environment and config are.
     """
     versions = [f'Python {platform.python_version()}', f'torch {torch.__version__}']
@@ -125,7 +187,12 @@ def environment_summary(*, seed: int | None, log_file: str | None) -> str:
         if version := getattr(sys.modules.get(name), '__version__', None):
             versions.append(f'{name} {version}')
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'
-    return (
-        f'{", ".join(versions)}; {get_world_size()} x {device}; seed {seed}; '
-        f'whole environment and config in {log_file}'
+    is_mixed = (cfg.get('optim_wrapper') or {}).get('type') == 'AmpOptimWrapper'
+    precision = read_entry(cfg, 'precision') or ('mixed precision' if is_mixed else 'float32')
+    return f'\n{INDENT}'.join(
+        [
+            f'{cfg.filename}: {get_world_size()} x {device}, {precision}, seed {seed}',
+            f'work dir {work_dir}, whole log {Path(log_file).name}',
+            ', '.join(versions),
+        ]
     )

@@ -102,8 +102,13 @@ def save_config(cfg: Config, runner: Runner) -> None:
     if is_main_process():
         cfg = copy.deepcopy(cfg)
         cfg.work_dir = runner.work_dir
-        name = f'{Path(cfg.filename).stem if cfg.filename else runner.timestamp}.py'
-        atomic_write(Path(runner.work_dir, name), cfg.pretty_text)
+        atomic_write(saved_config(runner), cfg.pretty_text)
+
+
+def saved_config(runner: Runner) -> Path:
+    """Return the file that ``save_config`` writes for a training."""
+    filename = runner.cfg.filename
+    return Path(runner.work_dir, f'{Path(filename).stem if filename else runner.timestamp}.py')
 
 
 def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+# What CocoMetric(classwise=True) appends to the name of a class.
+OF_ONE_CLASS = '_precision'
 _AP_SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
 _IOU_NAMES = {
     'mIoU': ('aAcc', 'mIoU', 'mAcc'),
@@ -36,7 +38,7 @@ def _names_of(metric: Mapping[str, Any]) -> list[str] | None:
     if kind == 'PredictionFile':
         return []
     if kind == 'CocoMetric':
-        if metric.get('classwise') or not {'bbox', 'segm'}.issuperset(_coco_kinds(metric)):
+        if not {'bbox', 'segm'}.issuperset(_coco_kinds(metric)):
             return None
         return _coco_names(metric)
     if kind == 'IoUMetric':

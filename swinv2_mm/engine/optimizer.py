@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from mmengine.logging import print_log
@@ -49,9 +49,11 @@ class SwinV2OptimWrapperConstructor:
         """Build the optimiser wrapper for the trainable parameters of ``model``."""
         groups = self.param_groups(unwrapped(model))
         rates = sorted({group['lr'] for group in groups})
+        trained = [parameter for group in groups for parameter in group['params']]
         print_log(
-            f'{sum(len(group["params"]) for group in groups)} trainable parameters in '
-            f'{len(groups)} groups, configured learning rates {rates[0]:.3g} to {rates[-1]:.3g}',
+            f'model: {type(unwrapped(model)).__name__}, {_millions(trained)} trainable parameters '
+            f'of {_millions(model.parameters())}, {len(groups)} groups, learning rates '
+            f'{rates[0]:.3g} to {rates[-1]:.3g}',
             logger='current',
         )
         optimizer = OPTIMIZERS.build({**self.optimizer_cfg, 'params': groups})
@@ -88,6 +90,10 @@ class SwinV2OptimWrapperConstructor:
             )
             group['params'].append(parameter)
         return list(groups.values())
+
+
+def _millions(parameters: Iterable[nn.Parameter]) -> str:
+    return f'{sum(parameter.numel() for parameter in parameters) / 1e6:.2f} M'
 
 
 def _depth_rule(module: nn.Module) -> tuple[int, Callable[[str], int]] | None:

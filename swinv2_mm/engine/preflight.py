@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import DataError, UserError
 
-from .metric_names import metric_names
+from .metric_names import OF_ONE_CLASS, metric_names
 
 
 def check_training(runner: Runner, cfg: Config) -> None:
@@ -122,7 +122,7 @@ def _check_save_best(cfg: Config) -> None:
     if not wanted or known is None:
         return
     for name in [wanted] if isinstance(wanted, str) else wanted:
-        if name not in known and name != 'auto':
+        if name not in known and name != 'auto' and not name.endswith(OF_ONE_CLASS):
             meant = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise UserError(
                 f"default_hooks.checkpoint.save_best: no evaluator gives '{name}'; did you mean "

@@ -15,7 +15,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, LogProcessor, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -29,8 +29,10 @@ from swinv2_mm.mmengine_private import accumulation, is_training
 
 from .console import environment_summary, tidy
 from .filling import fill_model
+from .log_lines import ShortLogProcessor
 from .parallel import ddp_on_cpu, with_sync_bn
 from .parameter_rules import decayed_against_rule
+from .progress_bar import progress_bar
 from .resumed_settings import ResumedSettings
 from .saving import training_checkpoint, write_checkpoint
 from .seeding import reseed_sampler, seed_samples
@@ -70,7 +72,16 @@ class CheckedRunner(Runner):
 
     def _log_env(self, env_cfg: dict) -> None:
         super()._log_env(env_cfg)
-        self.logger.info(environment_summary(seed=self.seed, log_file=self.logger.log_file))
+        summary = environment_summary(
+            self.cfg, seed=self.seed, work_dir=self.work_dir, log_file=self.logger.log_file
+        )
+        self.logger.info(summary)
+
+    def build_log_processor(self, log_processor: LogProcessor | dict) -> LogProcessor:
+        """Build the processor of log lines; MMEngine's is replaced by one with short lines."""
+        if isinstance(log_processor, dict) and log_processor.get('type') in (None, 'LogProcessor'):
+            log_processor = {**log_processor, 'type': ShortLogProcessor.__name__}
+        return super().build_log_processor(log_processor)
 
     def dump_config(self) -> None:
         """Do nothing: the config was changed for the run; see ``save_config``."""
@@ -142,7 +153,13 @@ class CheckedRunner(Runner):
                 'tools/dist_train.sh or tools/slurm_train.sh, or leave parallel out'
             )
         self.logger.info(self.hook_summary)
-        return super().train()
+        with progress_bar(self):
+            return super().train()
+
+    def test(self) -> dict[str, float]:
+        """Test."""
+        with progress_bar(self):
+            return super().test()
 
     def load_checkpoint(
         self,

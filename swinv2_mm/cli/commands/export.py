@@ -18,6 +18,7 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_trust,
+    announce,
     given,
     new_parser,
     parse,
@@ -192,6 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
+    announce(argv)
     from swinv2_mm.engine.launch import run_tool
 
     run_tool(lambda: print(export(**given(export, args))), trust_checkpoint=args.trust_checkpoint)

@@ -21,6 +21,7 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_device,
     add_trust,
+    announce,
     given,
     new_parser,
     parse,
@@ -186,6 +187,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
+    announce(argv)
     from swinv2_mm.engine.launch import run_tool
 
     def run() -> None:

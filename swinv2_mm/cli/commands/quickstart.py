@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 POLL_S = 0.5
+# Where no bar can be drawn, such as in a file.
+LINE_EVERY_S = 20
 LOG_LINES_SHOWN = 15
 
 
@@ -147,24 +149,35 @@ def run_task(
     bar = progress.add_task(f'{task.name}: starting', total=total)
     started = time.time()
 
+    def say(text: str) -> None:
+        progress.update(bar, description=text)
+        if not progress.console.is_terminal:
+            progress.console.print(f'{time.strftime("%H:%M:%S")}  {text}', highlight=False)
+
+    printed = started
+
     def show() -> None:
+        nonlocal printed
         entry = latest_scalars(folder, started)
         if entry:
             done = entry.get('step', 0)
             text = f'{task.name}: training, loss {entry["loss"]:.3f}'
             progress.update(bar, completed=done, description=text)
+            if not progress.console.is_terminal and time.time() - printed > LINE_EVERY_S:
+                printed = time.time()
+                say(f'{text}, {done}/{total} iterations')
 
     train = ['train', config, '--work-dir', str(folder)]
     train += ['--cfg-options', *options] if options else []
     run_step(train, log=folder / 'train.log', environment=environment, on_poll=show)
-    progress.update(bar, completed=total, description=f'{task.name}: testing and drawing')
+    progress.update(bar, completed=total)
+    say(f'{task.name}: testing and drawing')
     checkpoint = checkpoint_in(folder)
     scores = folder / 'scores.json'
     test = ['test', config, str(checkpoint), '--work-dir', str(folder / 'test')]
     test += ['--out', str(scores), '--show-dir', str(folder / 'pictures')]
     run_step(test, log=folder / 'test.log', environment=environment, on_poll=lambda: None)
-    seconds = time.time() - started
-    progress.update(bar, description=f'{task.name}: done in {seconds:.0f} s')
+    say(f'{task.name}: done in {time.time() - started:.0f} s')
     return json.loads(scores.read_text())['metrics'], checkpoint
 
 

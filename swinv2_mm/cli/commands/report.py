@@ -16,6 +16,7 @@ from swinv2_mm.cli.arguments import (
     WEIGHTS,
     add_cfg_options,
     add_trust,
+    announce,
     given,
     new_parser,
     parse,
@@ -140,6 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
+    announce(argv)
     from swinv2_mm.engine.launch import run_tool
 
     def run() -> None:

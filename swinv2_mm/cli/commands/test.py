@@ -16,6 +16,7 @@ from swinv2_mm.cli.arguments import (
     add_launcher,
     add_trust,
     add_work_dir,
+    announce,
     given,
     new_parser,
     parse,
@@ -227,6 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
+    announce(argv)
     from swinv2_mm.engine.launch import run_tool
 
     run_tool(lambda: test(**given(test, args)), trust_checkpoint=args.trust_checkpoint)

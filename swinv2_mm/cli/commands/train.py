@@ -19,6 +19,8 @@ from swinv2_mm.cli.arguments import (
     add_launcher,
     add_trust,
     add_work_dir,
+    announce,
+    command_line,
     given,
     new_parser,
     parse,
@@ -168,6 +170,29 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
     args = parse(build_parser(), argv)
+    announce(argv)
     from swinv2_mm.engine.launch import run_tool
 
-    run_tool(lambda: train(**given(train, args)), trust_checkpoint=args.trust_checkpoint)
+    def run() -> None:
+        _print_next(train(**given(train, args)))
+
+    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+
+
+def _print_next(runner: Runner) -> None:
+    """Print what to do with a model that has been trained."""
+    from mmengine.dist import is_main_process
+
+    from swinv2_mm.config.datasets import image_folders
+    from swinv2_mm.engine.launch import saved_config
+    from swinv2_mm.engine.work_dir import checkpoint_in, checkpoints_in
+
+    config, folder = saved_config(runner), Path(runner.work_dir)
+    if not (is_main_process() and runner.cfg.get('test_dataloader') and checkpoints_in(folder)):
+        return
+    weights = checkpoint_in(folder, which='best')
+    images = next(iter(image_folders(runner.cfg, 'test_dataloader')), 'IMAGES')
+    print('Next:')
+    print(' ', command_line('test', config, weights, '--show-dir', Path(folder, 'pictures')))
+    print(' ', command_line('report', folder))
+    print(' ', command_line('infer', images, '--config', config, '--weights', weights))

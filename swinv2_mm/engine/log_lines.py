@@ -1,0 +1,137 @@
+"""Format the lines of a run: short ones for the console, MMEngine's whole ones for the log file."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.registry import LOG_PROCESSORS
+from mmengine.runner import LogProcessor, Runner
+
+from .metric_names import OF_ONE_CLASS
+
+WIDTH = 120
+# Of the losses that are shown beside their sum; the file has all.
+_NUM_PARTS = 3
+# Stages of a cascade and layers of a decoder: their losses of one kind are added up.
+_STAGE = re.compile(r'^(s|d|enc|dn|d\d+\.dn)_?\d*\.')
+# Metrics of boxes and of masks have rows of their own.
+_KIND = re.compile(r'(?:.*/)?(?:(bbox|segm)_)?(.*?)')
+_NO_OBJECTS = -1  # CocoMetric, of a size that no object has
+# As wide as the time before each line.
+INDENT = ' ' * 10
+
+
+class LogLine(str):
+    """A line of the log file that the console shows shorter.
+
+    Attributes:
+        short: What the console shows.
+    """
+
+    short: str
+
+    def __new__(cls, whole: str, *, short: str) -> LogLine:
+        """Create a line from its two forms."""
+        line = super().__new__(cls, whole)
+        line.short = short
+        return line
+
+
+@LOG_PROCESSORS.register_module()
+class ShortLogProcessor(LogProcessor):
+    """MMEngine's ``LogProcessor``, with a form of each line that fits in 120 columns.
+
+    The short form of a training line has step, loss with its largest parts, learning rate,
+    images/s, memory and remaining time; that of a validation has its metrics, those marked that
+    are the best so far. Scalars, files and backends receive what they do without it.
+    """
+
+    def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        """Format the line of an iteration.
+
+        Args:
+            runner: Of the run.
+            batch_idx: Index of the batch in the current loop.
+            mode: ``train``, ``val`` or ``test``.
+
+        Returns:
+            The scalars, and the line.
+        """
+        tag, whole = super().get_log_after_iter(runner, batch_idx, mode)
+        step = re.search(r'(?:\[ *(\d+)\])?\[ *(\d+)/(\d+)\]', whole)
+        if step is None:
+            return tag, whole
+        epoch, done, total = step.groups()
+        parts = [f'{mode} {f"{epoch}: " if epoch and mode == "train" else ""}{done:>4}/{total}']
+        if mode == 'train' and 'loss' in tag:
+            parts.append(_losses(tag))
+            parts.append(f'lr {tag["lr"]:.2g}' if 'lr' in tag else '')
+        if 'images_per_s' in tag:
+            parts.append(f'{tag["images_per_s"]:.1f} images/s')
+        if 'memory' in tag:
+            kind = 'GPU' if torch.cuda.is_available() else 'RAM'
+            parts.append(f'{kind} {tag["memory"] / 1024:.1f} GB')
+        if (seconds := runner.message_hub.runtime_info.get('eta')) is not None:
+            parts.append(f'eta {datetime.timedelta(seconds=int(seconds))}')
+        return tag, LogLine(whole, short='  '.join(filter(None, parts)))
+
+    def get_log_after_epoch(
+        self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
+    ) -> tuple[dict, str]:
+        """Format the metrics of a validation or test.
+
+        Args:
+            runner: Of the run.
+            batch_idx: Index of the last batch.
+            mode: ``val`` or ``test``.
+            with_non_scalar: Whether to return values that are no numbers too.
+
+        Returns:
+            The scalars, and the line.
+        """
+        tag, whole = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        history = runner.message_hub.log_scalars
+        groups: dict[str, list[str]] = {}
+        for name, value in tag.items():
+            name = name.removeprefix(f'{mode}/')
+            if name in ('time', 'data_time') or name.endswith(OF_ONE_CLASS):
+                continue  # CocoMetric has printed a table of these
+            if not isinstance(value, (int, float)) or value == _NO_OBJECTS:
+                continue
+            earlier = history[f'{mode}/{name}'].data[0][:-1] if f'{mode}/{name}' in history else ()
+            is_best = mode == 'val' and len(earlier) > 0 and value > max(earlier)
+            kind, shown = _KIND.fullmatch(name).groups()
+            text = f'{shown} {value:.4g}{" (best)" if is_best else ""}'
+            groups.setdefault(f'{mode} {kind}' if kind else mode, []).append(text)
+        return tag, LogLine(whole, short=_rows(groups))
+
+
+def _losses(tag: Mapping[str, Any]) -> str:
+    """Show the loss and its largest parts, those of like stages added up."""
+    parts: dict[str, float] = {}
+    for name, value in tag.items():
+        if 'loss' in name and name != 'loss':
+            kind = _STAGE.sub('', name).replace('loss_', '').removesuffix('_loss')
+            parts[kind] = parts.get(kind, 0.0) + value
+    largest = sorted(parts, key=lambda kind: -parts[kind])[:_NUM_PARTS]
+    text = ', '.join(f'{kind} {parts[kind]:.3g}' for kind in parts if kind in largest)
+    return f'loss {tag["loss"]:.4g}' + (f' ({text})' if len(parts) > 1 else '')
+
+
+def _rows(groups: Mapping[str, list[str]]) -> str:
+    """Lay out metrics in rows, each group from a new one on."""
+    start = max(map(len, groups), default=0) + 2
+    rows = []
+    for head, items in groups.items():
+        row = head.ljust(start)
+        for item in items:
+            if len(INDENT) + len(row) + len(item) > WIDTH and row.strip():
+                rows.append(row.rstrip())
+                row = ' ' * start
+            row += f'{item}  '
+        rows.append(row.rstrip())
+    return f'\n{INDENT}'.join(rows)
