@@ -81,11 +81,13 @@ def test_detection(tmp_path):
     assert findings.confusion.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
     # Half of the objects of each class are found, before anything wrong: 51 of 101 recalls.
     expected = 100 * 51 / 101
-    for row in findings.rows[:2]:
-        assert row[0] == 2 and row[1:] == pytest.approx([expected] * 4)
+    for row, score in zip(findings.rows[:2], (90, 80), strict=True):
+        assert row[0] == 2 and row[1:] == pytest.approx([*[expected] * 4, score])
     assert findings.rows[2][0] == 0 and np.isnan(findings.rows[2][1:]).all()
     assert findings.metrics['mask AP'] == f'{expected:.1f} %'
-    assert set(findings.curves) == {HOSTILE, 'dog'}
+    assert set(findings.curves) == {0, 1}
+    assert [example.missed for example in findings.examples] == ['', '1 dog']
+    assert findings.curves_of.startswith('masks')
 
 
 def test_detection_without_a_prediction(tmp_path):
@@ -136,11 +138,11 @@ def test_curves_of_a_segmentor():
         sample = BaseDataElement(**{name: PixelData(data=data) for name, data in parts.items()})
         task.add({'img_path': 'a'}, sample)
     curves = task.findings().curves
-    assert set(curves) == {'a', 'b'}
-    recall, precision = curves['b']
+    assert set(curves) == {0, 1}
+    recall, precision = curves[1]
     steps = [(r, p) for r, p in zip(recall, precision, strict=True)]
     assert steps[0] == (1, 1) and (1, 0.5) in steps and steps[-1] == (1, pytest.approx(1 / 3))
-    recall, precision = curves['a']
+    recall, precision = curves[0]
     assert (recall[0], precision[0]) == (0.5, 1) and recall[-1] == 1
 
 
@@ -153,7 +155,8 @@ def test_classification():
         )  # fmt: skip
         task.add({'img_path': 'a'}, sample)
     findings = task.findings()
-    assert findings.metrics == {'top-1': '66.67 %'}
+    # Bins of 0.8, 0.6 and 0.7, of which the second is wrong.
+    assert findings.metrics == {'top-1': '66.67 %', 'calibration error': '36.7 %'}
     assert findings.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert findings.rows[0] == pytest.approx((2, 100, 50, 100))
     assert findings.rows[1] == pytest.approx((1, 50, 100, 100))
@@ -252,6 +255,11 @@ STEPS = """
   document.getElementById('boxes').click(); note('no_boxes');
   document.getElementById('masks').click(); note('nothing');
   document.getElementById('boxes').click(); document.getElementById('masks').click(); note('again');
+  const tags = all('.name-tag').map(function (e) { return e.getBoundingClientRect(); });
+  seen.tags = tags.length;
+  seen.touching = tags.filter(function (a, i) { return tags.slice(i + 1).some(function (b) {
+    return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  }); }).length;
   change('score', 'value', '0.75', 'input'); note('from_075');
   seen.words = all('.objects').map(function (e) { return e.textContent; });
   change('score', 'value', '0.3', 'input');
@@ -295,8 +303,9 @@ def test_page_in_a_browser(width, tmp_path):
     # Cards, boxes, masks: two pictures with two objects on either side.
     assert seen['start'] == seen['again'] == seen['end'] == [2, 8, 8]
     assert seen['no_boxes'] == [2, 0, 8] and seen['nothing'] == [2, 0, 0]
+    assert seen['tags'] == 8 and seen['touching'] == 0, 'each object has a name, none over another'
     assert seen['from_075'] == [2, 6, 6]
-    assert seen['words'] == ['2 objects', '2 objects', '2 objects', '0 objects']
+    assert seen['words'] == ['2 objects', '0 objects', '2 objects', '2 objects']
     assert seen['best'] == [1, 4, 4] and seen['count'] == '1 of 2'
     assert seen['dog'] == [2, 8, 8]
     assert seen['wide'] <= 0, 'the page scrolls sideways'
@@ -367,4 +376,4 @@ def test_work_dir(tmp_path):
     records = [{'lr': 1, 'iter': i, 'step': i, 'time': 0.5, 'memory': 100 * i} for i in (1, 2, 3)]
     facts = speed_of(records, cfg=Config({'train_dataloader': {'batch_size': 4}}))
     assert facts['images per second and process'] == '8.0'
-    assert facts['memory, at most'] == '300 MB'
+    assert facts['peak memory of the process (RAM)'] == '300 MB'

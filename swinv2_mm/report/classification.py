@@ -9,9 +9,10 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from swinv2_mm.errors import DataError
 
-from .findings import Example, Findings, Side
+from .findings import PREDICTION, TRUTH, Example, Findings, Side
 
 _TOP = 5
+_NUM_BINS = 15
 
 
 class ClassificationTask:
@@ -47,7 +48,7 @@ class ClassificationTask:
         self._examples.append(
             Example(
                 info['img_path'], (height, width), float(scores[label]), {label, best},
-                Side(words=self.classes[label]), Side(words=words),
+                {TRUTH: Side(words=self.classes[label]), PREDICTION: Side(words=words)},
             )
         )  # fmt: skip
 
@@ -61,18 +62,20 @@ class ClassificationTask:
         with np.errstate(invalid='ignore', divide='ignore'):
             recall, precision = right / truths, right / guesses
         rows, curves = [], {}
-        for label, name in enumerate(self.classes):
+        for label in range(number):
             average = np.nan
             if truths[label]:
                 is_label = labels == label
                 average = average_precision_score(is_label, scores[:, label])
                 points = precision_recall_curve(is_label, scores[:, label])
-                curves[name] = points[1], points[0]
+                curves[label] = points[1], points[0]
             rows.append((truths[label], 100 * precision[label], 100 * recall[label], 100 * average))
         top = np.argsort(-scores, axis=1)[:, :_TOP]
         metrics = {'top-1': f'{100 * (best == labels).mean():.2f} %'}
         if number > _TOP:
             metrics['top-5'] = f'{100 * (top == labels[:, None]).any(1).mean():.2f} %'
+        error = _calibration_error(scores.max(1), best == labels)
+        metrics['calibration error'] = f'{100 * error:.1f} %'
         return Findings(
             metrics=metrics,
             columns=('images', 'precision %', 'recall %', 'AP %'),
@@ -82,4 +85,15 @@ class ClassificationTask:
             confusion_names=self.classes,
             score_name='probability of the true class',
             examples=self._examples,
+            curves_of='one class against the others',
         )
+
+
+def _calibration_error(confidence: np.ndarray, is_right: np.ndarray) -> float:
+    """Return the expected calibration error (Guo et al. 2017, equation 3).
+
+    It is the mean distance of confidence and accuracy over bins of equal width.
+    """
+    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - is_right, minlength=_NUM_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))

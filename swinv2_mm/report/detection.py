@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Sequence
 
 import cv2
@@ -12,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from .findings import Example, Findings, Shape, Side
+from .findings import PREDICTION, TRUTH, Example, Findings, Shape, Side
 
 # Predictions below this score are neither drawn nor matched; AP counts all of them.
 LEAST_SCORE = 0.3
@@ -67,18 +68,27 @@ class DetectionTask:
         self._truths += truth
         self._guesses += guesses
         shown = [guess for guess in guesses if guess['score'] >= LEAST_SCORE]
-        score = self._match([t for t in truth if not t['iscrowd']], shown)
+        score, missed = self._match([t for t in truth if not t['iscrowd']], shown)
+        names = Counter(self.classes[entry['category_id'] - 1] for entry in missed)
+        lost = {entry['id'] for entry in missed}
         labels = {entry['category_id'] - 1 for entry in (*truth, *shown)}
         self._examples.append(
             Example(
                 info['img_path'], (height, width), score, labels,
-                Side([_shape(t) for t in truth]),
-                Side([_shape(g) for g in shown[:_MOST_DRAWN]]),
+                {
+                    TRUTH: Side([_shape(t, is_missed=t['id'] in lost) for t in truth]),
+                    PREDICTION: Side([_shape(guess) for guess in shown[:_MOST_DRAWN]]),
+                },
+                missed=', '.join(f'{count} {name}' for name, count in names.most_common()),
             )
         )  # fmt: skip
 
-    def _match(self, truth: list[dict], guesses: list[dict]) -> float:
-        """Count confusions and return F1: each prediction takes the best object that is free."""
+    def _match(self, truth: list[dict], guesses: list[dict]) -> tuple[float, list[dict]]:
+        """Count confusions: each prediction takes the best object that is free.
+
+        Returns:
+            F1, and the objects that no prediction has found.
+        """
         background = len(self.classes)
         free = set(range(len(truth)))
         overlap = np.zeros((len(guesses), len(truth)))
@@ -101,7 +111,7 @@ class DetectionTask:
         for at in free:
             self._confusion[truth[at]['category_id'] - 1, background] += 1
         total = len(truth) + len(guesses)
-        return 2 * right / total if total else 1.0
+        return 2 * right / total if total else 1.0, [truth[at] for at in sorted(free)]
 
     def findings(self) -> Findings:
         """Compute the findings with pycocotools."""
@@ -115,7 +125,7 @@ class DetectionTask:
         metrics, columns, values, curves = {}, ['objects'], [counts], {}
         for kind in kinds:
             name = {'bbox': 'box', 'segm': 'mask'}[kind]
-            precision = self._precision(kind)
+            precision, scores = self._precision(kind)
             for title, part in (('AP', slice(None)), ('AP50', slice(0, 1))):
                 by_class = np.array([_mean(precision[part, :, k]) for k in range(len(counts))])
                 columns.append(f'{name} {title} %')
@@ -123,10 +133,14 @@ class DetectionTask:
                 mean = f'{100 * np.nanmean(by_class):.1f} %' if counts.any() else 'no objects'
                 metrics[f'{name} {title}'] = mean
             # Masks where there are any: what such a model is for.
-            curves = {
-                self.classes[k]: (np.linspace(0, 1, precision.shape[1]), precision[0, :, k])
-                for k in np.flatnonzero(counts)
-            }
+            recall = np.linspace(0, 1, precision.shape[1])
+            curves = {k: (recall, precision[0, :, k]) for k in map(int, np.flatnonzero(counts))}
+            best = [
+                _best_score(recall, precision[0, :, k], scores[0, :, k]) if k in curves else np.nan
+                for k in range(len(counts))
+            ]
+        columns.append('best score %')
+        values.append(100 * np.array(best))
         return Findings(
             metrics=metrics,
             columns=columns,
@@ -138,13 +152,18 @@ class DetectionTask:
             examples=self._examples,
             has_boxes=True,
             has_masks=len(kinds) > 1,
+            curves_of=f'{"masks" if len(kinds) > 1 else "boxes"} at IoU 0.5',
         )
 
-    def _precision(self, kind: str) -> np.ndarray:
-        """Return precision by IoU threshold, recall and class; -1 where there are no objects."""
+    def _precision(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return precision and score by IoU threshold, recall and class.
+
+        The precision is -1 where there are no objects.
+        """
         categories = [{'id': k + 1, 'name': name} for k, name in enumerate(self.classes)]
         if not self._guesses:
-            return np.zeros((10, 101, len(categories)))
+            nothing = np.zeros((10, 101, len(categories)))
+            return nothing, nothing
         # It reports to stdout.
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
@@ -165,7 +184,14 @@ class DetectionTask:
             evaluation.evaluate()
             evaluation.accumulate()
         # Objects of any size, at most 100 per image.
-        return evaluation.eval['precision'][:, :, :, 0, -1]
+        found = evaluation.eval
+        return found['precision'][:, :, :, 0, -1], found['scores'][:, :, :, 0, -1]
+
+
+def _best_score(recall: np.ndarray, precision: np.ndarray, scores: np.ndarray) -> float:
+    """Return the score from which on predictions have the highest F1; NaN if none is right."""
+    f1 = 2 * recall * precision / np.maximum(recall + precision, 1e-9)
+    return float(scores[f1.argmax()]) if f1.max() > 0 else float('nan')
 
 
 def _truth(instance: dict, size: tuple[int, int]) -> dict:
@@ -196,11 +222,11 @@ def _encoded(mask: dict | list, size: tuple[int, int]) -> dict:
     return mask
 
 
-def _shape(entry: dict) -> Shape:
+def _shape(entry: dict, *, is_missed: bool = False) -> Shape:
     left, top, width, height = entry['bbox']
     outline = _outline(entry['segmentation']) if 'segmentation' in entry else ''
     box = (left, top, left + width, top + height)
-    return Shape(entry['category_id'] - 1, box, outline, entry.get('score', 1.0))
+    return Shape(entry['category_id'] - 1, box, outline, entry.get('score', 1.0), is_missed)
 
 
 def _outline(runs: dict) -> str:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+# Titles of the sides of an example.
+TRUTH, PREDICTION, ERRORS = 'ground truth', 'prediction', 'errors'
+
 
 @dataclass
 class Shape:
@@ -17,17 +20,19 @@ class Shape:
         box: Left, top, right, bottom in pixels.
         outline: Mask as the ``d`` of an SVG path in pixels; empty without a mask.
         score: In [0, 1]; 1 for the ground truth.
+        is_missed: Whether it is an object that no prediction has found.
     """
 
     label: int
     box: tuple[float, float, float, float]
     outline: str = ''
     score: float = 1.0
+    is_missed: bool = False
 
 
 @dataclass
 class Side:
-    """One half of an example: the ground truth, or the prediction.
+    """One view of an example: the ground truth, the prediction, or the errors.
 
     Attributes:
         shapes: Objects.
@@ -48,15 +53,17 @@ class Example:
         path: The image file.
         size: Height and width in pixels, as shapes count them.
         score: How good the prediction is, in [0, 1].
-        labels: Indices of the classes in either half.
+        labels: Indices of the classes in any side.
+        sides: What is shown side by side, by its title.
+        missed: What the prediction lacks, in words; empty if nothing.
     """
 
     path: str
     size: tuple[int, int]
     score: float
     labels: set[int]
-    truth: Side
-    prediction: Side
+    sides: Mapping[str, Side]
+    missed: str = ''
 
 
 @dataclass
@@ -67,7 +74,8 @@ class Findings:
         metrics: Value by name, as text.
         columns: Heads of the table of classes, the name's left out.
         rows: Per class what goes under them; NaN where there is nothing to measure.
-        curves: Recall and precision by the name of a class.
+        curves: Recall and precision by the index of a class.
+        curves_of: What they are of, such as ``masks at IoU 0.5``.
         confusion: Counts, truth by prediction.
         confusion_names: Of its rows and columns.
         score_name: What the score of an example is.
@@ -79,10 +87,11 @@ class Findings:
     metrics: Mapping[str, str]
     columns: Sequence[str]
     rows: Sequence[Sequence[float]]
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    curves: Mapping[int, tuple[np.ndarray, np.ndarray]]
     confusion: np.ndarray
     confusion_names: Sequence[str]
     score_name: str
     examples: Sequence[Example]
     has_boxes: bool = False
     has_masks: bool = False
+    curves_of: str = ''

@@ -7,6 +7,7 @@ import io
 import random
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,33 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
-from swinv2_mm.analysis.canvas import line_style, new_figure, style, tidy
+from swinv2_mm.analysis.canvas import DASHES, new_figure, style, tidy
 from swinv2_mm.analysis.curves import Record, default_keys, draw_curves, series
 from swinv2_mm.datasets.image_files import read_image
-from swinv2_mm.datasets.palette import Colour
+from swinv2_mm.datasets.palette import Colour, text_colour
 
-from .findings import Example, Findings, Side
+from .findings import Example, Findings, Shape, Side
 
 _LONGER_SIDE_PX = 480
 _MOST_CONFUSED = 25
 _MOST_CURVES = 8
+_MOST_PAIRS = 10
+_LONGEST_NAME = 24
+# Lines of text that a picture is wide, and width of a letter in lines.
+_LINES = 20
+_LETTER = 0.55
+_GRID = '#e6e6e6'  # as ``canvas.tidy`` draws it
 _SEED = 0
+
+Colours = Sequence[Colour]
 
 
 def as_svg(figure: Figure) -> Markup:
     """Return a figure as an SVG element that takes the width it is given."""
     stream = io.StringIO()
-    figure.savefig(stream, format='svg', metadata={'Date': None})
-    text = stream.getvalue()
+    figure.savefig(stream, format='svg', metadata={'Date': None}, transparent=True)
+    # Light and dark: what is black takes the colour of the text around it.
+    text = stream.getvalue().replace('#000000', 'currentColor').replace(_GRID, 'var(--line)')
     text = text[text.index('<svg') :]
     # Groups of several figures have the same names, and nothing refers to them.
     text = re.sub(r'<g id="[^"]*"', '<g', text)
@@ -51,19 +61,21 @@ def curve_figures(records: Sequence[Record], *, name: str) -> list[Markup]:
         return [as_svg(draw_curves({name: records}, keys=[key])) for key in keys]
 
 
-def precision_figure(findings: Findings) -> Markup | None:
-    """Draw precision over recall: the mean, and the classes with the most to find."""
+def precision_figure(
+    findings: Findings, *, classes: Sequence[str], colours: Sequence[str]
+) -> Markup | None:
+    """Draw precision over recall of the classes with the most to find, in their colours."""
     if not findings.curves:
         return None
-    sizes = {name: row[0] for name, row in zip(findings.confusion_names, findings.rows)}  # noqa: B905
-    names = sorted(findings.curves, key=lambda name: -sizes.get(name, 0))[:_MOST_CURVES]
+    labels = sorted(findings.curves, key=lambda label: -findings.rows[label][0])[:_MOST_CURVES]
     with style():
         figure = new_figure(width=6.4, height=4.6)
         ax = figure.subplots()
-        for number, name in enumerate(names):
-            recall, precision = findings.curves[name]
-            ax.plot(recall, precision, label=_short(name), drawstyle='steps-post',
-                    linewidth=1.3, **line_style(number))  # fmt: skip
+        for number, label in enumerate(sorted(labels)):
+            recall, precision = findings.curves[label]
+            ax.plot(recall, precision, label=_short(classes[label]), drawstyle='steps-post',
+                    linewidth=1.3, color=colours[label],
+                    linestyle=DASHES[number % len(DASHES)])  # fmt: skip
         ax.set_xlim(0, 1.01)
         ax.set_ylim(0, 1.02)
         ax.set_xlabel('recall')
@@ -76,7 +88,7 @@ def precision_figure(findings: Findings) -> Markup | None:
 def _short(name: str) -> str:
     # matplotlib leaves labels out that begin with an underscore.
     name = name if not name.startswith('_') else f' {name}'
-    return name if len(name) <= 24 else f'{name[:23]}…'
+    return name if len(name) <= _LONGEST_NAME else f'{name[: _LONGEST_NAME - 1]}…'
 
 
 def confusion_table(findings: Findings) -> dict[str, Any]:
@@ -96,14 +108,30 @@ def confusion_table(findings: Findings) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def confused_pairs(findings: Findings) -> list[dict[str, Any]]:
+    """List the pairs of classes that are confused most, with the share of what is there."""
+    number = len(findings.rows)  # without what a detector misses or makes up
+    matrix = findings.confusion[:number, :number].copy()
+    totals = np.maximum(findings.confusion.sum(1), 1)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind='stable')[:_MOST_PAIRS]
+    pairs = zip(*np.unravel_index(order, matrix.shape), strict=True)
+    names = findings.confusion_names
+    return [
+        {'truth': names[i], 'label': int(i), 'guess': names[j], 'count': int(matrix[i, j]),
+         'share': 100 * matrix[i, j] / totals[i]}
+        for i, j in pairs if matrix[i, j]
+    ]  # fmt: skip
+
+
 def chosen(examples: Sequence[Example], *, number: int) -> list[tuple[Example, str]]:
-    """Choose the best, the worst and random examples, each with the group that it is in."""
+    """Choose the worst, random and the best examples, each with the group that it is in."""
     order = sorted(range(len(examples)), key=lambda i: examples[i].score)
     worst = order[: min(number, (len(order) + 1) // 2)]
     best = [i for i in reversed(order) if i not in worst][:number]
     rest = [i for i in order if i not in worst and i not in best]
     picked = random.Random(_SEED).sample(rest, min(number, len(rest)))
-    groups = (('best', best), ('worst', worst), ('random', picked))
+    groups = (('worst', worst), ('random', picked), ('best', best))
     return [(examples[i], group) for group, indices in groups for i in indices]
 
 
@@ -120,13 +148,61 @@ def _thumbnail(path: str) -> tuple[str, tuple[int, int]]:
     return _data_uri(stream.getvalue(), 'jpeg'), size
 
 
-def _card(example: Example, group: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Label:
+    """Name and score of an object on its picture, in pixels of the picture."""
+
+    text: str
+    x: float
+    y: float
+    width: float
+    height: float
+    ink: str
+
+    def overlaps(self, other: _Label) -> bool:
+        """Return whether two labels share a pixel."""
+        return (
+            abs(self.x + self.width / 2 - other.x - other.width / 2) * 2 < self.width + other.width
+            and abs(self.y - other.y) < self.height
+        )
+
+
+def _labels(
+    shapes: Sequence[Shape], *, size: tuple[int, int], classes: Sequence[str], colours: Colours
+) -> list[_Label | None]:
+    """Place the label of each shape in the picture so that none overlaps another.
+
+    The most certain come first; ``None`` for those without a free place.
+    """
+    width, height = size
+    line = width / _LINES
+    placed: dict[int, _Label] = {}
+    for at in sorted(range(len(shapes)), key=lambda at: -shapes[at].score):
+        shape = shapes[at]
+        text = _short(classes[shape.label]) + (f' {shape.score:.2f}' if shape.score < 1 else '')
+        wide = (len(text) * _LETTER + 0.5) * line
+        left, top, _, bottom = shape.box
+        x = min(max(left, 0), max(width - wide, 0))
+        ink = f'#{bytes(text_colour(colours[shape.label])).hex()}'
+        for y in (top, top - line, bottom - line, bottom):
+            label = _Label(text, x, min(max(y, 0), max(height - line, 0)), wide, line, ink)
+            if not any(label.overlaps(other) for other in placed.values()):
+                placed[at] = label
+                break
+    return [placed.get(at) for at in range(len(shapes))]
+
+
+def _card(
+    example: Example, group: str, *, classes: Sequence[str], colours: Colours
+) -> dict[str, Any]:
     image, (width, height) = _thumbnail(example.path)
     height, width = example.size if all(example.size) else (height, width)
 
-    def half(title: str, side: Side) -> dict[str, Any]:
+    def shown(title: str, side: Side) -> dict[str, Any]:
         overlay = _data_uri(side.label_map, 'png') if side.label_map else ''
-        return {'title': title, 'side': side, 'overlay': overlay}
+        labels = _labels(side.shapes, size=(width, height), classes=classes, colours=colours)
+        shapes = list(zip(side.shapes, labels, strict=True))
+        return {'title': title, 'words': side.words, 'shapes': shapes, 'overlay': overlay}
 
     return {
         'name': Path(example.path).name,
@@ -136,7 +212,8 @@ def _card(example: Example, group: str) -> dict[str, Any]:
         'image': image,
         'width': width,
         'height': height,
-        'halves': [half('ground truth', example.truth), half('prediction', example.prediction)],
+        'missed': example.missed,
+        'sides': [shown(title, side) for title, side in example.sides.items()],
     }
 
 
@@ -170,7 +247,11 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cards = [_card(*pair) for pair in chosen(findings.examples, number=number_per_group)]
+    colours = [f'#{bytes(colour).hex()}' for colour in class_colours]
+    cards = [
+        _card(example, group, classes=classes, colours=class_colours)
+        for example, group in chosen(findings.examples, number=number_per_group)
+    ]
     seen = {int(label) for card in cards for label in card['labels'].split()}
     return environment.get_template('page.html').render(
         title=title,
@@ -178,11 +259,12 @@ def render(
         config=config,
         curves=curve_figures(records, name=title),
         findings=findings,
-        precision=precision_figure(findings),
+        precision=precision_figure(findings, classes=classes, colours=colours),
+        pairs=confused_pairs(findings),
         confusion=confusion_table(findings),
         cards=cards,
-        groups=[g for g in ('best', 'worst', 'random') if any(c['group'] == g for c in cards)],
+        groups=[g for g in ('worst', 'random', 'best') if any(c['group'] == g for c in cards)],
         classes=classes,
         seen=sorted(seen),
-        colours=[f'#{bytes(colour).hex()}' for colour in class_colours],
+        colours=colours,
     )

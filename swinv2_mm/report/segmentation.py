@@ -12,11 +12,13 @@ from torch import Tensor
 
 from swinv2_mm.datasets.palette import Colour, class_colours
 
-from .findings import Example, Findings, Side
+from .findings import ERRORS, PREDICTION, TRUTH, Example, Findings, Side
 
 _IGNORED = 255
 _ALPHA = 150
 _LONGER_SIDE_PX = 480
+# Transparent where a pixel is right, or counts as nothing.
+_ERROR_LUT = np.array([(0, 0, 0, 0), (213, 0, 50, 220)], np.uint8)
 # Thresholds of the precision-recall curves, and pixels of an image that they count.
 _NUM_LEVELS = 256
 _MOST_PIXELS = 1 << 16
@@ -62,8 +64,11 @@ class SegmentationTask:
                 truth.shape,
                 float(iou[present].mean()) if present.any() else 1.0,
                 {int(label) for label in np.flatnonzero(matrix.sum(0) + matrix.sum(1))},
-                Side(label_map=self._drawn(truth)),
-                Side(label_map=self._drawn(guess)),
+                {
+                    TRUTH: Side(label_map=_png(self._lut[np.clip(truth, 0, _IGNORED)])),
+                    PREDICTION: Side(label_map=_png(self._lut[np.clip(guess, 0, _IGNORED)])),
+                    ERRORS: Side(label_map=_png(_ERROR_LUT[(valid & (truth != guess)) + 0])),
+                },
             )
         )
 
@@ -77,22 +82,15 @@ class SegmentationTask:
             flat = _NUM_LEVELS * (truth == label) + level
             counts += np.bincount(flat, minlength=2 * _NUM_LEVELS).reshape(2, _NUM_LEVELS)
 
-    def _curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def _curves(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Recall and precision of each class while its threshold falls."""
         curves = {}
-        for name, counts in zip(self.classes, self._levels, strict=True):
+        for label, counts in enumerate(self._levels):
             wrong, right = counts[:, ::-1].cumsum(1)
             if right[-1]:
                 found = right + wrong > 0
-                curves[name] = (right / right[-1])[found], (right / (right + wrong).clip(1))[found]
+                curves[label] = (right / right[-1])[found], (right / (right + wrong).clip(1))[found]
         return curves
-
-    def _drawn(self, labels: np.ndarray) -> bytes:
-        image = Image.fromarray(self._lut[np.clip(labels, 0, _IGNORED)], 'RGBA')
-        image.thumbnail((_LONGER_SIDE_PX, _LONGER_SIDE_PX), Image.Resampling.NEAREST)
-        stream = io.BytesIO()
-        image.quantize(256).save(stream, 'PNG', optimize=True)
-        return stream.getvalue()
 
     def findings(self) -> Findings:
         """Compute the findings."""
@@ -115,7 +113,16 @@ class SegmentationTask:
             score_name='mean IoU of the classes in the picture',
             examples=self._examples,
             has_masks=True,
+            curves_of='pixels',
         )
+
+
+def _png(colours: np.ndarray) -> bytes:
+    image = Image.fromarray(colours, 'RGBA')
+    image.thumbnail((_LONGER_SIDE_PX, _LONGER_SIDE_PX), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    image.quantize(256).save(stream, 'PNG', optimize=True)
+    return stream.getvalue()
 
 
 def _iou(matrix: np.ndarray) -> np.ndarray:

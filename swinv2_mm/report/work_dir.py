@@ -11,7 +11,6 @@ from mmengine.config import Config
 
 from swinv2_mm.analysis.curves import Record, is_training
 
-_MOST_ENVIRONMENT = 200
 _TIME_STAMP = re.compile(r'\d{8}_\d{6}')
 
 
@@ -26,12 +25,18 @@ def environment_in(work_dir: Path) -> dict[str, str]:
             break
         name, separator, value = line.strip().partition(': ')
         if separator and ' - ' not in name and value and not line.lstrip().startswith('- '):
-            found[name] = value[:_MOST_ENVIRONMENT]
+            found[name] = value
     return found
 
 
-def speed_of(records: Sequence[Record], *, cfg: Config) -> dict[str, str]:
-    """Return the speed and memory of a training; medians over its log lines."""
+def speed_of(records: Sequence[Record], *, cfg: Config, is_gpu: bool = False) -> dict[str, str]:
+    """Return the speed and memory of a training; medians over its log lines.
+
+    Args:
+        records: Of its log.
+        cfg: Its config.
+        is_gpu: Whether it ran on a GPU, so that its memory is the GPU's.
+    """
     training = [record for record in records if is_training(record)]
     facts = {}
     times = [record['time'] for record in training if record.get('time', 0) > 0]
@@ -47,7 +52,8 @@ def speed_of(records: Sequence[Record], *, cfg: Config) -> dict[str, str]:
         facts['iterations'] = f'{max(record["step"] for record in training):.0f}'
     memory = [record['memory'] for record in training if 'memory' in record]
     if memory:
-        facts['memory, at most'] = f'{max(memory):.0f} MB'
+        kind = 'GPU memory' if is_gpu else 'memory of the process (RAM)'
+        facts[f'peak {kind}'] = f'{max(memory):.0f} MB'
     tests = [r['time'] for r in records if not is_training(r) and r.get('time', 0) > 0]
     if tests:
         facts['validation, per batch'] = f'{statistics.median(tests):.3f} s'

@@ -81,12 +81,14 @@ def report(
         # A training without logged scalars has no curves, but all the rest.
         records = []
     findings, classes, palette = evaluate(cfg, str(checkpoint), num_images=num_images)
+    environment = environment_in(work_dir)
+    is_gpu = environment.get('CUDA available') == 'True'
     html = render(
         title=config.stem,
         facts={
             'Settings': {**settings_of(cfg), 'checkpoint': Path(checkpoint).name},
-            'Speed and memory': speed_of(records, cfg=cfg),
-            'Environment': environment_in(work_dir),
+            'Speed and memory': speed_of(records, cfg=cfg, is_gpu=is_gpu),
+            'Environment': environment,
         },
         config=cfg.pretty_text,
         records=records,
