@@ -78,8 +78,10 @@ def test_falls_back_with_one_line(name, fresh_log, monkeypatch):
 
 
 def test_auto_is_what_has_been_tried_everywhere():
-    """The kernels have not: when they have run on a GPU, this changes with a measurement."""
-    assert resolve_backend('auto') is BACKENDS['sdpa']
+    """The fused kernels have not: when they have run on a GPU, this changes with a measurement."""
+    inputs = operands(GRIDS[0])
+    out = resolve_backend('auto')(inputs[0], GRIDS[0], *inputs[1:])
+    assert torch.equal(out, BACKENDS['sdpa'](inputs[0], GRIDS[0], *inputs[1:]))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_no_more_logits_than_one_group_exist(monkeypatch):
 # --- all ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', ['auto', 'eager', 'triton', 'sequential'])
+@pytest.mark.parametrize('name', ['auto', 'eager', 'hybrid', 'triton', 'sequential'])
 def test_compiles_without_a_graph_break(name):
     """The aot_eager backend traces the gradient too, without a C++ compiler."""
     torch._dynamo.reset()
@@ -174,7 +176,7 @@ def test_compiles_without_a_graph_break(name):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize('name', ['eager', 'sdpa', 'sequential'])
+@pytest.mark.parametrize('name', ['eager', 'sdpa', 'sequential', 'hybrid'])
 def test_leaves_no_tensor_to_the_garbage_collector(name):
     """A reference cycle would hold the memory of a step until some later one."""
     inputs = operands(GRIDS[0])

@@ -50,18 +50,19 @@ def run_under_interpreter(*arguments: str) -> int:
 
 @outside
 def test_quick_under_interpreter():
+    files = ('tests/test_attention_triton.py', 'tests/test_attention_hybrid.py')
     passed = run_under_interpreter(
-        'tests/test_attention_triton.py', '-m', 'not slow', '-k', 'not under_interpreter'
+        *files, '-m', 'not slow', '-k', 'triton and not under_interpreter or kernels'
     )
-    assert passed >= len(QUICK)
+    assert passed >= 4 * len(QUICK)
 
 
 @outside
 @pytest.mark.slow
 def test_all_under_interpreter():
-    files = ('tests/test_attention_triton.py', 'tests/test_attention_oracle.py')
+    files = [f'tests/test_attention_{name}.py' for name in ('triton', 'hybrid', 'oracle')]
     passed = run_under_interpreter(
-        *files, '-m', 'not gpu', '-k', 'triton and not under_interpreter'
+        *files, '-m', 'not gpu', '-k', 'triton and not under_interpreter or kernels'
     )
     assert passed >= 80
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .tensor_cache import CONSTANTS
+from .torch_private import unfold_backward
 from .tracing import fx_leaf, is_plain
 from .window_partition import Size, WindowGrid
 
@@ -161,20 +162,44 @@ def bias_of_query(table: Tensor, *, window: Size, query: Size) -> Tensor:
     return seen.flatten(1)
 
 
-def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
-    """Spread a bias table over all pairs of tokens of a window.
+def reversed_pairs(table: Tensor, *, window: Size) -> Tensor:
+    """Spread a bias table over all pairs of tokens of a window, the queries in reverse order.
 
-    Works on strided views: no integer index of N x N is needed.
+    A strided view: no integer index of N x N is needed, and ``reshape`` makes one copy.
 
     Shapes:
-        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, N, N), query by key; a video's window has 3 sides
+        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, Mh, Mw, Mh, Mw), query by key; a video's window
+        has 3 sides
     """
     # With all axes reversed, the offsets that a query sees are a window of the table: its
     # keys in order. unfold gives all such windows; the first query sees the last of them.
     seen = table.flip(1).unflatten(1, [2 * side - 1 for side in window])
     for axis, side in enumerate(window, start=1):
         seen = seen.unfold(axis, side, 1)
+    return seen
+
+
+def reversed_pairs_backward(d_pairs: Tensor, *, window: Size) -> Tensor:
+    """Return the gradient of the table from that of ``reversed_pairs``.
+
+    Shapes:
+        (heads, N, N) -> (heads, (2Mh - 1) * (2Mw - 1))
+    """
+    num_axes = len(window)
+    grad = d_pairs.unflatten(2, window).unflatten(1, window)
+    for axis in range(num_axes, 0, -1):
+        # The axis of places of the window, and the last one, of the tokens in it, become one.
+        sizes = [*grad.shape[:axis], 2 * window[axis - 1] - 1, *grad.shape[axis + 1 : -1]]
+        grad = unfold_backward(grad, sizes, axis, window[axis - 1], 1)
+    return grad.flatten(1).flip(1)
+
+
+def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
+    """Spread a bias table over all pairs of tokens of a window.
+
+    Shapes:
+        (heads, (2Mh - 1) * (2Mw - 1)) -> (heads, N, N), query by key; a video's window has 3 sides
+    """
     num_tokens = math.prod(window)
-    return seen.flip(tuple(range(1, 1 + len(window)))).reshape(
-        table.shape[0], num_tokens, num_tokens
-    )
+    pairs = reversed_pairs(table, window=window).flip(tuple(range(1, 1 + len(window))))
+    return pairs.reshape(table.shape[0], num_tokens, num_tokens)

@@ -29,6 +29,8 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     (torch, '_shape_as_tensor'),
     (torch.ops.mkldnn, '_linear_pointwise'),
     (torch.ops.aten, '_scaled_dot_product_efficient_attention'),
+    (torch.ops.aten, '_scaled_dot_product_efficient_attention_backward'),
+    (torch.ops.aten, 'unfold_backward'),
     (torch.ops.aten.copy_.default, '_schema'),
     # Registered when torchvision is imported.
     (torch.ops.torchvision, '_roi_align_backward'),
@@ -73,8 +75,12 @@ norms_of_tensors: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm
 shape_as_tensor: Callable[[Tensor], Tensor] = torch._shape_as_tensor
 # The operator that torch's compiler emits for linear layers on a CPU; a build may lack oneDNN.
 onednn_linear: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)
+unfold_backward: Callable[..., Tensor] = torch.ops.aten.unfold_backward
 efficient_attention: Callable[..., tuple[Tensor, ...]] = (
     torch.ops.aten._scaled_dot_product_efficient_attention
+)
+efficient_attention_backward: Callable[..., tuple[Tensor, ...]] = (
+    torch.ops.aten._scaled_dot_product_efficient_attention_backward
 )
 
 

@@ -18,11 +18,14 @@ from ..window_partition import Size, WindowGrid
 from . import eager as definition
 from .flex import flex_gap, looked_up
 from .grouped import grouped
+from .hybrid import around_sdpa, hybrid_gap
 from .prologue import without_autocast
 from .traced import traced
 from .triton import fused, triton_gap
 
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
+# Names of backends that ``auto`` takes no more in this process.
+_failed: set[str] = set()
 
 
 @functools.lru_cache
@@ -96,6 +99,19 @@ def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
 
 
 @_backend
+def hybrid(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """Torch's attention in float16 between elementwise kernels; else ``sdpa`` and a log line."""
+    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
+    if _needs_torch(qkv):
+        return sdpa(qkv, grid, logit_scale, bias)
+    reason = hybrid_gap(qkv, head_dim=head_dim)
+    if reason is None:
+        return around_sdpa(qkv, grid, logit_scale, bias)
+    _fall_back('hybrid', reason)
+    return sdpa(qkv, grid, logit_scale, bias)
+
+
+@_backend
 def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """A group of windows after another, recomputed in backward (paper section 3.5)."""
     if torch.compiler.is_compiling():
@@ -132,6 +148,35 @@ def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     return sdpa(qkv, grid, logit_scale, bias)
 
 
+def _takes_hybrid(qkv: Tensor, *, head_dim: int) -> bool:
+    is_half = qkv.dtype in (torch.float16, torch.bfloat16)
+    # An exported program must run without this package.
+    return (
+        qkv.device.type == 'cuda'
+        and is_half
+        and not torch.compiler.is_exporting()
+        and hybrid_gap(qkv, head_dim=head_dim) is None
+    )
+
+
+@_backend
+def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """``hybrid`` in half precision on CUDA, unless it has raised an error there; else ``sdpa``."""
+    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
+    if not _takes_hybrid(qkv, head_dim=head_dim) or 'hybrid' in _failed:
+        return sdpa(qkv, grid, logit_scale, bias)
+    if torch.compiler.is_compiling():
+        return hybrid(qkv, grid, logit_scale, bias)
+    try:
+        return hybrid(qkv, grid, logit_scale, bias)
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
+        _failed.add('hybrid')
+        _fall_back('hybrid', f'{type(error).__name__}: {error}'.splitlines()[0])
+        return sdpa(qkv, grid, logit_scale, bias)
+
+
 def describe_backend(
     backend: Backend,
     like: Tensor,
@@ -153,15 +198,19 @@ def describe_backend(
     """
     # What is asked is the type of an activation: neither a Parameter's nor a shard's.
     like = torch.empty(0, dtype=like.dtype, device=like.device)
+    if backend is auto:
+        backend = hybrid if _takes_hybrid(like, head_dim=head_dim) else sdpa
     name = getattr(backend, '__name__', str(backend))
     if backend is triton:
         reason = triton_gap(like, window=window, head_dim=head_dim)
     elif backend is flex:
         reason = flex_gap(like, head_dim=head_dim, needs_grad=needs_grad)
+    elif backend is hybrid:
+        reason = hybrid_gap(like, head_dim=head_dim)
     else:
         reason = None
     runs = backend
-    if is_compiled and (reason is not None or backend not in (triton, flex)):
+    if is_compiled and (reason is not None or backend not in (hybrid, triton, flex)):
         runs = traced
     elif backend is sdpa or reason is not None:
         runs = _of_sdpa(like, window=window, needs_grad=needs_grad)
@@ -175,6 +224,7 @@ def describe_backend(
 BACKENDS: dict[str, Backend] = {
     'eager': eager,
     'sdpa': sdpa,
+    'hybrid': hybrid,
     'flex': flex,
     'triton': triton,
     'sequential': sequential,
@@ -182,7 +232,7 @@ BACKENDS: dict[str, Backend] = {
 
 
 def resolve_backend(name: str) -> Backend:
-    """Return a backend by name; ``auto`` is ``sdpa``.
+    """Return a backend by name.
 
     The fused kernels have been tested under Triton's interpreter only: until
     tests/test_attention_gpu.py has passed on a GPU, they run where they are asked for.
@@ -191,7 +241,7 @@ def resolve_backend(name: str) -> Backend:
         ValueError: If there is no such backend.
     """
     if name == 'auto':
-        return sdpa
+        return auto
     if name not in BACKENDS:
         raise ValueError(f"unknown attention '{name}' (known: auto, {', '.join(BACKENDS)})")
     return BACKENDS[name]

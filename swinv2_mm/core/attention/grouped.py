@@ -19,7 +19,14 @@ from ..torch_private import softmax_backward
 from ..window_partition import WindowGrid, window_tokens
 from .eager import attend
 from .mask import attention_mask
-from .prologue import bounded_scale, computing_dtype, merge_heads, normalize_, split_heads
+from .prologue import (
+    bounded_scale,
+    computing_dtype,
+    merge_heads,
+    normalize_,
+    normalize_backward_,
+    split_heads,
+)
 
 # Logits of a group, if one window does not have more: 4 MB of float32 for the cache of a CPU,
 # 64 MB to keep other devices busy.
@@ -117,11 +124,7 @@ def _backward(
         d_group.masked_fill_((tokens == num_tokens)[:, None, :, None], 0)
         d_x, d_logits = _gradients(x, d_group, bias)
         d_pairs += d_logits.sum(0)
-        # Through the normalisation: what is parallel to the vector has no effect.
-        along = (x[:2] * d_x[:2]).sum(-1, keepdim=True)
-        d_scale += along[0].sum((0, 2), keepdim=True)[0] / scale
-        along[0] /= scale.square()
-        d_x[:2].addcmul_(x[:2], along, value=-1).mul_(factor)
+        d_scale += normalize_backward_(d_x[:2], normalized=x[:2], factor=factor, scale=scale)
         _write(d_rows, tokens, d_x)
     d_table = torch.autograd.grad(pairs, table, d_pairs)[0] if needs_table else None
     return d_rows[:-1].reshape(qkv.shape), d_scale, d_table

@@ -112,3 +112,27 @@ def normalize_(qk: Tensor, *, scale: Tensor) -> Tensor:
     factor[0] *= scale
     qk *= factor
     return factor
+
+
+def normalize_backward_(
+    d_qk: Tensor, *, normalized: Tensor, factor: Tensor, scale: Tensor
+) -> Tensor:
+    """Turn gradients of normalised queries and keys into those of what they were, in place.
+
+    Args:
+        d_qk: Gradients of what ``normalize_`` left.
+        normalized: What it left.
+        factor: What it returned.
+
+    Returns:
+        The gradient of the scale.
+
+    Shapes:
+        (2, n, heads, N, d), (2, n, heads, N, 1), (heads, 1, 1) -> (heads, 1, 1)
+    """
+    # What is parallel to the vector has no effect.
+    along = (normalized * d_qk).sum(-1, keepdim=True)
+    d_scale = along[0].sum((0, 2), keepdim=True)[0] / scale
+    along[0] /= scale.square()
+    d_qk.addcmul_(normalized, along, value=-1).mul_(factor)
+    return d_scale

@@ -36,22 +36,29 @@ NOTHING = tl.constexpr(-1e30)
 
 
 @triton.jit
+def tokens_of(t, row, column, H, W, nh, nw, shift_y, shift_x, MH, MW):
+    """Return pixel, whether it is real, and segment of tokens ``t`` of the window at a place."""
+    y = row * MH + t // MW + shift_y
+    x = column * MW + t % MW + shift_x
+    wraps_y = y >= nh * MH
+    wraps_x = x >= nw * MW
+    y = tl.where(wraps_y, y - nh * MH, y)
+    x = tl.where(wraps_x, x - nw * MW, x)
+    real = (t >= 0) & (t < MH * MW) & (y < H) & (x < W)
+    segment = 2 * wraps_y.to(tl.int32) + wraps_x.to(tl.int32)
+    return y * W + x, real, segment
+
+
+@triton.jit
 def window_tokens(
     t, window, H, W, shift_y, shift_x, MH: tl.constexpr, MW: tl.constexpr,
 ):  # fmt: skip
     """Return image, pixel in the image, whether it is real, and segment of tokens ``t``."""
     nw = tl.cdiv(W, MW)
     nh = tl.cdiv(H, MH)
-    image = window // (nh * nw)
-    y = (window // nw % nh) * MH + t // MW + shift_y
-    x = (window % nw) * MW + t % MW + shift_x
-    wraps_y = y >= nh * MH
-    wraps_x = x >= nw * MW
-    y = tl.where(wraps_y, y - nh * MH, y)
-    x = tl.where(wraps_x, x - nw * MW, x)
-    real = (t < MH * MW) & (y < H) & (x < W)
-    segment = 2 * wraps_y.to(tl.int32) + wraps_x.to(tl.int32)
-    return image.to(tl.int64), y * W + x, real, segment
+    row = window // nw % nh
+    pixel, real, segment = tokens_of(t, row, window % nw, H, W, nh, nw, shift_y, shift_x, MH, MW)
+    return (window // (nh * nw)).to(tl.int64), pixel, real, segment
 
 
 @triton.jit

@@ -32,7 +32,8 @@ def _is_installed() -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _device_gap(device: torch.device) -> str | None:
+def device_gap(device: torch.device) -> str | None:
+    """Say why Triton cannot run on a device; ``None`` where it can."""
     if not _is_installed():
         return 'Triton is not installed'
     if device.type == 'cpu' and os.environ.get('TRITON_INTERPRET') == '1':
@@ -52,7 +53,7 @@ def triton_gap(qkv: Tensor, *, window: Size, head_dim: int) -> str | None:
         return f'heads have more than {_MAX_HEAD_DIM} channels'
     if qkv.dtype == torch.float64 and qkv.device.type != 'cpu':
         return 'the kernels add in float32'
-    return _device_gap(qkv.device)
+    return device_gap(qkv.device)
 
 
 class _Launch(NamedTuple):
