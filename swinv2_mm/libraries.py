@@ -46,6 +46,15 @@ _ALL = (
         drawing_folder='test_out_dir',
         tta_merging='swinv2_mm.tta.detections',
         report_task='swinv2_mm.report.detection:DetectionTask',
+        exported_whole={
+            'FasterRCNN': 'two-stage',
+            'MaskRCNN': 'two-stage',
+            'CascadeRCNN': 'two-stage',
+            'RetinaNet': 'one-stage',
+            'ATSS': 'one-stage',
+            'DINO': 'dino',
+            'Mask2Former': 'mask2former',
+        },
     ),
     Library(
         scope='mmseg',

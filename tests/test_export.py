@@ -1,11 +1,13 @@
 """The traced model against the original, and the tool that writes and checks the file."""
 
 import importlib.util
+import json
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 from torch import nn
 
 import swinv2_mm.cli
@@ -14,9 +16,10 @@ from swinv2_mm.checkpoint import save_pretrained
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.engine.trained_model import load_trained_model
 from swinv2_mm.errors import UserError
-from swinv2_mm.export import files, quantization
+from swinv2_mm.export import files, quantization, writing
 from swinv2_mm.export.model import traceable
 from swinv2_mm.export.pooling import MatrixPool
+from swinv2_mm.runtime.files import open_exported, require_onnx
 
 ARCH = {'embed_dim': 16, 'depths': (2, 1), 'num_heads': (1, 2)}
 # The same numbers in another order of additions, in float32: found 7e-7 at most.
@@ -30,11 +33,11 @@ needs_onnx = pytest.mark.skipif(
 )
 
 
-def randomised(model):
+def randomised(model, *, noise=0.1):
     """Norms that start at zero would hide all blocks."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
+        parameter.data += noise * torch.randn(parameter.shape, generator=generator)
     return model.eval()
 
 
@@ -89,10 +92,11 @@ def test_one_onnx_file_fits_every_size(settings, tmp_path):
     original = Backbone(**settings)
     program = files.trace(traceable(original, has_fixed_size=False), shape_px=None)
     path = tmp_path / 'backbone.onnx'
-    files.write(program, path, file_format='onnx', output_names=['stage0', 'stage1'])
-    run = files.opened(path, file_format='onnx')
+    files.write(program, path, file_format='onnx', metadata={'outputs': ['stage0', 'stage1']})
+    file = open_exported(path)
+    assert file.output_names == ('stage0', 'stage1')
     for shape in SHAPES:
-        assert_same_maps(run, original, shape=shape)
+        assert_same_maps(file.run, original, shape=shape)
 
 
 @pytest.mark.parametrize('shape', [(64, 64), (37, 75), (5, 7)])
@@ -124,7 +128,7 @@ def classifier(use_data, tmp_path):
     return saved(cfg, tmp_path)
 
 
-def saved(cfg, folder):
+def saved(cfg, folder, *, noise=0.1):
     config, weights = folder / 'tiny.py', folder / 'tiny.pth'
     cfg.dump(config)
     from mmengine.model import revert_sync_batchnorm
@@ -132,7 +136,9 @@ def saved(cfg, folder):
 
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
-    model = randomised(revert_sync_batchnorm(MODELS.build(cfg.model)))
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.init_weights()
+    randomised(model, noise=noise)
     torch.save({'state_dict': model.state_dict()}, weights)
     return config, weights
 
@@ -145,7 +151,7 @@ def test_open_torch_export_file(tool, classifier, tmp_path):
     assert (status, errors) == (0, ''), errors
     assert 'on 4 images at 64 x 64 and 49 x 83 px' in tool.printed
     model, _ = load_trained_model(Config.fromfile(classifier[0]), classifier[1], device='cpu')
-    run = files.opened(out, file_format='torch-export')
+    run = open_exported(out).run
     # Sizes and a batch that the tool has not seen; RGB in, while the model's library starts at BGR.
     for shape in ((17, 130), (71, 33), (9, 6)):
         images = torch.rand(3, 3, *shape) * 255
@@ -164,7 +170,7 @@ def test_onnx_and_its_8_bit_copy(tool, classifier, tmp_path):
     small = tmp_path / 'tiny.int8.onnx'
     assert small.stat().st_size < out.stat().st_size
     images = torch.rand(2, 3, 64, 64) * 255
-    exact, rough = (files.opened(path, file_format='onnx')(images)[0] for path in (out, small))
+    exact, rough = (open_exported(path)(images)['logits'] for path in (out, small))
     assert 0 < difference(exact, rough) < 0.2
     assert 'same class for 100 % of 3 images' in tool.printed
     assert sorted(path.name for path in tmp_path.glob('*.onnx*')) == [small.name, out.name]
@@ -252,23 +258,64 @@ def test_onnx_segmentor_of_any_size(tool, use_data, tmp_path):
     assert out.is_file()
 
 
-def test_a_file_that_disagrees_is_not_kept(tool, classifier, tmp_path, monkeypatch):
-    monkeypatch.setattr(files, 'trace', lambda network, **_: network)
-    monkeypatch.setattr(files, 'write', lambda network, path, **_: torch.save(network, path))
+DETECTOR = 'configs/detection/cascade-mask-rcnn_swinv2-nano-w8_digits.py'
 
-    def opened(path, *, error, **_):
-        network = torch.load(path, weights_only=False)
-        return lambda images: [output * (1 + error) for output in network(images)]
+
+def detector(folder):
+    """Paths of the config and the weights of a tiny detector that finds much in every image."""
+    cfg = Config.fromfile(DETECTOR)
+    cfg.model.backbone.arch = dict(embed_dim=16, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2))
+    cfg.model.neck.in_channels = [16, 32, 64, 128]
+    cfg.model.test_cfg.rcnn.update(score_thr=0.01, max_per_img=10)
+    # With more, all scores are 1, and which box is first is a toss-up.
+    return saved(cfg, folder, noise=0.02)
+
+
+@needs_onnx
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['classification', 'detection'])
+def test_test_and_infer_do_with_a_file_what_they_do_with_the_weights(
+    tool, classifier, task, tmp_path
+):
+    config, weights = classifier if task == 'classification' else detector(tmp_path)
+    out = tmp_path / 'model.onnx'
+    assert tool('export', config, weights, out, '--num-images', '2')[0] == 0
+    metrics = []
+    for number, arguments in enumerate([(config, weights), (out,)]):
+        path = tmp_path / f'{number}.json'
+        status, errors = tool('test', *arguments, '--out', path, '--work-dir', tmp_path / 'work')
+        assert status == 0, errors
+        metrics.append(json.loads(path.read_text())['metrics'])
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-3)
+    image, side = tmp_path / 'image.png', 64 if task == 'classification' else 128
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    key, found = 'best' if task == 'classification' else 'detections', []
+    for name, given in (('weights', [config, weights]), ('file', [None, out])):
+        swinv2_mm.cli.infer(*given, image, out=tmp_path / name, score_threshold=None)
+        found.append(json.loads((tmp_path / name / 'predictions.jsonl').read_text()))
+    for ours, theirs in zip(*(content[key] for content in found), strict=True):
+        assert ours['class'] == theirs['class']
+        assert ours['score'] == pytest.approx(theirs['score'], abs=1e-3)
+
+
+def test_a_file_that_disagrees_is_not_kept(tool, classifier, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, 'trace', lambda model, **_: model)
+    monkeypatch.setattr(files, 'write', lambda model, path, **_: torch.save(model, path))
+
+    def opened(path, *, error):
+        model = torch.load(path, weights_only=False)
+        return lambda images: {'logits': model(images)[0] * (1 + error)}
 
     out = tmp_path / 'tiny.pt2'
     arguments = (*classifier, out, '--format', 'torch-export', '--num-images', '2')
-    monkeypatch.setattr(files, 'opened', lambda path, **_: opened(path, error=1e-3))
+    monkeypatch.setattr(writing, 'open_exported', lambda path: opened(path, error=1e-3))
     status, errors = tool('export', *arguments)
     assert status == 1
     assert 'largest relative difference 0.001' in errors
     assert errors.count('\n') == 1
     assert {path.name for path in tmp_path.iterdir()} == {'tiny.py', 'tiny.pth'}
-    monkeypatch.setattr(files, 'opened', lambda path, **_: opened(path, error=0))
+    monkeypatch.setattr(writing, 'open_exported', lambda path: opened(path, error=0))
     assert tool('export', *arguments)[0] == 0
     assert out.is_file()
 
@@ -302,7 +349,7 @@ def test_safetensors_with_the_config_that_a_training_saved(classifier, tmp_path)
         num_images=1,
     )
     assert exported.path.is_file()
-    assert exported.difference < TOLERANCE
+    assert exported.agreement.difference < TOLERANCE
 
 
 def test_weights_of_another_model_are_refused(tool, classifier, tmp_path):
@@ -318,4 +365,4 @@ def test_weights_of_another_model_are_refused(tool, classifier, tmp_path):
 def test_missing_packages_are_named_once(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(UserError, match='pip install "onnx'):
-        files.require_onnx()
+        require_onnx()

@@ -37,10 +37,7 @@ def load_trained_model(
     Raises:
         UserError: If the weights cannot be read safely or do not fit, or there is no such device.
     """
-    if not cfg.get('model'):
-        raise UserError('the config has no model')
-    with DefaultScope.overwrite_default_scope(cfg.default_scope), config_errors(cfg):
-        model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model = build_model(cfg)
     opened = open_checkpoint(str(weights))
     fill_model(model, opened, class_map=read_entry(cfg, 'head_class_map'))
     try:
@@ -50,6 +47,18 @@ def load_trained_model(
     meta = opened.content.get('meta')
     meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
     return model, dict(meta) if isinstance(meta, dict) else {}
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config for one process.
+
+    Raises:
+        UserError: If there is none, or a value does not fit.
+    """
+    if not cfg.get('model'):
+        raise UserError('the config has no model')
+    with DefaultScope.overwrite_default_scope(cfg.default_scope), config_errors(cfg):
+        return revert_sync_batchnorm(MODELS.build(cfg.model))
 
 
 def set_window_size(model: nn.Module, window_size: int | tuple) -> None:

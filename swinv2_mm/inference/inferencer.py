@@ -21,6 +21,8 @@ from swinv2_mm.config.file import as_config
 from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.libraries import library_of
+from swinv2_mm.runtime.files import is_exported
+from swinv2_mm.runtime.model import load_file_model
 from swinv2_mm.tta.model import wrap_for_tta
 
 from .class_names import find_classes
@@ -48,7 +50,7 @@ class SwinV2Inferencer:
 
     Args:
         config: A config file, or a config.
-        weights: See ``load_trained_model``.
+        weights: See ``load_trained_model``; or a file that ``export`` wrote, which runs on the CPU.
         device: Such as ``cuda:1``; ``None`` takes a GPU if there is one.
         window_size: Another window than the config's, in tokens: one for all stages or one per
             stage, each N or (h, w).
@@ -73,7 +75,15 @@ class SwinV2Inferencer:
         self.task = library_of(self.cfg, purpose='inference').task
         original = self.cfg.copy()
         prepare_config(self.cfg)
-        self.model, meta = load_trained_model(self.cfg, weights, device=device or get_device())
+        if is_exported(weights):
+            if window_size is not None or use_tta:
+                raise UserError(
+                    f'{weights}: its windows and its views are fixed in an exported file'
+                )
+            self.model = load_file_model(self.cfg, weights)
+            meta = self.model.file.metadata
+        else:
+            self.model, meta = load_trained_model(self.cfg, weights, device=device or get_device())
         self.classes = find_classes(original, checkpoint_meta=meta, model=self.model)
         if window_size is not None:
             set_window_size(self.model, window_size)

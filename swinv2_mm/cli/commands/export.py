@@ -1,8 +1,9 @@
 """Export a trained model to ONNX or torch.export, verified against the original.
 
-The file takes RGB images as float32 from 0 to 255, (batch, 3, height, width), and returns logits
-or, of a backbone, a feature map per stage. It is compared with the model on real images and kept
-only if it agrees.
+The file takes RGB images as float32 from 0 to 255, (batch, 3, height, width), and returns logits,
+detections in the coordinates of these images or, of a backbone, a feature map per stage. It is
+compared with the model on real images and kept only if it agrees. The commands test and infer take
+it in the place of a checkpoint.
 """
 
 from __future__ import annotations
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from swinv2_mm.export.model import Part
     from swinv2_mm.export.writing import Exported
 
-SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
-
 
 def export(
     cfg: str | Path | Config,
@@ -56,7 +55,7 @@ def export(
         weights: A checkpoint, weights of any layout, or the name of a released model.
         out: File to write: ``.onnx``, or ``.pt2`` of torch.export.
         file_format: Kind of the file.
-        what: Default the whole model, or the backbone of a detector.
+        what: Default the whole model, or the backbone where that cannot be exported.
         shape: Height and width of the images in pixels; default those of the first image.
         dynamic: Whether the file takes images of any size.
         int8: Whether to write a classifier with integer weights too, to OUT with .int8.onnx.
@@ -71,6 +70,8 @@ def export(
         UserError: If the arguments, the config or the weights do not fit, the model cannot be
             traced, or the file does not compute what the model does.
     """
+    from swinv2_mm.runtime.files import SUFFIXES, require_onnx
+
     out = Path(out)
     if out.suffix != SUFFIXES[file_format]:
         raise UserError(f'--format {file_format} writes {SUFFIXES[file_format]}, not {out}')
@@ -85,9 +86,10 @@ def export(
     from swinv2_mm.checkpoint.loading import find_backbone
     from swinv2_mm.config.file import as_config
     from swinv2_mm.engine.trained_model import load_trained_model
-    from swinv2_mm.export.files import require_onnx
     from swinv2_mm.export.images import first_samples, read_images
     from swinv2_mm.export.writing import write_verified
+    from swinv2_mm.inference.class_names import find_classes
+    from swinv2_mm.runtime.metadata import describe
 
     if file_format == 'onnx':
         require_onnx()
@@ -98,7 +100,7 @@ def export(
     # How the training was spread over processes; here is one.
     cfg.pop('parallel', None)
     init_default_scope(cfg.default_scope)
-    model, _ = load_trained_model(cfg, weights, device='cpu')
+    model, meta = load_trained_model(cfg, weights, device='cpu')
     find_backbone(model)
     part = _chosen_part(model, what)
     if int8 and part != 'classifier':
@@ -115,6 +117,7 @@ def export(
         images=compared,
         shape_px=tuple(shape or compared[0].shape[1:]),
         is_open=dynamic,
+        metadata=describe(cfg, classes=find_classes(cfg, checkpoint_meta=meta, model=model).names),
         int8_cfg=cfg if int8 else None,
     )
 
@@ -155,14 +158,14 @@ def build_parser() -> argparse.ArgumentParser:
     written.add_argument(
         '--format',
         dest='file_format',
-        choices=list(SUFFIXES),
+        choices=['onnx', 'torch-export'],
         default='onnx',
         help='kind of the file',
     )
     written.add_argument(
         '--what',
         choices=['whole', 'backbone'],
-        help='default: the whole model, or the backbone of a detector',
+        help='default: the whole model, or the backbone where that cannot be exported',
     )
     size = written.add_mutually_exclusive_group()
     size.add_argument(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def infer(
-    cfg: str | Path | Config,
+    cfg: str | Path | Config | None,
     weights: str | Path,
     inputs: str | Path | Sequence[str | Path],
     *,
@@ -53,8 +53,10 @@ def infer(
     """Predict for images, folders and videos, and write the results to a folder.
 
     Args:
-        cfg: A config file, or a config, which is not modified.
-        weights: A checkpoint, weights of any layout, or the name of a released model.
+        cfg: A config file, or a config, which is not modified; ``None`` takes that of an exported
+            file.
+        weights: A checkpoint, weights of any layout, the name of a released model, or a file that
+            ``export`` wrote.
         inputs: Images, folders and videos; ``-`` reads names of files, one per line, from standard
             input.
         out: Folder that receives the results.
@@ -84,7 +86,10 @@ def infer(
     from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
     from swinv2_mm.inference.sources import find_sources
     from swinv2_mm.inference.writing import PredictionRun
+    from swinv2_mm.runtime.metadata import config_in
 
+    if cfg is None:
+        cfg = config_in(weights)
     total = None if '-' in files else sum(1 for _ in find_sources(files))
     inferencer = SwinV2Inferencer(
         cfg, weights, device=device, window_size=window_size, use_tta=tta, options=options
@@ -122,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
         examples="""
         %(prog)s photographs --config CONFIG --weights CKPT
         %(prog)s a.jpg film.mp4 --config CONFIG --weights CKPT --out found
+        %(prog)s photographs --weights model.onnx
         find . -name '*.png' | %(prog)s - --config CONFIG --weights CKPT --resume
         """,
     )
@@ -133,13 +139,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model = parser.add_argument_group('the model')
     model.add_argument(
-        '--config', dest='cfg', required=True, metavar='FILE', help='config file'
+        '--config', dest='cfg', metavar='FILE', help='config file; an exported file has its own'
     ).completer = CONFIGS
     model.add_argument(
         '--weights',
         required=True,
         metavar='CKPT',
-        help='checkpoint, weights of any layout, or a released name',
+        help='checkpoint, weights of any layout, a released name, or an exported file',
     ).completer = WEIGHTS
     add_device(model)
     model.add_argument('--batch-size', type=int, default=1, metavar='N', help='batch size')

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def test(
     cfg: str | Path | Config,
-    weights: str | Path,
+    weights: str | Path | None = None,
     *,
     tta: bool = False,
     window_size: int | Sequence | None = None,
@@ -44,8 +44,9 @@ def test(
     """Evaluate a model on the test set of a config.
 
     Args:
-        cfg: A config file, or a config, which is not modified.
-        weights: A file, a URL, or the name of a released model.
+        cfg: A config file, or a config, which is not modified; or a file that ``export`` wrote,
+            which holds its own.
+        weights: A file, a URL, the name of a released model, or an exported file.
         tta: Whether to merge several scales and flips, by the config entry ``tta``.
         window_size: Another window than the config's, in tokens: one for all stages or one per
             stage, each N or (h, w).
@@ -77,6 +78,7 @@ def test(
     from swinv2_mm.config.file import as_config
     from swinv2_mm.config.options import apply_options
     from swinv2_mm.config.values import check_values
+    from swinv2_mm.core.unwrapping import unwrapped
     from swinv2_mm.data_check.guard import guard_data
     from swinv2_mm.engine.config_errors import config_errors
     from swinv2_mm.engine.drawings import name_drawings
@@ -84,16 +86,28 @@ def test(
     from swinv2_mm.engine.preflight import check_metrics
     from swinv2_mm.engine.submission import write_submission_only
     from swinv2_mm.engine.trained_model import set_window_size
+    from swinv2_mm.runtime.files import is_exported
+    from swinv2_mm.runtime.metadata import config_in
+    from swinv2_mm.runtime.model import FileModel
     from swinv2_mm.tta.views import complete_tta, split_test_pipeline
 
+    if weights is None:
+        if not isinstance(cfg, (str, Path)):
+            raise UserError('weights: name the checkpoint of this config')
+        weights, cfg = cfg, config_in(cfg)
+        work_dir = work_dir or f'work_dirs/{Path(weights).stem}'
+    is_file = is_exported(weights)
+    if is_file and (tta or window_size is not None):
+        raise UserError(f'{weights}: its windows and its views are fixed in an exported file')
     cfg = as_config(cfg)
     if tta:
         # Before the options: they may change any entry of it.
         complete_tta(cfg)
     apply_options(cfg, options)
     weights = str(weights)
-    check_source(weights)
-    cfg.load_from, cfg.resume = weights, False
+    if not is_file:
+        check_source(weights)
+    cfg.load_from, cfg.resume = None if is_file else weights, False
     submission = Path(work_dir or default_work_dir(cfg)) / 'submission'
     if format_only:
         write_submission_only(cfg, submission)
@@ -108,6 +122,8 @@ def test(
         model = dict(type='MultiViewModel', scope=cfg.default_scope, nms=cfg.tta.get('nms'))
         hooks = [PrepareTTAHook(dict(model, views=split_test_pipeline(cfg)))]
     runner = build_runner(cfg, work_dir=work_dir, launcher=launcher)
+    if is_file:
+        runner.model = FileModel(weights, model=unwrapped(runner.model))
     if show_dir is not None:
         folders = image_folders(cfg, 'test_dataloader')
         name_drawings(runner.visualizer, folder=Path(show_dir), roots=folders)
@@ -174,14 +190,17 @@ def build_parser() -> argparse.ArgumentParser:
         %(prog)s CONFIG CKPT --tta --cfg-options tta.scales=[0.75,1.0]
         %(prog)s CONFIG CKPT --window-size 16 --out scores.json --out predictions.npz
         %(prog)s CONFIG swinv2-tiny-w8-256_in1k
+        %(prog)s model.onnx
         tools/dist_test.sh CONFIG CKPT 8
         """,
     )
     add_config(parser)
     parser.add_argument(
         'weights',
+        nargs='?',
         metavar='checkpoint',
-        help='weights: a file, a URL, or the name of a released model',
+        help='weights: a file, a URL, the name of a released model, or an exported file, which '
+        'needs no config',
     ).completer = WEIGHTS
     add_work_dir(parser)
     add_cfg_options(parser)

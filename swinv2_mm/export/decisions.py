@@ -1,0 +1,146 @@
+"""Decisions of detectors on tensors alone: the best scores, NMS, boxes inside the image.
+
+mmdet branches on the values of tensors here, which a graph cannot hold. Every function computes
+what mmdet's does, also for no box at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torchvision.ops
+from torch import Tensor
+
+from swinv2_mm.errors import UserError
+
+# ``test_cfg`` of a model, or a part of it.
+Settings = Any
+
+
+def side_lengths(height: int | torch.SymInt, width: int | torch.SymInt) -> Tensor:
+    """Return (width, height, width, height) as a tensor, also of sizes that are left open."""
+    sides = [torch.full((), side, dtype=torch.float32) for side in (width, height)]
+    return torch.stack(sides * 2)
+
+
+def clipped(boxes: Tensor, sides: Tensor) -> Tensor:
+    """Clip corners to the image: (N, 4) -> (N, 4)."""
+    return torch.minimum(boxes.clamp(min=0), sides)
+
+
+def largest(scores: Tensor, num_most: int) -> tuple[Tensor, Tensor]:
+    """Return the largest scores and their indices, all if there are fewer: (N,) -> (k,), (k,)."""
+    length = scores.shape[0]
+    # Python's own would compare, and so fix, a size that is left open.
+    count = min(length, num_most) if isinstance(length, int) else torch.sym_min(length, num_most)
+    return scores.topk(count)
+
+
+def best_of_level(scores: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return the scores of a level that go on, and their indices: (N,) -> (k,), (k,)."""
+    num_most = settings.get('nms_pre', -1)
+    if num_most > 0:
+        return largest(scores, num_most)
+    return scores, torch.arange(scores.shape[0])
+
+
+def wide_enough(boxes: Tensor, settings: Settings) -> Tensor:
+    """Return the indices of boxes whose sides exceed ``min_bbox_size``: (N, 4) -> (n,)."""
+    smallest = settings.get('min_bbox_size', -1)
+    if smallest < 0:
+        return torch.arange(boxes.shape[0])
+    return ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(dim=1).nonzero()[:, 0]
+
+
+def suppressed(
+    boxes: Tensor, scores: Tensor, groups: Tensor, *, nms: Settings, num_most: int
+) -> tuple[Tensor, Tensor]:
+    """Drop boxes that overlap a better one of their group.
+
+    Args:
+        boxes: Corners, not negative.
+        scores: One per box.
+        groups: Classes, or levels of a pyramid.
+        nms: With ``type`` ``nms`` or ``soft_nms``.
+        num_most: Boxes that stay at most.
+
+    Returns:
+        Indices and scores of the boxes that stay, sorted by score.
+
+    Shapes:
+        (N, 4), (N,), (N,) -> (n,), (n,)
+
+    Raises:
+        UserError: If the type is another.
+    """
+    if not nms.get('class_agnostic', False):
+        # Groups lie apart. The zero stands for the largest coordinate where there is no box.
+        end = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
+        boxes = boxes + (groups.to(boxes.dtype) * (end + 1))[:, None]
+    kind = nms.get('type', 'nms')
+    if kind == 'nms':
+        keep = torchvision.ops.nms(boxes, scores, nms.iou_threshold)[:num_most]
+        return keep, scores[keep]
+    if kind == 'soft_nms':
+        return _softly_suppressed(boxes, scores, nms=nms, num_most=num_most)
+    raise UserError(f'nms of type {kind} cannot be exported: nms and soft_nms can')
+
+
+def _softly_suppressed(
+    boxes: Tensor, scores: Tensor, *, nms: Settings, num_most: int
+) -> tuple[Tensor, Tensor]:
+    """Pick the best box and lower the scores of its neighbours, as often as boxes are wanted."""
+    method, threshold = nms.get('method', 'linear'), nms.get('iou_threshold', 0.3)
+    smallest = nms.get('min_score', 1e-3)
+    # A box that is never picked, so that there is always one.
+    boxes = torch.cat([boxes, boxes.new_zeros(1, 4)])
+    scores = torch.cat([scores, scores.new_full((1,), -1.0)])
+    corners, areas = boxes.unbind(1), (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    numbers = torch.arange(scores.shape[0])
+    picked, kept = [], []
+    for _ in range(num_most):
+        score, index = scores.max(0)
+        picked.append(index)
+        kept.append(score)
+        left, top, right, bottom = (corner[index] for corner in corners)
+        width = (torch.minimum(corners[2], right) - torch.maximum(corners[0], left)).clamp(min=0)
+        height = (torch.minimum(corners[3], bottom) - torch.maximum(corners[1], top)).clamp(min=0)
+        overlap = width * height
+        iou = overlap / (areas + areas[index] - overlap)
+        if method == 'gaussian':
+            decay = torch.exp(-(iou * iou) / nms.get('sigma', 0.5))
+        else:
+            lowered = 1 - iou if method == 'linear' else torch.zeros_like(iou)
+            decay = torch.where(iou >= threshold, lowered, 1.0)
+        # Below the smallest score, and once picked, a box is out.
+        scores = torch.where(scores > 0, scores * decay, scores)
+        scores = torch.where((scores < smallest) | (numbers == index), -1.0, scores)
+    final = torch.stack(kept)
+    valid = (final > 0).nonzero()[:, 0]
+    return torch.stack(picked)[valid], final[valid]
+
+
+def detections(
+    boxes: Tensor, scores: Tensor, *, settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Decide which classes of which boxes are detections, as mmdet's ``multiclass_nms``.
+
+    Args:
+        boxes: Of every class, or one for all of them.
+        scores: Of every class, without the background.
+        settings: With ``score_thr``, ``nms`` and ``max_per_img``.
+
+    Shapes:
+        (N, C * 4) or (N, 4), (N, C) -> (n, 4), (n,), (n,)
+    """
+    num_classes = scores.shape[1]
+    flat = scores.reshape(-1)
+    sure = (flat > settings.score_thr).nonzero()[:, 0]
+    labels = sure % num_classes
+    rows = sure // num_classes if boxes.shape[1] == 4 else sure
+    candidates = boxes.reshape(-1, 4)[rows]
+    keep, kept_scores = suppressed(
+        candidates, flat[sure], labels, nms=settings.nms, num_most=settings.max_per_img
+    )
+    return candidates[keep], kept_scores, labels[keep]

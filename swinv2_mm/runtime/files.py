@@ -1,0 +1,109 @@
+"""Open an exported file: what it says about itself, and what it computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swinv2_mm.errors import UserError
+
+SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
+# Key of the metadata of an ONNX file, and name of the file inside a .pt2.
+METADATA = 'swinv2_mm'
+
+Run = Callable[[Tensor], list[Tensor]]
+
+_PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """An exported file that is open.
+
+    Attributes:
+        path: The file.
+        metadata: What it says about itself; empty if it says nothing.
+        output_names: Names of its outputs.
+        run: From a batch of RGB images, as float32 from 0 to 255, to the outputs.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    output_names: tuple[str, ...]
+    run: Run
+
+    def __call__(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the file: (B, 3, H_px, W_px) -> outputs by their names."""
+        return dict(zip(self.output_names, self.run(images), strict=True))
+
+
+def is_exported(path: str | Path) -> bool:
+    """Return whether a name is that of an exported file."""
+    return Path(path).suffix in SUFFIXES.values()
+
+
+def require_onnx() -> None:
+    """Raise a ``UserError`` if what ONNX needs is not installed."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f'ONNX needs {", ".join(missing)}: pip install "onnx>=1.18" "onnxruntime>=1.22" '
+            '"onnxscript>=0.5"'
+        )
+
+
+def open_exported(path: str | Path) -> ExportedFile:
+    """Open a file that ``swinv2-mm export`` wrote.
+
+    Raises:
+        UserError: If it is no such file, or a package that runs it is missing.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
+    read = _open_onnx if path.suffix == SUFFIXES['onnx'] else _open_torch
+    try:
+        text, names, run = read(path)
+        metadata = json.loads(text) if text else {}
+    except UserError:
+        raise
+    except Exception as error:
+        # What the two runtimes raise for a broken file has no common type.
+        reason = ' '.join(str(error).split())[:200]
+        raise UserError(f'{path}: not an exported file that can be read ({reason})') from error
+    return ExportedFile(path, metadata, tuple(names or metadata.get('outputs', ())), run)
+
+
+def _open_onnx(path: Path) -> tuple[str, Sequence[str], Run]:
+    require_onnx()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA, '')
+
+    def run(images: Tensor) -> list[Tensor]:
+        outputs = session.run(None, {'images': images.numpy()})
+        return [torch.from_numpy(output) for output in outputs]
+
+    return text, [output.name for output in session.get_outputs()], run
+
+
+def _open_torch(path: Path) -> tuple[str, Sequence[str], Run]:
+    # Registers NMS and RoIAlign, which the file may call.
+    import torchvision  # noqa: F401
+
+    content = {METADATA: ''}
+    module = torch.export.load(path, extra_files=content).module()
+
+    def run(images: Tensor) -> list[Tensor]:
+        with torch.inference_mode():
+            return list(module(images))
+
+    return content[METADATA], (), run

@@ -1,0 +1,55 @@
+"""Describe an exported file in its metadata, and read the config from there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+from swinv2_mm.config.datasets import testing_pipeline
+from swinv2_mm.errors import UserError
+from swinv2_mm.libraries import LIBRARIES
+
+from .files import is_exported, open_exported
+
+
+def describe(cfg: Config, *, classes: Sequence[str]) -> dict[str, Any]:
+    """Return what a file says about the model that it holds.
+
+    Args:
+        cfg: The config of the model.
+        classes: Names by number.
+    """
+    library = LIBRARIES.get(cfg.get('default_scope'))
+    steps = [dict(step) for step in testing_pipeline(cfg) or ()]
+    return {
+        'task': library.task if library else None,
+        'classes': list(classes),
+        'input': {
+            'name': 'images',
+            'layout': 'NCHW',
+            'channels': 'RGB',
+            'range': [0, 255],
+            'before': [repr(step) for step in steps if 'Resize' in str(step['type'])],
+        },
+        # Python literals, which keep tuples apart from lists and run no code.
+        'config': repr(cfg.to_dict()),
+    }
+
+
+def config_in(path: str | Path) -> Config:
+    """Return the config that a file was exported with.
+
+    Raises:
+        UserError: If it is no exported file, or holds none.
+    """
+    if not is_exported(path):
+        raise UserError(f'{path}: name a config too; only an exported file holds its own')
+    try:
+        found = ast.literal_eval(open_exported(path).metadata.get('config', ''))
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise UserError(f'{path} holds no config that can be read: name the config too') from error
+    return Config(found)
