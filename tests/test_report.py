@@ -4,7 +4,9 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ from PIL import Image
 from shrinking import as_text, shrink
 
 from swinv2_mm.datasets.palette import class_colours
+from swinv2_mm.errors import UserError
 from swinv2_mm.report.classification import ClassificationTask
+from swinv2_mm.report.comparison import Run, distinct_names, render_comparison
 from swinv2_mm.report.detection import DetectionTask
 from swinv2_mm.report.page import chosen, confusion_table, render
 from swinv2_mm.report.segmentation import SegmentationTask
@@ -201,6 +205,36 @@ def page_of(folder):
         class_colours=class_colours(3),
         number_per_group=2,
     )
+
+
+def compared(folder, *, classes=(HOSTILE, 'dog', 'rare'), **changed):
+    records = [{'loss': 1 / i, 'lr': 0.1, 'iter': i, 'step': i} for i in range(1, 9)]
+    cfg = Config({'model': {'window': 8, 'heads': [{'n': 1}]}, 'work_dir': 'a'})
+    runs = [Run(HOSTILE, cfg, records, detector(folder), (HOSTILE, 'dog', 'rare'))]
+    other = Config({'model': {'window': 16, 'heads': [{'n': 1}]}, 'work_dir': 'b'})
+    task = detector(folder)
+    task.examples = [replace(e, score=e.score / 2, **changed) for e in task.examples]
+    runs.append(Run('second', other, records, task, classes))
+    return render_comparison(runs, class_colours=class_colours(3), number_per_group=1)
+
+
+def test_comparison(tmp_path):
+    page = compared(tmp_path)
+    found = Inventory(page)
+    assert found.tags.count('script') == 1 and 'img' not in found.tags and not found.handlers
+    assert 'model.window' in page and 'heads' not in page and 'work_dir' not in page
+    # The image on which they differ (1 and a half), then the other; truth and a side per run.
+    titles = re.findall(r'<figcaption>(.*?):', page)
+    assert [title for title in titles if title.startswith('second')] == [
+        'second (0.50)',
+        'second (0.00)',
+    ]
+    assert found.tags.count('figure') == 6
+    with pytest.raises(UserError, match='other classes'):
+        compared(tmp_path, classes=('dog', HOSTILE, 'rare'))
+    with pytest.raises(UserError, match='other images'):
+        compared(tmp_path, path='elsewhere.png')
+    assert distinct_names([Path('a/x/run'), Path('b/x/run')]) == ['a/x/run', 'b/x/run']
 
 
 class Inventory(HTMLParser):

@@ -79,6 +79,7 @@ class ClassificationTask:
         return Findings(
             metrics=metrics,
             columns=('images', 'precision %', 'recall %', 'AP %'),
+            main_column='recall %',
             rows=rows,
             curves=curves,
             confusion=matrix,

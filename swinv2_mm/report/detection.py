@@ -144,6 +144,7 @@ class DetectionTask:
         return Findings(
             metrics=metrics,
             columns=columns,
+            main_column=f'{"mask" if len(kinds) > 1 else "box"} AP %',
             rows=list(zip(*values, strict=True)),
             curves=curves,
             confusion=self._confusion,

@@ -73,6 +73,7 @@ class Findings:
     Attributes:
         metrics: Value by name, as text.
         columns: Heads of the table of classes, the name's left out.
+        main_column: The one of them to compare models by.
         rows: Per class what goes under them; NaN where there is nothing to measure.
         curves: Recall and precision by the index of a class.
         curves_of: What they are of, such as ``masks at IoU 0.5``.
@@ -86,6 +87,7 @@ class Findings:
 
     metrics: Mapping[str, str]
     columns: Sequence[str]
+    main_column: str
     rows: Sequence[Sequence[float]]
     curves: Mapping[int, tuple[np.ndarray, np.ndarray]]
     confusion: np.ndarray

@@ -51,14 +51,19 @@ def as_svg(figure: Figure) -> Markup:
     return Markup(re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', text, count=1))
 
 
-def curve_figures(records: Sequence[Record], *, name: str) -> list[Markup]:
-    """Draw each main scalar of a training on its own, so that a phone can stack them.
+def curve_figures(runs: Mapping[str, Sequence[Record]]) -> list[Markup]:
+    """Draw each main scalar of trainings on its own, so that a phone can stack them.
 
     One value, such as that of a single validation, makes no curve.
     """
-    keys = [key for key in default_keys(records) if len(series(records, key)[0]) > 1]
+    keys = dict.fromkeys(
+        key
+        for records in runs.values()
+        for key in default_keys(records)
+        if len(series(records, key)[0]) > 1
+    )
     with style():
-        return [as_svg(draw_curves({name: records}, keys=[key])) for key in keys]
+        return [as_svg(draw_curves(runs, keys=[key])) for key in keys]
 
 
 def precision_figure(
@@ -240,6 +245,55 @@ def render(
         class_colours: One per class.
         number_per_group: How many of the best, the worst and random examples.
     """
+    shown = picture_section(
+        findings,
+        chosen(findings.examples, number=number_per_group),
+        classes=classes,
+        class_colours=class_colours,
+    )
+    return fill_template(
+        'page.html',
+        title=title,
+        facts=facts,
+        config=config,
+        curves=curve_figures({title: records}),
+        precision=precision_figure(findings, classes=classes, colours=shown['colours']),
+        pairs=confused_pairs(findings),
+        confusion=confusion_table(findings),
+        **shown,
+    )
+
+
+def picture_section(
+    findings: Findings,
+    examples: Sequence[tuple[Example, str]],
+    *,
+    classes: Sequence[str],
+    class_colours: Colours,
+) -> dict[str, Any]:
+    """Return what ``pictures.html`` shows.
+
+    Args:
+        findings: Of which the pictures are.
+        examples: Each with its group.
+        classes: Names.
+        class_colours: One per class.
+    """
+    cards = [
+        _card(example, group, classes=classes, colours=class_colours) for example, group in examples
+    ]
+    return {
+        'findings': findings,
+        'cards': cards,
+        'groups': list(dict.fromkeys(card['group'] for card in cards)),
+        'classes': classes,
+        'seen': sorted({int(label) for card in cards for label in card['labels'].split()}),
+        'colours': [f'#{bytes(colour).hex()}' for colour in class_colours],
+    }
+
+
+def fill_template(name: str, **values: Any) -> str:
+    """Return a page from its template in this folder; everything in it is escaped."""
     environment = Environment(
         loader=PackageLoader('swinv2_mm.report', '.'),
         autoescape=True,
@@ -247,24 +301,4 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    colours = [f'#{bytes(colour).hex()}' for colour in class_colours]
-    cards = [
-        _card(example, group, classes=classes, colours=class_colours)
-        for example, group in chosen(findings.examples, number=number_per_group)
-    ]
-    seen = {int(label) for card in cards for label in card['labels'].split()}
-    return environment.get_template('page.html').render(
-        title=title,
-        facts=facts,
-        config=config,
-        curves=curve_figures(records, name=title),
-        findings=findings,
-        precision=precision_figure(findings, classes=classes, colours=colours),
-        pairs=confused_pairs(findings),
-        confusion=confusion_table(findings),
-        cards=cards,
-        groups=[g for g in ('worst', 'random', 'best') if any(c['group'] == g for c in cards)],
-        classes=classes,
-        seen=sorted(seen),
-        colours=colours,
-    )
+    return environment.get_template(name).render(values)

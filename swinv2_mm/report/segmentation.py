@@ -106,6 +106,7 @@ class SegmentationTask:
                 'pixel accuracy': f'{100 * matrix.trace() / max(matrix.sum(), 1):.2f} %',
             },
             columns=('pixels %', 'IoU %', 'precision %', 'recall %'),
+            main_column='IoU %',
             rows=[tuple(row) for row in 100 * np.stack((share, iou, precision, recall), 1)],
             curves=self._curves(),
             confusion=matrix,

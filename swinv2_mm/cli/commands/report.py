@@ -7,6 +7,7 @@ file needs no network and nothing beside it.
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from swinv2_mm.errors import UserError
 
 
 def report(
-    work_dir: str | Path,
+    work_dir: str | Path | Sequence[str | Path],
     *,
     out: str | Path | None = None,
     config: str | Path | None = None,
@@ -34,11 +35,12 @@ def report(
     num_examples: int = 6,
     options: Sequence[str] = (),
 ) -> Path:
-    """Write a report of a training.
+    """Write a report of a training, or compare several.
 
     Args:
-        work_dir: Folder of the training.
-        out: HTML file to write; default ``report.html`` in the work dir.
+        work_dir: Folder of the training, or several to compare.
+        out: HTML file to write; default ``report.html`` in the work dir, of several
+            ``comparison.html`` in the first.
         config: Default: the one in the work dir.
         checkpoint: Default: the last one in the work dir.
         num_images: Images to evaluate, spread over the validation set; default all.
@@ -49,12 +51,16 @@ def report(
         The file.
 
     Raises:
-        UserError: If the work dir lacks what is needed, or the file cannot be written.
+        UserError: If a work dir lacks what is needed, runs cannot be compared, or the file cannot
+            be written.
     """
     if num_images is not None and num_images < 1:
         raise UserError(f'--num-images must be positive, got {num_images}')
     if num_examples < 0:
         raise UserError(f'--num-examples must not be negative, got {num_examples}')
+    folders = [Path(work_dir)] if isinstance(work_dir, (str, Path)) else list(map(Path, work_dir))
+    if len(folders) > 1 and (config or checkpoint):
+        raise UserError('--config and --checkpoint are of one training: leave them out to compare')
     # First: it puts the stand-in for mmcv's compiled ops in place.
     import swinv2_mm.models  # noqa: F401
     from swinv2_mm.analysis.curves import read_records
@@ -64,39 +70,56 @@ def report(
     from swinv2_mm.config.file import load_config
     from swinv2_mm.datasets.palette import class_colours
     from swinv2_mm.engine.work_dir import checkpoint_in, config_in
+    from swinv2_mm.report.comparison import Run, distinct_names, render_comparison
     from swinv2_mm.report.page import render
     from swinv2_mm.report.predicting import evaluate
     from swinv2_mm.report.work_dir import environment_in, settings_of, speed_of
 
-    work_dir = Path(work_dir)
-    config = Path(config) if config else config_in(work_dir)
-    cfg = load_config(str(config), options)
-    checkpoint = checkpoint or checkpoint_in(work_dir)
-    check_source(checkpoint)
-    check_data(cfg, ['val_dataloader'])
-    out = Path(out) if out else work_dir / 'report.html'
-    try:
-        records = read_records(work_dir)
-    except UserError:
-        # A training without logged scalars has no curves, but all the rest.
-        records = []
-    findings, classes, palette = evaluate(cfg, str(checkpoint), num_images=num_images)
-    environment = environment_in(work_dir)
+    found = []
+    for folder in folders:
+        file = Path(config) if config else config_in(folder)
+        weights = checkpoint or checkpoint_in(folder)
+        check_source(weights)
+        cfg = load_config(str(file), options)
+        check_data(cfg, ['val_dataloader'])
+        found.append((file, cfg, weights))
+    runs = []
+    for name, folder, (_, cfg, weights) in zip(
+        distinct_names(folders), folders, found, strict=True
+    ):
+        try:
+            records = read_records(folder)
+        except UserError:
+            # A training without logged scalars has no curves, but all the rest.
+            records = []
+        findings, classes, palette = evaluate(
+            copy.deepcopy(cfg), str(weights), num_images=num_images
+        )
+        runs.append(Run(name, cfg, records, findings, classes))
+    colours = class_colours(len(classes), palette=palette)
+    if len(runs) > 1:
+        html = render_comparison(runs, class_colours=colours, number_per_group=num_examples)
+        out = Path(out) if out else folders[0] / 'comparison.html'
+        atomic_write(out, html)
+        return out
+    ((file, cfg, weights),), (run,), (folder,) = found, runs, folders
+    environment = environment_in(folder)
     is_gpu = environment.get('CUDA available') == 'True'
     html = render(
-        title=config.stem,
+        title=file.stem,
         facts={
-            'Settings': {**settings_of(cfg), 'checkpoint': Path(checkpoint).name},
-            'Speed and memory': speed_of(records, cfg=cfg, is_gpu=is_gpu),
+            'Settings': {**settings_of(cfg), 'checkpoint': Path(weights).name},
+            'Speed and memory': speed_of(run.records, cfg=cfg, is_gpu=is_gpu),
             'Environment': environment,
         },
         config=cfg.pretty_text,
-        records=records,
-        findings=findings,
-        classes=classes,
-        class_colours=class_colours(len(classes), palette=palette),
+        records=run.records,
+        findings=run.findings,
+        classes=run.classes,
+        class_colours=colours,
         number_per_group=num_examples,
     )
+    out = Path(out) if out else folder / 'report.html'
     atomic_write(out, html)
     return out
 
@@ -107,12 +130,18 @@ def build_parser() -> argparse.ArgumentParser:
         __doc__,
         examples="""
         %(prog)s work_dirs/NAME
+        %(prog)s work_dirs/NAME work_dirs/OTHER
         %(prog)s work_dirs/NAME --checkpoint CKPT --num-images 200 --out early.html
         """,
     )
-    parser.add_argument('work_dir', type=Path, help='folder of a training').completer = FOLDERS
     parser.add_argument(
-        '--out', type=Path, metavar='FILE.html', help='default: report.html in the work dir'
+        'work_dir', type=Path, nargs='+', help='folder of a training; several are compared'
+    ).completer = FOLDERS
+    parser.add_argument(
+        '--out',
+        type=Path,
+        metavar='FILE.html',
+        help='default: report.html in the work dir; of several, comparison.html in the first',
     )
     model = parser.add_argument_group('the model')
     model.add_argument(
