@@ -1,5 +1,6 @@
 """Windows, segments, masks, position biases, and what is kept between calls."""
 
+import functools
 import gc
 import itertools
 import math
@@ -12,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from swinv2_mm.core import SwinTransformerV2, position_bias, window_partition
+from swinv2_mm.core import SwinTransformerV2, position_bias, tensor_cache, window_partition
 from swinv2_mm.core.attention import BACKENDS, WindowAttention, grouped, mask, window_attention
 from swinv2_mm.core.attention.mask import attention_mask
 from swinv2_mm.core.position_bias import cpb_table, pairwise_bias, relative_coords
@@ -134,7 +135,8 @@ def test_window_tokens_are_those_that_to_windows_gathers():
         numbers = torch.arange(1, 1 + count).reshape(2, *grid.size, 1)
         cut = to_windows(numbers, grid=grid)
         for row, column in itertools.product(grid.axis_runs(0), grid.axis_runs(1)):
-            tokens = window_tokens(row, columns=column, grid=grid, batch=2)
+            device = torch.device('cpu')
+            tokens = window_tokens(row, columns=column, grid=grid, batch=2, device=device)
             run = cut[:, row.start : row.stop, :, column.start : column.stop]
             expected = run.permute(0, 1, 3, 2, 4, 5).reshape(tokens.shape)
             # Padding is zero there and the number after the last here.
@@ -413,6 +415,30 @@ def test_store_builds_once_and_forgets_the_least_recently_used():
     assert store.num_bytes == 500
     get('a')
     assert (built[-1], store.num_bytes) == ('a', 40)
+
+
+def test_store_keeps_what_a_captured_graph_reads(monkeypatch):
+    store = TensorCache(max_bytes=100)
+    get = functools.partial(store.get, build=lambda: torch.zeros(60, dtype=torch.int8))
+    read = get('a')
+    monkeypatch.setattr(tensor_cache, '_is_capturing', lambda: True)
+    assert get('a') is read
+    monkeypatch.setattr(tensor_cache, '_is_capturing', lambda: False)
+    for key in ('b', 'c', 'b', 'd'):
+        get(key)
+    assert get('a') is read
+    assert store.num_bytes == 120
+
+
+def test_masks_of_other_devices_are_compared_there(constants):
+    """N numbers are cached there, not N x N."""
+    grid = window_grid((9, 13), window=(8, 4), shifted=True, tiling='fixed')
+    row, column = grid.axis_runs(0)[-1], grid.axis_runs(1)[-1]
+    for _ in range(2):
+        kwargs = {'device': torch.device('meta'), 'dtype': torch.float16}
+        found = attention_mask((row.origins, column.origins), **kwargs)
+        assert (found.shape, found.dtype, found.device.type) == ((32, 32), torch.float16, 'meta')
+    assert constants.num_bytes == 32
 
 
 def test_constants_exist_once_for_all_blocks(constants, monkeypatch):

@@ -12,10 +12,16 @@ from torch import Tensor
 from .tracing import is_traced
 
 
+def _is_capturing() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+
+
 class TensorCache:
     """Least-recently-used cache with a budget in bytes.
 
     Shared by all blocks of all models and all threads of a process, so that a constant exists once.
+
+    What is read while a CUDA graph is captured stays for good: the graph reads its memory.
 
     Args:
         max_bytes: Oldest entries go when the sum of all entries exceeds this.
@@ -24,6 +30,7 @@ class TensorCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._pinned: set[Hashable] = set()
         self._lock = threading.Lock()
 
     @property
@@ -38,6 +45,8 @@ class TensorCache:
             # folds these constants by itself.
             return build()
         with self._lock:
+            if _is_capturing():
+                self._pinned.add(key)
             entry = self._entries.get(key)
             if entry is not None:
                 self._entries.move_to_end(key)
@@ -52,8 +61,11 @@ class TensorCache:
             # Another thread may have built it meanwhile.
             entry = self._entries.setdefault(key, entry)
             num_bytes = self.num_bytes
-            while num_bytes > self.max_bytes and len(self._entries) > 1:
-                num_bytes -= self._entries.popitem(last=False)[1].nbytes
+            for oldest in list(self._entries):
+                if num_bytes <= self.max_bytes:
+                    break
+                if oldest != key and oldest not in self._pinned:
+                    num_bytes -= self._entries.pop(oldest).nbytes
         return entry
 
 

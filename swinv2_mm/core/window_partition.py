@@ -184,7 +184,9 @@ def combine_origins(*origins: Tensor) -> Tensor:
     return torch.where(is_padded, -1, ids).to(torch.int8)
 
 
-def window_tokens(row: AxisRun, *, columns: AxisRun, grid: WindowGrid, batch: int) -> Tensor:
+def window_tokens(
+    row: AxisRun, *, columns: AxisRun, grid: WindowGrid, batch: int, device: torch.device
+) -> Tensor:
     """Number the tokens of the windows in a run of rows and one of columns.
 
     Args:
@@ -203,9 +205,9 @@ def window_tokens(row: AxisRun, *, columns: AxisRun, grid: WindowGrid, batch: in
         rows, cols = rows[:, None, :, None], cols[None, :, None, :]
         image = rows * w + cols + h * w * torch.arange(batch).reshape(-1, 1, 1, 1, 1)
         tokens = torch.where((rows < h) & (cols < w), image, batch * h * w)
-        return tokens.reshape(-1, mh * mw)
+        return tokens.reshape(-1, mh * mw).to(device)
 
-    return TOKENS.get(('tokens', grid, row, columns, batch), build)
+    return TOKENS.get(('tokens', grid, row, columns, batch, device), build)
 
 
 def to_windows(x: Tensor, *, grid: WindowGrid) -> Tensor:

@@ -47,8 +47,8 @@ def _groups(qkv: Tensor, pairs: Tensor, grid: WindowGrid) -> Iterator[tuple[Tens
     budget = _MAX_LOGITS_CPU if qkv.device.type == 'cpu' else _MAX_LOGITS
     for row in grid.axis_runs(0):
         for column in grid.axis_runs(1):
-            tokens = window_tokens(row, columns=column, grid=grid, batch=qkv.shape[0]).to(
-                qkv.device
+            tokens = window_tokens(
+                row, columns=column, grid=grid, batch=qkv.shape[0], device=qkv.device
             )
             mask = attention_mask(
                 (row.origins, column.origins), device=pairs.device, dtype=pairs.dtype

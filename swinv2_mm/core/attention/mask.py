@@ -48,8 +48,17 @@ def attention_mask(
     if not any(map(any, origins)):
         return None
 
-    def build() -> Tensor:
-        ids = combine_origins(*map(torch.tensor, origins)).flatten()
-        return segment_mask(ids, key=ids, dtype=dtype).to(device)
+    def segments() -> Tensor:
+        return combine_origins(*map(torch.tensor, origins)).flatten().to(device)
 
-    return CONSTANTS.get(('mask', *map(tuple, origins), device, dtype), build)
+    def build() -> Tensor:
+        ids = segments()
+        return segment_mask(ids, key=ids, dtype=dtype)
+
+    key = (*map(tuple, origins), device)
+    if device.type == 'cpu':
+        return CONSTANTS.get(('mask', *key, dtype), build)
+    # N numbers are kept there and compared at each use: masks of N x N would fill the cache, and a
+    # copy from the host waits for the device.
+    ids = CONSTANTS.get(('segments', *key), segments)
+    return segment_mask(ids, key=ids, dtype=dtype)
