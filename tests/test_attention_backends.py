@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention import backends, flex, grouped
+from swinv2_mm.core.attention import backends, failures, flex, grouped
 from swinv2_mm.core.attention.backends import BACKENDS, resolve_backend, sequential
 from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.attention.triton import triton_gap
@@ -60,7 +60,7 @@ def saved_bytes(backend, grid, inputs) -> int:
 
 @pytest.fixture
 def fresh_log(caplog):
-    backends._log_once.cache_clear()
+    failures.log_once.cache_clear()
     caplog.set_level(logging.WARNING)
     return caplog
 

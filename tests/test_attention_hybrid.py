@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention import BACKENDS, backends, resolve_backend
+from swinv2_mm.core.attention import BACKENDS, backends, failures, resolve_backend
 from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.attention.hybrid import around_sdpa, definition, elementwise, operator
 from swinv2_mm.core.attention.prologue import merge_heads, split_heads
@@ -280,8 +280,8 @@ def test_auto_goes_on_where_hybrid_fails(monkeypatch, caplog):
         calls.append(args)
         raise RuntimeError('no kernel image')
 
-    backends._log_once.cache_clear()
-    monkeypatch.setattr(backends, '_failed', set())
+    failures.log_once.cache_clear()
+    monkeypatch.setattr(failures, '_failed', set())
     monkeypatch.setattr(backends, 'around_sdpa', fail)
     monkeypatch.setattr(backends, '_takes_hybrid', lambda *args, **kwargs: True)
     inputs, _, grid = random_operands(SINGLE, torch.float32)
@@ -295,22 +295,37 @@ def test_auto_goes_on_where_hybrid_fails(monkeypatch, caplog):
     def exhaust(*args):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(backends, '_failed', set())
+    monkeypatch.setattr(failures, '_failed', set())
     monkeypatch.setattr(backends, 'around_sdpa', exhaust)
     with pytest.raises(torch.OutOfMemoryError):
         resolve_backend('auto')(inputs[0], grid, *inputs[1:])
 
 
+def test_a_gradient_that_fails_is_that_of_the_definition(monkeypatch, caplog):
+    def fail(*args):
+        raise RuntimeError('no kernel image')
+
+    failures.log_once.cache_clear()
+    monkeypatch.setattr(failures, '_failed', set())
+    inputs, d_out, grid = random_operands(SINGLE, torch.float64)
+    expected = results(inputs, d_out, grid)
+    monkeypatch.setattr(operator, 'hybrid_attention_backward', fail)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert max(errors(results(inputs, d_out, grid), expected)) < 1e-12
+    assert len(caplog.messages) == 1
+
+
 @outside
 def test_definition_runs_where_a_kernel_fails(monkeypatch, caplog):
-    monkeypatch.setattr(elementwise, '_failed', set())
+    monkeypatch.setattr(failures, '_failed', set())
     monkeypatch.setattr(elementwise, 'may_launch', lambda x: True)
-    elementwise._warn_once.cache_clear()
+    failures.log_once.cache_clear()
     inputs, d_out, grid = random_operands(SINGLE, torch.float32)
     with caplog.at_level(logging.WARNING):
         # Triton cannot launch on a CPU.
         found = [results(inputs, d_out, grid) for _ in range(2)][1]
-    assert len(caplog.messages) == len(elementwise._failed) == 6
+    assert len(caplog.messages) == len(failures._failed) == 6
     monkeypatch.setattr(elementwise, 'may_launch', lambda x: False)
     assert all(map(torch.equal, found, results(inputs, d_out, grid)))
 
@@ -376,7 +391,7 @@ def test_kernels_are_equal_to_their_definitions(case, dtype):
     assert torch.equal(bias, definition.window_bias(table, 0, last, half, grid))
     d_bias = torch.randint(-8, 8, (2, *bias.shape[1:]), generator=torch.Generator().manual_seed(0))
     both('window_bias_backward', d_bias.to(half), largest, d_largest)
-    assert not elementwise._failed
+    assert not failures._failed
 
 
 @inside

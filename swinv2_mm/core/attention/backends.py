@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import math
 from collections.abc import Callable
 
@@ -16,6 +15,7 @@ from ..torch_private import has_active_transform, is_recording
 from ..tracing import fx_leaf, is_traced
 from ..window_partition import Size, WindowGrid
 from . import eager as definition
+from .failures import fall_back, run_or
 from .flex import flex_gap, looked_up
 from .grouped import grouped
 from .hybrid import around_sdpa, hybrid_gap
@@ -24,19 +24,13 @@ from .traced import traced
 from .triton import fused, triton_gap
 
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
-# Names of backends that ``auto`` takes no more in this process.
-_failed: set[str] = set()
 
 
-@functools.lru_cache
-def _log_once(message: str) -> None:
-    logging.getLogger('swinv2_mm').warning(message)
-
-
-def _fall_back(name: str, reason: str) -> None:
-    # A logger would break the graph of torch.compile.
-    if not torch.compiler.is_compiling():
-        _log_once(f"attention '{name}' falls back to 'sdpa': {reason}")
+def _unless_it_fails(
+    name: str, run: Backend, qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor
+) -> Tensor:
+    operands = (qkv, grid, logit_scale, bias)
+    return run_or(name, lambda: run(*operands), lambda: sdpa(*operands), of=name)
 
 
 def _needs_grad(*operands: Tensor) -> bool:
@@ -106,8 +100,8 @@ def hybrid(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
         return sdpa(qkv, grid, logit_scale, bias)
     reason = hybrid_gap(qkv, head_dim=head_dim)
     if reason is None:
-        return around_sdpa(qkv, grid, logit_scale, bias)
-    _fall_back('hybrid', reason)
+        return _unless_it_fails('hybrid', around_sdpa, qkv, grid, logit_scale, bias)
+    fall_back('hybrid', reason)
     return sdpa(qkv, grid, logit_scale, bias)
 
 
@@ -129,8 +123,8 @@ def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
         return sdpa(qkv, grid, logit_scale, bias)
     reason = triton_gap(qkv, window=grid.window, head_dim=head_dim)
     if reason is None:
-        return fused(qkv, grid, logit_scale, bias)
-    _fall_back('triton', reason)
+        return _unless_it_fails('triton', fused, qkv, grid, logit_scale, bias)
+    fall_back('triton', reason)
     return sdpa(qkv, grid, logit_scale, bias)
 
 
@@ -144,7 +138,7 @@ def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     reason = flex_gap(qkv, head_dim=head_dim, needs_grad=needs_grad)
     if reason is None:
         return looked_up(qkv, grid, logit_scale, bias)
-    _fall_back('flex', reason)
+    fall_back('flex', reason)
     return sdpa(qkv, grid, logit_scale, bias)
 
 
@@ -161,20 +155,10 @@ def _takes_hybrid(qkv: Tensor, *, head_dim: int) -> bool:
 
 @_backend
 def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """``hybrid`` in half precision on CUDA, unless it has raised an error there; else ``sdpa``."""
+    """``hybrid`` in half precision on CUDA, else ``sdpa``."""
     head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
-    if not _takes_hybrid(qkv, head_dim=head_dim) or 'hybrid' in _failed:
-        return sdpa(qkv, grid, logit_scale, bias)
-    if torch.compiler.is_compiling():
-        return hybrid(qkv, grid, logit_scale, bias)
-    try:
-        return hybrid(qkv, grid, logit_scale, bias)
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
-    except Exception as error:
-        _failed.add('hybrid')
-        _fall_back('hybrid', f'{type(error).__name__}: {error}'.splitlines()[0])
-        return sdpa(qkv, grid, logit_scale, bias)
+    runs = hybrid if _takes_hybrid(qkv, head_dim=head_dim) else sdpa
+    return runs(qkv, grid, logit_scale, bias)
 
 
 def describe_backend(

@@ -6,8 +6,6 @@ exist so that tools which follow operations (fake tensors, memory planning) see 
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...window_partition import Size, WindowGrid
+from ..failures import run_or
 from ..triton.launch import device_gap
 from . import definition
 from .definition import aligned, grid_of_map, operand_dtype
@@ -33,32 +32,18 @@ def may_launch(x: Tensor) -> bool:
     return x.dtype != torch.float64 and device_gap(x.device) is None
 
 
-@functools.cache
-def _warn_once(name: str, reason: str) -> None:
-    logging.getLogger('swinv2_mm').warning(
-        f"attention 'hybrid' runs {name} in plain torch, as its kernel fails: {reason}"
-    )
-
-
-_failed: set[str] = set()
-
-
 def _run(
     defined: Callable[..., Any], launch: Callable[[], Any], like: Tensor, *arguments: Any
 ) -> Any:
     """Launch a kernel, or compute the definition where it cannot run or has failed once."""
-    name = defined.__name__
-    if name not in _failed and may_launch(like):
-        try:
-            with torch.cuda.device_of(like):
-                return launch()
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise
-        except Exception as error:
-            # Of a compiler that does not know this GPU: all that is lost is time.
-            _failed.add(name)
-            _warn_once(name, f'{type(error).__name__}: {error}'.splitlines()[0])
-    return defined(*arguments)
+    if not may_launch(like):
+        return defined(*arguments)
+
+    def launched() -> Any:
+        with torch.cuda.device_of(like):
+            return launch()
+
+    return run_or(defined.__name__, launched, lambda: defined(*arguments), of='hybrid')
 
 
 def _sizes(grid: WindowGrid, *, batch: int) -> tuple[int, ...]:
@@ -162,12 +147,11 @@ def _move_rows(
 ) -> None:
     from .kernels import rows_kernel
 
-    num_windows, padded, *_ = windows.shape
-    channels = x.shape[-1]
-    programs = num_windows * _blocks(padded, _TOKENS) * _blocks(channels, _CHANNELS)
+    num_windows, padded, heads, head_dim = windows.shape
+    programs = num_windows * _blocks(padded, _TOKENS) * _blocks(x.shape[-1], _CHANNELS)
     rows_kernel[(programs,)](
-        x, windows, largest, *_sizes(grid, batch=len(x)), padded, channels,
-        TO_MAP=to_map, BT=_TOKENS, BC=_CHANNELS, WIDE=x.device.type == 'cpu',
+        x, windows, largest, *_sizes(grid, batch=len(x)), padded, heads,
+        D=head_dim, TO_MAP=to_map, BT=_TOKENS, BC=_CHANNELS, WIDE=x.device.type == 'cpu',
     )  # fmt: skip
 
 
@@ -228,7 +212,7 @@ def window_bias(
         out = table.new_empty(last - first, heads, padded, padded, dtype=dtype)
         tiles = _blocks(padded, _BIAS_ROWS) * _blocks(padded, _BIAS_COLUMNS)
         bias_kernel[((last - first) * heads * tiles,)](
-            table, out, *table.stride(), *_sizes(grid, batch=1), padded, heads, first,
+            table, out, *table.stride(), *_sizes(grid, batch=1), padded // 8, heads, first,
             len(grid.axis_runs(1)), BI=_BIAS_ROWS, BJ=_BIAS_COLUMNS,
         )  # fmt: skip
         return out

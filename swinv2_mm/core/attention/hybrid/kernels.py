@@ -157,16 +157,18 @@ def operands_backward_kernel(
     tl.store(d_scale + pid, tl.sum(tl.where(log_scale <= MAX_LOG, to_scale, 0.0), 0))
 
 
-@triton.jit(do_not_specialize=[*_GEOMETRY, 'NP', 'channels'])
+@triton.jit(do_not_specialize=_OF_OPERANDS)
 def rows_kernel(
     map, windows, largest,
-    B, H, W, nh, nw, rows, columns, MH, MW, shift_y, shift_x, NP, channels,
-    TO_MAP: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, WIDE: tl.constexpr,
+    B, H, W, nh, nw, rows, columns, MH, MW, shift_y, shift_x, NP, heads,
+    D: tl.constexpr, TO_MAP: tl.constexpr, BT: tl.constexpr, BC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Move rows of a map to the queries of all windows, or back (``TO_MAP``).
 
     Grid: windows x blocks of BT tokens x blocks of BC channels.
     """
+    # A compiler that knows a factor of it reads several channels at a time.
+    channels = heads * D
     blocks = tl.cdiv(NP, BT)
     parts = tl.cdiv(channels, BC)
     pid = tl.program_id(0)
@@ -189,17 +191,18 @@ def rows_kernel(
         tl.store(windows + here, x.to(windows.dtype.element_ty), mask=(t < NP)[:, None] & inside)
 
 
-_OF_BIAS = ['stride_head', 'stride_offset', *_GEOMETRY, 'NP', 'heads', 'first', 'column_runs']
+_OF_BIAS = ['stride_head', 'stride_offset', *_GEOMETRY, 'eighths', 'heads', 'first', 'column_runs']
 
 
 @triton.jit(do_not_specialize=_OF_BIAS)
 def bias_kernel(
     table, out, stride_head, stride_offset,
-    B, H, W, nh, nw, rows, columns, MH, MW, shift_y, shift_x, NP, heads, first, column_runs,
+    B, H, W, nh, nw, rows, columns, MH, MW, shift_y, shift_x, eighths, heads, first, column_runs,
     BI: tl.constexpr, BJ: tl.constexpr,
 ):  # fmt: skip
     """Write the bias of kinds from ``first`` on. Grid: kinds x heads x tiles of BI x BJ."""
     N = MH * MW
+    NP = eighths * 8
     tiles_i = tl.cdiv(NP, BI)
     tiles_j = tl.cdiv(NP, BJ)
     pid = tl.program_id(0)

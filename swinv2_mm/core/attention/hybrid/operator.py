@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...window_partition import WindowGrid
 from ..eager import eager
+from ..failures import gradients_or_defined
 from ..prologue import computing_dtype, without_autocast
 from .core import attend, attend_backward, log_sums
 from .definition import (
@@ -208,17 +209,18 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -
 def _backward(ctx: Any, d_out: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     qkv, logit_scale, table, *kept = ctx.saved_tensors
     needed = ctx.needs_input_grad[:3]
+
+    def defined(qkv: Tensor, logit_scale: Tensor, table: Tensor) -> Tensor:
+        return eager(qkv, grid_of_map(qkv, ctx.geometry), logit_scale, table)
+
+    def launched() -> tuple[Tensor, ...]:
+        operands = (d_out.contiguous(), qkv, logit_scale, table, *kept)
+        return hybrid_attention_backward(*operands, ctx.geometry, needed[2])
+
+    inputs = (qkv, logit_scale, table)
     with without_autocast(d_out.device):
-        if not torch.is_grad_enabled():
-            d_out = d_out.contiguous()
-            operands = (d_out, qkv, logit_scale, table, *kept, ctx.geometry, needed[2])
-            return *hybrid_attention_backward(*operands), None, None
-        # A gradient of this gradient is wanted too: autograd knows that of the definition.
-        inputs = (qkv, logit_scale, table)
-        out = eager(qkv, grid_of_map(qkv, ctx.geometry), logit_scale, table)
-        wanted = [x for x, is_needed in zip(inputs, needed, strict=True) if is_needed]
-        found = iter(torch.autograd.grad(out, wanted, d_out, create_graph=True))
-        return *(next(found) if is_needed else None for is_needed in needed), None, None
+        grads = gradients_or_defined('hybrid', launched, defined, inputs, needed, d_out)
+    return *grads, None, None
 
 
 hybrid_attention.register_autograd(_backward, setup_context=_setup_context)

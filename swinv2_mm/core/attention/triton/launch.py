@@ -8,6 +8,7 @@ runs them on a CPU, slowly, for tests.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from functools import lru_cache
 from typing import Any, NamedTuple, Sequence  # noqa: UP035  the one that torch 2.6 to 2.15 know
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor
 
 from ...window_partition import Size, WindowGrid
-from ..prologue import MAX_LOGIT_SCALE, computing_dtype
+from ..eager import eager
+from ..failures import gradients_or_defined
+from ..prologue import MAX_LOGIT_SCALE, computing_dtype, without_autocast
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
 _MAX_SIDE, _MAX_HEAD_DIM, _MIN_TILE = 64, 128, 16
@@ -53,6 +56,9 @@ def triton_gap(qkv: Tensor, *, window: Size, head_dim: int) -> str | None:
         return f'heads have more than {_MAX_HEAD_DIM} channels'
     if qkv.dtype == torch.float64 and qkv.device.type != 'cpu':
         return 'the kernels add in float32'
+    # Not a size that is open in a graph: it is asked again where it is known.
+    if qkv.ndim == 4 and isinstance(qkv.shape[1], int) and math.prod(qkv.shape[1:]) >= 2**31:
+        return 'a map of an image has 2^31 numbers or more, and the kernels count in 32 bits'
     return device_gap(qkv.device)
 
 
@@ -233,11 +239,23 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -
 
 
 def _backward(ctx: Any, d_out: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    grads = window_attention_backward(
-        d_out.contiguous(), *ctx.saved_tensors, ctx.geometry, ctx.needs_input_grad[2], deterministic
-    )
-    return *grads, None
+    qkv, logit_scale, bias, *_ = ctx.saved_tensors
+    needed = ctx.needs_input_grad[:3]
+
+    def defined(qkv: Tensor, logit_scale: Tensor, bias: Tensor) -> Tensor:
+        window, shift = tuple(ctx.geometry[:2]), tuple(ctx.geometry[2:])
+        grid = WindowGrid(tuple(qkv.shape[1:3]), window, shift, window)
+        return eager(qkv, grid, logit_scale, bias)
+
+    def launched() -> tuple[Tensor, ...]:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        return window_attention_backward(
+            d_out.contiguous(), *ctx.saved_tensors, ctx.geometry, needed[2], deterministic
+        )
+
+    inputs = (qkv, logit_scale, bias)
+    with without_autocast(d_out.device):
+        return *gradients_or_defined('triton', launched, defined, inputs, needed, d_out), None
 
 
 window_attention.register_autograd(_backward, setup_context=_setup_context)
