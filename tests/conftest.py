@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import os
 import signal
@@ -25,6 +26,26 @@ def pytest_terminal_summary(terminalreporter):
 def in_the_root(monkeypatch):
     """Run every test in the root of the project, where the paths of configs begin."""
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def short_start_up():
+    """Spare each training what takes longer than its steps here.
+
+    The layout of the config's text, which MMEngine writes in five places; the look for a compiler
+    and GPUs; the collection of garbage for every data set, among all that has been imported.
+    """
+    from mmengine.runner import runner
+
+    import swinv2_mm.models  # noqa: F401
+
+    environment = runner.collect_env()
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **style: (text, True))
+        patch.setattr(runner, 'collect_env', lambda: dict(environment))
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -78,8 +78,6 @@ def test_leaf_builds_trains_and_tests(
 ):
     record_property('leaf', str(leaf))
     monkeypatch.setenv('SWINV2_DATA', str(tiny_root))
-    # Layout of the config's text in the log: more than half of the time otherwise.
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **style: (text, True))
     cfg = Config.fromfile(ROOT / 'configs' / leaf)
     if batch := re.search(r'_(\d+)xb(\d+)[_-]', leaf.stem):
         gpus, images = map(int, batch.groups())

@@ -1,6 +1,5 @@
 """Bad data ends in one line or is left out; nothing hangs, crashes, runs or leaves the work dir."""
 
-import gc
 import json
 import logging
 import os
@@ -79,14 +78,6 @@ def time_limit(seconds):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def _quick_collection():
-    """MMEngine collects garbage for every data set: a second each, with all that is imported."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope='module')

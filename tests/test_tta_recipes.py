@@ -23,7 +23,6 @@ def run(tool, tmp_path, monkeypatch):
 
     def test(leaf, *arguments):
         monkeypatch.setenv('SWINV2_DATA', str(tmp_path / 'data'))
-        monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **style: (text, True))
         tree = shrink(Config.fromfile(CONFIGS / leaf))
         write_data(tree)
         path = tmp_path / 'recipe.py'

@@ -56,7 +56,6 @@ def test_recipe_of_base_is_the_official_one():
 @pytest.mark.parametrize('leaf', [leaf for leaf in LEAVES if leaf != SWIN_V1])
 def test_leaf_builds_trains_and_tests(leaf, tool, tmp_path, monkeypatch):
     monkeypatch.setenv('SWINV2_DATA', str(tmp_path / 'data'))
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **style: (text, True))
     tree = shrink(Config.fromfile(CONFIGS / leaf))
     for loader in ('train_dataloader', 'test_dataloader'):
         fit_masks(tree[loader]['dataset'])

@@ -40,8 +40,6 @@ def videos(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _surroundings(videos, monkeypatch):
     monkeypatch.setenv('SWINV2_DATA', str(videos))
-    # Layout of the config's text in the log: more than half of the time otherwise.
-    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **style: (text, True))
 
 
 def records(work_dir) -> list[dict]:
