@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Train a leaf of `swinv2-mm new` by the libraries' own tools/train.py and by `mim train`, then predict by their inferencers,
 # with the wheel, in an empty folder:
-#   dev/ci/openmmlab.sh      (PYTHON=... is an interpreter with all requirements, which are borrowed)
+#   dev/ci/openmmlab.sh [detection segmentation classification]
+# PYTHON=... is an interpreter with all requirements, which are borrowed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
+[ $# != 0 ] || set -- detection segmentation classification
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 unset PYTHONPATH SWINV2_DATA
@@ -38,8 +40,8 @@ train() { # TASK LIBRARY PACKAGE LENGTH WEIGHTS
   for loader in train val test; do
     options+=("${loader}_dataloader.num_workers=0" "${loader}_dataloader.persistent_workers=False")
   done
-  "$bin/swinv2-mm" new "$1" --data street --small --out "$1.py"
-  echo "$1: $2's tools/train.py, mim train $3, the inferencer"
+  echo "$1: a leaf, $2's tools/train.py, mim train $3, the inferencer"
+  step "$bin/swinv2-mm" new "$1" --data street --small --out "$1.py"
   step "$bin/python" "$("$bin/python" -c "from importlib.util import find_spec; print(find_spec('$2').submodule_search_locations[0])")/.mim/tools/train.py" \
     "$1.py" --work-dir "own/$1" "${options[@]}"
   PATH=$bin:$PATH step "$bin/mim" train "$3" "$1.py" --work-dir "mim/$1" "${options[@]}"
@@ -48,6 +50,10 @@ train() { # TASK LIBRARY PACKAGE LENGTH WEIGHTS
   TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 step "$bin/python" "$root/dev/ci/predict.py" "$2" "$1.py" "mim/$1/$5" "$image"
 }
 
-train detection mmdet onedl-mmdetection max_iters=2 iter_2.pth
-train segmentation mmseg onedl-mmsegmentation max_iters=2 iter_2.pth
-train classification mmpretrain onedl-mmpretrain max_epochs=1 epoch_1.pth
+for task; do
+  case $task in
+    detection) train detection mmdet onedl-mmdetection max_iters=2 iter_2.pth ;;
+    segmentation) train segmentation mmseg onedl-mmsegmentation max_iters=2 iter_2.pth ;;
+    classification) train classification mmpretrain onedl-mmpretrain max_epochs=1 epoch_1.pth ;;
+  esac
+done

@@ -5,6 +5,13 @@ mmdet, mmsegmentation and mmpretrain; none of them is needed for another. It als
 package for ``_base_ = 'swinv2_mm::...'``, and appends the folder of ``projects`` to ``sys.path``.
 """
 
+import warnings
+
+with warnings.catch_warnings():
+    # Of what later versions of Python and torch deprecate, and MMEngine uses.
+    warnings.simplefilter('ignore')
+    import mmengine.runner  # noqa: F401
+
 from swinv2_mm.config.packages import register_packages
 from swinv2_mm.datasets.panoptic_api import ensure_panopticapi
 from swinv2_mm.ops import ensure_ops
