@@ -32,7 +32,6 @@ _OF_THE_RUN = {
     'timeout',
     'init_cfg',
     'val_interval',
-    'data_root',
 }
 # What the state in a checkpoint brings with it: the start of a key, and the name that
 # ``resume_with`` has for it. The first that fits.
@@ -163,6 +162,8 @@ def _shown(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _name_of(key: str) -> str | None:
+    if key.endswith('decay_mult'):
+        return 'weight_decay'
     for start, name in _OF_THE_STATE.items():
         if key == start or key.startswith(f'{start}.'):
             return name

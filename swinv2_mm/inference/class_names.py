@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from torch import nn
 
 from swinv2_mm.config.datasets import datasets_of
+from swinv2_mm.data_check.class_names import check_places
 from swinv2_mm.datasets.palette import Colour, class_colour, class_colours
+from swinv2_mm.errors import DataError
 from swinv2_mm.libraries import LIBRARIES
 from swinv2_mm.models.class_count import num_classes_of
 
@@ -45,6 +50,8 @@ def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Cla
     count = num_classes_of(model)
     found = [meta for meta in (checkpoint_meta, *_metas(cfg)) if meta.get('classes')]
     meta = found[0] if found else {}
+    if len(found) > 1 and meta is checkpoint_meta:
+        _compare(meta['classes'], found[1]['classes'])
     names = [str(name) for name in meta.get('classes', ())]
     if count and len(names) > count:  # of other data: a class of COCO is not one of ADE20K
         names = []
@@ -53,6 +60,17 @@ def find_classes(cfg: Config, *, checkpoint_meta: dict, model: nn.Module) -> Cla
     library = LIBRARIES.get(cfg.default_scope)
     palette = meta.get('palette') if library and library.has_label_maps else None
     return Classes(tuple(names), tuple(class_colours(count, palette=palette)))
+
+
+def _compare(names: Sequence[str], configured: Sequence[str]) -> None:
+    """Log that a config names the classes otherwise than the checkpoint, whose names count."""
+    names = list(map(str, names))
+    try:
+        text = check_places(names, list(map(str, configured)), loader='config', whose='checkpoint')
+    except DataError as error:
+        text = str(error)
+    if text:
+        print_log(f"{text}; the checkpoint's names count", logger='current', level=logging.WARNING)
 
 
 def _metas(cfg: Config) -> list[dict]:

@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from swinv2_mm.atomic_write import atomic_path
+from swinv2_mm.data_check.class_names import nearest
 from swinv2_mm.datasets.files import read_json
 from swinv2_mm.errors import DataError, UserError
 
@@ -37,17 +39,32 @@ def read_numbers(path: Path, *, classes: Sequence[str]) -> CocoNumbers:
         DataError: If it is not one.
         UserError: If it lacks a class of the model.
     """
+    content = read_json(str(path))
     try:
-        content = read_json(str(path))
-        images = {str(image['file_name']): _image_id(image['id']) for image in content['images']}
-        categories = {str(c['name']): int(c['id']) for c in content['categories']}
-    except DataError:
-        raise
+        images = _by_name((i['file_name'], _image_id(i['id'])) for i in content['images'])
+        images |= {name.replace('\\', '/'): number for name, number in images.items()}
+        categories = _by_name((c['name'], int(c['id'])) for c in content['categories'])
+    except DataError as error:
+        raise DataError(f'annotation file {path}: {error}') from error
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DataError(f'annotation file {path} is not one of COCO: {error!r}') from error
     if missing := [name for name in classes if name not in categories]:
-        raise UserError(f"annotation file {path} has no category '{missing[0]}'")
+        hint = nearest(missing[0], [name for name in categories if name not in classes])
+        raise UserError(f"annotation file {path} has no category '{missing[0]}'{hint}")
     return CocoNumbers([categories[name] for name in classes], images)
+
+
+def _by_name(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
+    """Return ids by names.
+
+    Raises:
+        DataError: If a name has two.
+    """
+    found: dict[str, Any] = {}
+    for name, number in pairs:
+        if found.setdefault(str(name), number) != number:
+            raise DataError(f'it has two ids for {str(name)!r}: {found[str(name)]}, {number}')
+    return found
 
 
 def _image_id(value: object) -> int | str:

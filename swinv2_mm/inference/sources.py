@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,21 @@ class Source(os.PathLike):
 
     def __str__(self) -> str:
         return self.path
+
+
+def passed_over(inputs: Iterable[str]) -> Counter[str]:
+    """Count the files of folders that ``find_sources`` leaves out, by how their names end."""
+    counts: Counter[str] = Counter()
+    for given in inputs:
+        for here, folders, files in os.walk(given):
+            folders[:] = [name for name in folders if not name.startswith('.')]
+            names = [name for name in files if not name.startswith('.') and not _is_read(name)]
+            counts.update(Path(here, name).suffix.lower() or 'no suffix' for name in names)
+    return counts
+
+
+def _is_read(name: str) -> bool:
+    return Path(name).suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_ENDINGS}
 
 
 def find_sources(inputs: Sequence[str], *, lines: Iterable[str] = ()) -> Iterator[Source]:
@@ -71,6 +87,6 @@ def _walk(folder: str) -> Iterator[Source]:
         folders[:] = sorted(f for f in folders if not f.startswith('.'))
         for file in sorted(files):
             path = Path(here, file)
-            if file.startswith('.') or path.suffix.lower() not in {*IMAGE_SUFFIXES, *VIDEO_ENDINGS}:
+            if file.startswith('.') or not _is_read(file):
                 continue
             yield Source(str(path), str(path.relative_to(folder).with_suffix('')))

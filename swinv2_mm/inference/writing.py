@@ -6,7 +6,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ class Summary:
         num_done: Files that have their results.
         num_failed: Files that have not.
         skipped_list: Where those are listed, with ``bad_data='skip'``.
+        passed_over: Files in folders that are no images or videos, by how their names end.
         seconds: Duration of the run.
         memory_mb: Peak memory of the process.
         warm_memory_mb: The same after the first 50 files, or 0.
@@ -47,6 +48,7 @@ class Summary:
     num_done: int
     num_failed: int
     skipped_list: Path | None
+    passed_over: Mapping[str, int]
     seconds: float
     memory_mb: float
     warm_memory_mb: float
@@ -61,9 +63,13 @@ class Summary:
         memory = f'memory at most {self.memory_mb:.0f} MB'
         if self.warm_memory_mb:
             memory += f' (after {_WARM_AFTER} files {self.warm_memory_mb:.0f} MB)'
+        other = ''
+        if self.passed_over:
+            endings = ', '.join(sorted(self.passed_over))
+            other = f' {sum(self.passed_over.values())} other files passed over ({endings}).'
         return (
             f'{self.num_done} files done, {self.num_failed} {failed}, in {self.seconds:.1f} s; '
-            f'{memory}. Results: {self.folder}'
+            f'{memory}.{other} Results: {self.folder}'
         )
 
 
@@ -78,6 +84,7 @@ class PredictionRun:
         score_threshold: Detections are drawn from this score on; ``None`` draws nothing.
         resume: Whether to go on in a folder with results.
         total: Number of files, for the progress bar.
+        passed_over: For the summary.
     """
 
     def __init__(
@@ -90,7 +97,9 @@ class PredictionRun:
         score_threshold: float | None,
         resume: bool,
         total: int | None,
+        passed_over: Mapping[str, int],
     ) -> None:
+        self._passed_over = passed_over
         self._inferencer = inferencer
         self._batch_size, self._score_threshold = batch_size, score_threshold
         self._num_done = self._num_failed = 0
@@ -121,6 +130,7 @@ class PredictionRun:
             num_done=self._num_done,
             num_failed=self._num_failed,
             skipped_list=None if self._skipped is None else self._skipped.path,
+            passed_over=self._passed_over,
             seconds=time.monotonic() - start,
             memory_mb=peak_memory_bytes() / _BYTES_PER_MB,
             warm_memory_mb=self._warm_memory_mb,

@@ -84,7 +84,7 @@ def infer(
         raise UserError('standard input (-) can be read only once')
     from swinv2_mm.inference import SwinV2Inferencer
     from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
-    from swinv2_mm.inference.sources import find_sources
+    from swinv2_mm.inference.sources import find_sources, passed_over
     from swinv2_mm.inference.writing import PredictionRun
     from swinv2_mm.runtime.metadata import config_in
 
@@ -113,6 +113,7 @@ def infer(
         score_threshold=score_threshold,
         resume=resume,
         total=total,
+        passed_over=passed_over(file for file in files if file != '-'),
     )
     summary = run(find_sources(files, lines=sys.stdin))
     if inferencer.task == 'detection':

@@ -72,6 +72,7 @@ def train(
     from swinv2_mm.engine.config_errors import config_errors
     from swinv2_mm.engine.launch import build_runner, save_config
     from swinv2_mm.engine.preflight import check_training
+    from swinv2_mm.engine.work_dir import checkpoints_in
     from swinv2_mm.errors import UserError
 
     cfg = as_config(cfg, options)
@@ -95,6 +96,11 @@ def train(
         else:
             running.load_from = str(resume)
     runner = build_runner(running, work_dir=work_dir, launcher=launcher)
+    if not running.get('resume') and (earlier := checkpoints_in(Path(runner.work_dir))):
+        runner.logger.warning(
+            f'{runner.work_dir} holds {len(earlier)} checkpoints of an earlier training, such as '
+            f'{earlier[0].name}; those of the same name are overwritten (--resume goes on)'
+        )
     save_config(cfg, runner)
     guard_data(runner, ['train', 'val'])
     with config_errors(cfg):
