@@ -44,6 +44,8 @@ def train(use_data, tmp_path):
         ('param_scheduler.0.end=-3', 'end'),
         ('default_hooks.checkpoint.interval=often', 'checkpoint.interval'),
         ('default_hooks.checkpoint.save_best=coco/bbox_mAP', 'accuracy/top1'),
+        ("custom_hooks=[dict(type='EarlyStoppingHook',monitor='top1')]", 'accuracy/top1'),
+        ("param_scheduler=[dict(type='ReduceOnPlateauLR',monitor='loss')]", 'accuracy/top1'),
         ('model.head.in_channels=99', 'model.head.in_channels=256'),
         ('randomness.seed=abc', 'randomness.seed'),
     ],

@@ -1,4 +1,4 @@
-"""Find the data sets inside a config, and the files that they name."""
+"""Find the data sets and metrics inside a config, and the files that they name."""
 
 from __future__ import annotations
 
@@ -42,6 +42,17 @@ def annotation_files(cfg: Config) -> Iterator[str]:
 def datasets_of(cfg: Config, loader: str) -> list[dict]:
     """Return the data sets of a data loader, without their wrappers; empty without the loader."""
     return list(innermost_datasets((cfg.get(loader) or {}).get('dataset')))
+
+
+def metrics_of(evaluator: Any) -> list[dict]:
+    """List the settings of the metrics of an evaluator: a metric, a list of them, or a wrapper.
+
+    They are the evaluator's own objects, in the order in which it has them.
+    """
+    if isinstance(evaluator, dict) and 'metrics' in evaluator:
+        return metrics_of(evaluator['metrics'])
+    several = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    return [metric for metric in several if isinstance(metric, dict)]
 
 
 def testing_pipeline(cfg: Config) -> list[dict]:

@@ -8,9 +8,11 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from swinv2_mm.config.datasets import metrics_of
+
 # What CocoMetric(classwise=True) appends to the name of a class.
 OF_ONE_CLASS = '_precision'
-_AP_SUFFIXES = ('', '_50', '_75', '_s', '_m', '_l')
+_AP_ITEMS = ('mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l')
 _IOU_NAMES = {
     'mIoU': ('aAcc', 'mIoU', 'mAcc'),
     'mDice': ('aAcc', 'mDice', 'mAcc'),
@@ -22,15 +24,24 @@ def metric_names(evaluator: Any) -> list[str] | None:
     """Return the names of all metrics of an evaluator, or ``None`` if some are not known.
 
     Args:
-        evaluator: The settings of a metric, or a list of them.
+        evaluator: The settings of a metric, a list of them, or an evaluator of several data sets.
     """
     known: list[str] = []
-    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-        names = _names_of(metric) if isinstance(metric, Mapping) else None
+    for part, metric in _metrics_by_part(evaluator):
+        names = _names_of(metric)
         if names is None:
             return None
-        known += names
-    return known
+        known += [part + name for name in names]
+    return known or None
+
+
+def _metrics_by_part(evaluator: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """List the metrics, each with how its names begin: by the data set, if each has a metric."""
+    metrics = metrics_of(evaluator)
+    parts = evaluator.get('dataset_prefixes') if isinstance(evaluator, Mapping) else None
+    if parts is None:
+        return [('', metric) for metric in metrics]
+    return [(f'{part}/', metric) for part, metric in zip(parts, metrics, strict=False)]
 
 
 def _names_of(metric: Mapping[str, Any]) -> list[str] | None:
@@ -62,7 +73,8 @@ def _coco_kinds(metric: Mapping[str, Any]) -> Sequence[str]:
 def _coco_names(metric: Mapping[str, Any]) -> list[str]:
     prefix = metric.get('prefix') or 'coco'
     kinds = [kind for kind in _coco_kinds(metric) if kind in ('bbox', 'segm')]
-    return [f'{prefix}/{kind}_mAP{suffix}' for kind in kinds for suffix in _AP_SUFFIXES]
+    items = metric.get('metric_items') or _AP_ITEMS
+    return [f'{prefix}/{kind}_{item}' for kind in kinds for item in items]
 
 
 class EmptyDetectionHook(Hook):
@@ -83,10 +95,9 @@ class EmptyDetectionHook(Hook):
         self._complete('test', metrics)
 
     def _complete(self, part: str, metrics: dict[str, float] | None) -> None:
-        evaluator = self._evaluators[part]
-        for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-            if not isinstance(metric, Mapping) or metrics is None or metric.get('format_only'):
+        for start, metric in _metrics_by_part(self._evaluators[part]):
+            if metrics is None or metric.get('format_only'):
                 continue
             if str(metric.get('type')).rpartition('.')[2] == 'CocoMetric':
                 for name in _coco_names(metric):
-                    metrics.setdefault(name, 0.0)
+                    metrics.setdefault(start + name, 0.0)

@@ -11,10 +11,15 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from swinv2_mm.config.datasets import metrics_of
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import DataError, UserError
 
 from .metric_names import OF_ONE_CLASS, metric_names
+
+_SCHEDULE = 'param_scheduler'
+# Beginnings of the names of classes that wait for the argument ``monitor``.
+_MONITORING = ('EarlyStoppingHook', 'ReduceOnPlateau')
 
 
 def check_training(runner: Runner, cfg: Config) -> None:
@@ -26,14 +31,14 @@ def check_training(runner: Runner, cfg: Config) -> None:
 
     Raises:
         DataError: If the images do not make up one batch.
-        UserError: If the channels of the model do not fit, or no evaluator gives the metric of
-            ``save_best``.
+        UserError: If the channels of the model do not fit, or no evaluator gives the metric that
+            a part of the training waits for, such as ``save_best``.
     """
     model = unwrapped(runner.model)
     channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
     if isinstance(channels, Sequence):
         check_channels(cfg.model, channels)
-    _check_save_best(cfg)
+    _check_monitors(runner, cfg)
     check_metrics(runner, cfg, 'val')
     _check_batches(runner.train_loop.dataloader)
 
@@ -52,9 +57,8 @@ def check_metrics(runner: Runner, cfg: Config, loader: str) -> None:
     model = unwrapped(runner.model)
     if getattr(model, 'with_mask', True) or hasattr(model, 'panoptic_head'):
         return
-    evaluator = cfg.get(f'{loader}_evaluator')
-    for metric in evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]:
-        if isinstance(metric, Mapping) and 'segm' in str(metric.get('metric')):
+    for metric in metrics_of(cfg.get(f'{loader}_evaluator')):
+        if 'segm' in str(metric.get('metric')):
             raise UserError(
                 f'{loader}_evaluator.metric is {metric["metric"]}, and the model has no mask head: '
                 f'set {loader}_evaluator.metric=bbox'
@@ -116,15 +120,29 @@ def _check_batches(loader: DataLoader) -> None:
         )
 
 
-def _check_save_best(cfg: Config) -> None:
-    wanted = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('save_best')
+def _check_monitors(runner: Runner, cfg: Config) -> None:
+    """Refuse what waits for a metric that no evaluator gives."""
     known = metric_names(cfg.get('val_evaluator'))
-    if not wanted or known is None:
-        return
-    for name in [wanted] if isinstance(wanted, str) else wanted:
-        if name not in known and name != 'auto' and not name.endswith(OF_ONE_CLASS):
+    for place, name in _monitors(cfg):
+        if not cfg.get('val_dataloader'):
+            runner.logger.warning(f'{place} waits for a validation, and the config has none')
+            continue
+        is_known = known is None or name in known or name.endswith(OF_ONE_CLASS)
+        if not is_known and name != 'auto':
             meant = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise UserError(
-                f"default_hooks.checkpoint.save_best: no evaluator gives '{name}'; did you mean "
-                f"'{meant}'?"
-            )
+            raise UserError(f"{place}: no evaluator gives '{name}'; did you mean '{meant}'?")
+
+
+def _monitors(cfg: Config) -> Iterator[tuple[str, str]]:
+    """List the entries of a config that wait for a metric, each with its name."""
+    saver = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    wanted = saver.get('save_best') or ()
+    for name in [wanted] if isinstance(wanted, str) else wanted:
+        yield 'default_hooks.checkpoint.save_best', name
+    schedulers = cfg.get('param_scheduler') or ()
+    schedulers = [schedulers] if isinstance(schedulers, Mapping) else schedulers
+    for key, entries in (('custom_hooks', cfg.get('custom_hooks') or ()), (_SCHEDULE, schedulers)):
+        for number, entry in enumerate(entries):
+            kind = str(entry.get('type') if isinstance(entry, Mapping) else '').rpartition('.')[2]
+            if kind.startswith(_MONITORING):
+                yield f'{key}.{number}.monitor', entry.get('monitor', 'loss')
