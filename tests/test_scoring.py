@@ -8,6 +8,8 @@ from test_tools import CLASSIFIER, DETECTOR, SHORT, TINY
 
 import swinv2_mm.cli
 from swinv2_mm.config.file import load_config
+from swinv2_mm.data_check.scoring import check_scoring
+from swinv2_mm.engine.metric_names import EmptyDetectionHook
 from swinv2_mm.errors import DataError, UserError
 
 COMMON = [*SHORT, 'train_dataloader.persistent_workers=False', 'train_dataloader.batch_size=2']
@@ -91,6 +93,46 @@ def test_top_5_of_three_classes(use_data, tmp_path):
     with pytest.raises(UserError, match=r'topk=\(1,\)'):
         swinv2_mm.cli.train(CLASSIFIER, work_dir=tmp_path, options=options)
     assert not list(tmp_path.glob('*.pth'))
+
+
+class Listed(list):
+    """A data set of images, by their paths."""
+
+    num_left_out = 0
+    innermost = property(lambda self: [self])
+
+    def get_data_info(self, index):
+        return {'img_path': self[index]}
+
+
+@pytest.mark.parametrize(
+    ('metric', 'words'),
+    [
+        (dict(type='Accuracy', topk=0), 'topk'),
+        (dict(type='Accuracy', topk='1'), 'topk'),
+        (dict(type='ConfusionMatrix', num_classes=5), 'num_classes is 5'),
+        (dict(type='IoUMetric', iou_metrics=['mIOU']), 'mIOU'),
+        (dict(type='IoUMetric', output_dir='out'), 'written to one file'),
+    ],
+)
+def test_metric_that_fails_after_the_epoch(metric, words):
+    images = Listed(['x/1.jpg', 'y/1.jpg', 'x/2.jpg'])
+    with pytest.raises(UserError, match=words):
+        check_scoring('val', images, [metric], num_classes=10)
+
+
+def test_no_score_is_made_up():
+    """AP is 0 where nothing was found, under the names that were asked for and no others."""
+    metric = dict(type='CocoMetric', metric='bbox', metric_items=['mAP_50'])
+    several = dict(type='MultiDatasetsEvaluator', metrics=[metric] * 2, dataset_prefixes=['a', 'b'])
+    for evaluator, given, wanted in (
+        (metric, {'coco/bbox_mAP_50': 0.7}, {'coco/bbox_mAP_50': 0.7}),
+        (metric, {}, {'coco/bbox_mAP_50': 0}),
+        (several, {'a/coco/bbox_mAP_50': 0.7},
+         {'a/coco/bbox_mAP_50': 0.7, 'b/coco/bbox_mAP_50': 0}),
+    ):  # fmt: skip
+        EmptyDetectionHook({'val_evaluator': evaluator}).after_val_epoch(None, given)
+        assert given == wanted
 
 
 def test_several_labels_against_accuracy(use_data, tmp_path):

@@ -185,6 +185,14 @@ CATALOGUE: dict[str, Kind] = {
         'boxes that reach more than a pixel beyond their image',
         'clip them; if there are many, are they [x1, y1, x2, y2] instead of [x, y, width, height]?',
     ),
+    'boxes-are-corners': _error(
+        'data sets whose boxes are corners',
+        'write [x, y, width, height] in pixels, not [x1, y1, x2, y2]',
+    ),
+    'boxes-are-fractions': _error(
+        'data sets whose boxes are fractions of the image',
+        'write [x, y, width, height] in pixels',
+    ),
     'box-tiny': _warning(
         'boxes under a pixel wide or high, which are dropped', 'delete or enlarge them'
     ),

@@ -64,21 +64,38 @@ def compare_names(wanted: Sequence[str], found: Sequence[str], *, file: str) -> 
             yield Problem('class-order', file, f'class {wanted.index(name)}', detail)
 
 
-def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, whose: str) -> None:
+def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, whose: str) -> str:
     """Refuse class names that stand at other places than those the model was trained with.
+
+    Names that differ in case, blanks and separators only are one.
+
+    Returns:
+        A warning if classes have other names there, or nothing.
 
     Raises:
         DataError: If a name that both lists have stands for two labels.
     """
+    own, other = [_plain(name) for name in classes], [_plain(name) for name in known]
     # ImageNet has two cranes.
-    names = set(known) - {*_repeated(known), *_repeated(classes)}
-    place_of = {name: number for number, name in enumerate(known) if name in names}
-    for number, name in enumerate(classes):
+    names = set(other) - {*_repeated(own), *_repeated(other)}
+    place_of = {name: number for number, name in enumerate(other) if name in names}
+    for number, name in enumerate(own):
         if place_of.get(name, number) != number:
             raise DataError(
-                f'{loader} data set: class {number} is {name!r}, which is class {place_of[name]} '
-                f'of the {whose}: set metainfo.classes to {", ".join(map(repr, known[:4]))}, ...'
+                f'{loader} data set: class {number} is {classes[number]!r}, which is class '
+                f'{place_of[name]} of the {whose}: set metainfo.classes to '
+                f'{", ".join(map(repr, known[:4]))}, ...'
             )
+    pairs = list(zip(own, other, strict=False))
+    renamed = [number for number, (name, old) in enumerate(pairs) if name != old]
+    if not renamed:
+        return ''
+    first = renamed[0]
+    return (
+        f'{loader} data set: {len(renamed)} of {len(pairs)} classes have another name in the '
+        f'{whose}, such as class {first}, here {classes[first]!r}, there {known[first]!r}: labels '
+        'go by the number'
+    )
 
 
 def nearest(name: str, others: Sequence[str]) -> str:
@@ -89,8 +106,8 @@ def nearest(name: str, others: Sequence[str]) -> str:
 
 
 def are_of_one_kind(names: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether two lists name the same things: folders may be codes such as n01440764."""
-    return len(set(names) & set(others)) * 2 >= min(len(names), len(others))
+    """Return whether two lists share a name, but for its case: folders may be codes (n01440764)."""
+    return not set(map(_plain, names)).isdisjoint(map(_plain, others))
 
 
 def check_heads(

@@ -104,6 +104,7 @@ def _read_categories(source: Source, listing: Listing, *, path: str) -> Iterator
         order = {name: number for number, name in enumerate(source.classes)}
         categories.sort(key=lambda category: order.get(category['name'], len(order)))
         listing.classes = source.classes
+        listing.left_out = tuple(name for name in names if name not in order)
         own = [name for name in names if name in order]
         listing.is_reordered = own != [c['name'] for c in categories[: len(own)]]
     listing.content['categories'] = categories
@@ -131,10 +132,7 @@ def _read_images(
         elif image_id in images:
             yield Problem('image-id-repeated', path, f'image {image_id}', name)
         else:
-            if '\\' in name and not os.path.exists(os.path.join(folder, name)):
-                # As programs for Windows write it.
-                name = image['file_name'] = name.replace('\\', '/')
-                listing.num_renamed += 1
+            name = image['file_name'] = listing.with_slashes(name, folder=folder)
             if name in named:
                 yield Problem('image-listed-twice', path, f'image {image_id}', name)
             named.add(name)

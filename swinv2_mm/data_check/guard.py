@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.runner import Runner
 
-from swinv2_mm.config.datasets import innermost_datasets
+from swinv2_mm.config.datasets import innermost_datasets, metrics_of
 from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SkippedSummaryHook, policy_of
@@ -25,12 +26,12 @@ from .guarded import GuardedDataset
 from .listing import Listing
 from .readers import read
 from .scoring import check_scoring
-from .sources import Source, loads_masks, num_classes_of, source_of, sources_of
-from .start_line import start_line, unseen_classes
+from .sources import ZERO_LABEL, Source, loads_masks, num_classes_of, source_of, sources_of
+from .start_line import MOST_IMAGES, start_line, unseen_classes
 from .usable import UsableFiles, refuse_whole
 
 # Kinds of data whose classes all heads of a model have; a classifier may have more.
-_WITH_HEADS = {'instances', 'label maps'}
+_WITH_HEADS = {'instances', 'panoptic', 'label maps'}
 
 
 def guard_data(runner: Runner, loaders: list[str]) -> None:
@@ -55,7 +56,7 @@ def guard_data(runner: Runner, loaders: list[str]) -> None:
             metrics = getattr(runner, f'_{loader}_evaluator', None)
             settings['dataset'] = guard.build(loader, settings['dataset'], metrics=metrics)
     runner.register_hook(SkippedSummaryHook(guard.skipped))
-    runner.register_hook(_CheckpointNamesHook(guard.classes))
+    runner.register_hook(_CheckpointNamesHook(guard))
 
 
 def guarded_dataset(cfg: Config, loader: str, *, trained_on: Sequence[str] = ()) -> GuardedDataset:
@@ -75,7 +76,7 @@ def guarded_dataset(cfg: Config, loader: str, *, trained_on: Sequence[str] = ())
         logger = MMLogger.get_current_instance()
         guard = DataGuard(cfg, work_dir=Path(folder), logger=logger)
         dataset = guard.build(loader, outer)
-    check_places(trained_on, guard.classes[loader], loader=loader, whose='model')
+    guard.compare({'classes': trained_on}, loader=loader, whose='model')
     return dataset
 
 
@@ -92,7 +93,8 @@ class DataGuard:
         self._cfg, self._logger = cfg, logger
         self._files = UsableFiles(cfg, work_dir=work_dir.resolve(), logger=logger)
         self.skipped = self._files.skipped
-        self.classes: dict[str, tuple[str, ...]] = {}
+        self.known: dict[str, dict[str, Any]] = {}
+        self._train_images: frozenset[str] = frozenset()
         self._train_folders: tuple[str, ...] | None = None
 
     def build(self, loader: str, outer: dict, *, metrics: Any = ()) -> GuardedDataset:
@@ -101,10 +103,10 @@ class DataGuard:
         Args:
             loader: ``train``, ``val`` or ``test``.
             outer: Settings of the data set; changed.
-            metrics: Settings of the metrics, whose annotation files must be those of the data.
+            metrics: Settings of the evaluator; annotation files must be those of the data.
         """
-        metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
-        metrics = [metric for metric in metrics if isinstance(metric, dict)]
+        is_by_part = isinstance(metrics, dict) and 'dataset_prefixes' in metrics
+        metrics = metrics_of(metrics)
         read_files: dict[Path, Listing] = {}
         found = []
         for dataset in innermost_datasets(outer):
@@ -114,6 +116,8 @@ class DataGuard:
             refuse_whole(check_config_classes(source, config='the config'), loader=loader)
             listing, path = self._files.read(source, metrics=metrics)
             found.append(listing)
+            for remark in listing.remarks:
+                self._logger.warning(f'{loader} data set: {remark}')
             if source.kind == 'label maps' and loader == 'train':
                 if text := unseen_classes(listing):
                     self._logger.warning(text)
@@ -128,8 +132,8 @@ class DataGuard:
                         **(dataset.get('metainfo') or {}),
                         'classes': listing.classes,
                     }
-        classes = found[0].source.classes if found else None
-        self._files.read_of_metrics(loader, metrics, known=read_files, classes=classes)
+        of_data = found[0].source if found else None
+        self._files.read_of_metrics(loader, metrics, known=read_files, of_data=of_data)
         skipped = self.skipped if policy_of(self._cfg, loader) == 'skip' else None
         guarded = GuardedDataset(lambda: DATASETS.build(outer), loader=loader, skipped=skipped)
         lost = guarded.left_out()
@@ -137,15 +141,61 @@ class DataGuard:
             ((path, listing),) = read_files.items()
             self._files.leave_out(lost, path, listing, loader=loader, metrics=metrics)
         self._check_heads(loader, guarded, found)
-        if loader != 'train':
-            check_scoring(loader, guarded, metrics, num_classes=num_classes_of(self._cfg))
-        self.classes[loader] = tuple(guarded.metainfo.get('classes') or ())
-        if loader != 'train' and 'train' in self.classes:
-            check_places(
-                self.classes['train'], self.classes[loader], loader=loader, whose='train data set'
+        are_boxes = found and all(listing.source.kind == 'instances' for listing in found)
+        if loader == 'train' and are_boxes and not any(listing.counts for listing in found):
+            raise DataError(
+                'train data set: it holds no instance of its classes to learn from: look at it '
+                'with tools/dataset.py check'
             )
+        if loader != 'train':
+            check_scoring(
+                loader,
+                guarded,
+                metrics,
+                num_classes=num_classes_of(self._cfg),
+                is_by_part=is_by_part,
+            )
+        self.known[loader] = {
+            'classes': tuple(guarded.metainfo.get('classes') or ()),
+            ZERO_LABEL: _reduces_zero(loader, found),
+        }
+        if loader == 'train':
+            self._train_images = _image_paths(guarded)
+        elif 'train' in self.known:
+            self.compare(self.known['train'], loader=loader, whose='train data set')
+            images = _image_paths(guarded)
+            if shared := len(images & self._train_images):
+                self._logger.warning(
+                    f'{loader} data set: {shared} of its {len(images)} images are trained on too, '
+                    'so that scores will be too good'
+                )
         self._logger.info(start_line(loader, guarded, found))
         return guarded
+
+    def compare(self, trained_on: Mapping[str, Any], *, loader: str, whose: str) -> None:
+        """Compare the labels of a loader with those that a model was trained on.
+
+        Args:
+            trained_on: ``metainfo`` of a data set.
+            loader: One that has been built.
+            whose: What ``trained_on`` is of, for messages.
+
+        Raises:
+            DataError: If names stand for other labels, or labels of maps are counted from
+                another value.
+        """
+        own = self.known[loader]
+        names = trained_on.get('classes')
+        if isinstance(names, (list, tuple)):
+            text = check_places(list(map(str, names)), own['classes'], loader=loader, whose=whose)
+            if text:
+                self._logger.warning(text)
+        old, new = trained_on.get(ZERO_LABEL), own[ZERO_LABEL]
+        if isinstance(old, bool) and new is not None and old != new:
+            raise DataError(
+                f'{loader} data set: {ZERO_LABEL} is {new}, and that of the {whose} {old}: every '
+                f'label would be that of another class: set dataset.{ZERO_LABEL}={old}'
+            )
 
     def _source(
         self, loader: str, dataset: dict, outer: dict, *, metrics: list[dict]
@@ -164,7 +214,8 @@ class DataGuard:
         return replace(
             source,
             num_classes=num_classes_of(self._cfg),
-            train_folders=self._train_folders if loader != 'train' else None,
+            # Of a data set that is joined with others, those of the first.
+            train_folders=self._train_folders,
         )
 
     def _check_heads(self, loader: str, dataset: GuardedDataset, found: list[Listing]) -> None:
@@ -172,7 +223,11 @@ class DataGuard:
         classes = dataset.metainfo.get('classes') or ()
         if not classes or {listing.source.kind for listing in found} - _WITH_HEADS:
             return
-        for problem in check_heads(self._cfg, config='', num_classes=len(classes)):
+        things = dataset.metainfo.get('thing_classes')
+        num_things = None if things is None else len(things)
+        for problem in check_heads(
+            self._cfg, config='', num_classes=len(classes), num_things=num_things
+        ):
             raise DataError(
                 f'{loader} data set: {len(classes)} classes, and {problem.place} {problem.detail}'
             )
@@ -182,6 +237,14 @@ class DataGuard:
         source = listing.source
         if source.name == 'train' and self._train_folders is None:
             self._train_folders = listing.classes
+        num_named = 0 if source.classes is None else len(source.classes)
+        if source.num_classes is not None and len(listing.classes) < source.num_classes:
+            if num_named < source.num_classes:
+                self._logger.warning(
+                    f'{source.name} data set: {len(listing.classes)} class folders, the model has '
+                    f'{source.num_classes} classes: the folders are numbered from 0 in the order '
+                    'of their names; metainfo.classes says which class is missing'
+                )
         if source.num_classes is not None and len(listing.classes) > source.num_classes:
             raise DataError(
                 f'{source.name} data set: {len(listing.classes)} class folders, the model has '
@@ -190,20 +253,44 @@ class DataGuard:
 
 
 class _CheckpointNamesHook(Hook):
-    """Compare the class names in a tested or resumed checkpoint with those of the data."""
+    """Compare the labels of a checkpoint that is tested or resumed with those of the data."""
 
-    def __init__(self, classes: dict[str, tuple[str, ...]]) -> None:
-        self._classes = classes
+    def __init__(self, guard: DataGuard) -> None:
+        self._guard = guard
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Refuse names whose places differ."""
+        """Refuse labels that differ; a training may start from a model of others."""
         meta = checkpoint.get('meta')
         meta = meta.get('dataset_meta') if isinstance(meta, dict) else None
-        names = meta.get('classes') if isinstance(meta, dict) else None
-        is_start = 'train' in self._classes and not runner.cfg.get('resume')
-        if isinstance(names, (list, tuple)) and not is_start:
-            for loader, classes in self._classes.items():
-                check_places(names, classes, loader=loader, whose='checkpoint')
+        is_start = 'train' in self._guard.known and not runner.cfg.get('resume')
+        for loader in self._guard.known if isinstance(meta, dict) else ():
+            try:
+                self._guard.compare(meta, loader=loader, whose='checkpoint')
+            except DataError as error:
+                if not is_start:
+                    raise
+                if loader == 'train':
+                    runner.logger.warning(f'{error}; the training begins with its head')
+
+
+def _image_paths(dataset: GuardedDataset) -> frozenset[str]:
+    """Return the images of a data set, if they are not too many to be listed."""
+    if len(dataset) > MOST_IMAGES or not hasattr(dataset.dataset, 'get_data_info'):
+        return frozenset()
+    paths = (dataset.get_data_info(index).get('img_path') for index in range(len(dataset)))
+    return frozenset(os.path.normpath(path) for path in paths if isinstance(path, str))
+
+
+def _reduces_zero(loader: str, found: Sequence[Listing]) -> bool | None:
+    """Return whether label maps number the classes from 1; ``None`` without label maps."""
+    values = {
+        bool(listing.source.settings.get(ZERO_LABEL))
+        for listing in found
+        if listing.source.kind == 'label maps'
+    }
+    if len(values) > 1:
+        raise DataError(f'{loader} data set: {ZERO_LABEL} is True in one part, False in another')
+    return values.pop() if values else None
 
 
 def _train_folders(cfg: Config) -> tuple[str, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -20,6 +21,7 @@ HINT = (
 # In a row: then it is not the data.
 _MAX_FAILURES = 1000
 _NUM_READERS = 4
+_LONGEST_REASON = 600
 
 
 class GuardedDataset:
@@ -154,8 +156,8 @@ def _innermost(dataset: Any) -> Iterable[Any]:
 
 
 def _reason(error: Exception) -> str:
-    """The message in one line, with the kind of error if it is not one of ours."""
-    text = ' '.join(str(error).split())
+    """Return the message in one line, with the kind of error if it is not one of ours."""
+    text = textwrap.shorten(str(error), _LONGEST_REASON, placeholder=' ...')
     # Libraries raise it where every augmentation of a sample, or of a thousand, is refused.
     if isinstance(error, UserError) or type(error) is Exception:
         return text

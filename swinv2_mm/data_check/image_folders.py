@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from swinv2_mm.datasets.files import read_lines
+from swinv2_mm.datasets.files import read_lines, shown
+from swinv2_mm.datasets.image_files import is_image_name
 from swinv2_mm.errors import DataError
 
 from .class_names import are_of_one_kind, nearest
@@ -15,6 +17,7 @@ from .problems import Problem
 from .sources import Source
 
 _MAX_DIGITS = 9
+_FEW_PAIRS = 3
 
 
 def read_image_folder(
@@ -23,7 +26,8 @@ def read_image_folder(
     """List the images of every class.
 
     Labels go by the names of the folders: their place in ``metainfo.classes``, if that names the
-    folders, else among the folders of the training set, else in the order of their names.
+    folders, else among the folders of the training set, else in the order of their names, where
+    10 comes after 9.
     ``listing.content`` is the list of files in that order, where the library's would differ.
 
     Args:
@@ -59,6 +63,7 @@ def _read_folders(
             if path.name.startswith('.'):
                 yield Problem('class-folder-hidden', str(path))
         elif path.name.lower().endswith(suffixes):
+            listing.num_outside += 1
             yield Problem('image-outside-folders', str(path))
     listing.classes = tuple(names)
     wanted, whose = source.classes, 'metainfo.classes'
@@ -66,7 +71,11 @@ def _read_folders(
         if wanted is not None and len(names) != len(wanted):
             detail = f'{len(names)} folders, {len(wanted)} classes'
             yield Problem('class-missing', str(folder), detail=detail)
-        wanted, whose = source.train_folders, 'the training set'
+        classes, wanted, whose = wanted, source.train_folders, 'the training set'
+        if wanted is None and classes is not None:
+            wanted = tuple(sorted(names, key=_natural))
+            pairs = list(zip(wanted, classes, strict=False))
+            listing.remarks += [_pairs_text(pairs)] if pairs else []
     if wanted is not None and tuple(wanted) != tuple(names):
         listing.classes = tuple(wanted)
         listing.is_reordered = True
@@ -96,6 +105,22 @@ def _read_folders(
         ]
 
 
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key by which numbers in names are compared as numbers."""
+    parts = re.split(r'([0-9]+)', name)
+    return [(int(part), '') if number % 2 else (0, part) for number, part in enumerate(parts)]
+
+
+def _pairs_text(pairs: Sequence[tuple[str, str]]) -> str:
+    """Say which class is taken for which folder where the names do not tell."""
+    few = [*pairs[:_FEW_PAIRS], *pairs[max(_FEW_PAIRS, len(pairs) - 1) :]]
+    shown = ', '.join(f'folder {folder!r} is class {name!r}' for folder, name in few)
+    return (
+        'metainfo.classes does not name the class folders, which are numbered in the order of '
+        f'their names: {shown}'
+    )
+
+
 def _list_images(source: Source, folder: Path, name: str, listing: Listing) -> Iterator[Problem]:
     suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
     for parent, folders, files in os.walk(folder, followlinks=True):
@@ -107,8 +132,20 @@ def _list_images(source: Source, folder: Path, name: str, listing: Listing) -> I
             if file.lower().endswith(suffixes):
                 listing.entries.append(Entry(image=path, label=name))
                 listing.counts[name] += 1
-            else:
-                yield Problem('image-other-suffix', path)
+                continue
+            if is_image_name(file):
+                listing.other_suffixes[os.path.splitext(file)[1]] += 1
+            yield Problem('image-other-suffix', path)
+
+
+def count_passed_over(listing: Listing) -> None:
+    """Count the images in class folders whose suffix the library does not read."""
+    source = listing.source
+    suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
+    for _, _, files in os.walk(source.folders['img_path'], followlinks=True):
+        for file in files:
+            if is_image_name(file) and not file.lower().endswith(suffixes):
+                listing.other_suffixes[os.path.splitext(file)[1]] += 1
 
 
 def _read_list(source: Source, listing: Listing, *, folder: Path) -> Iterator[Problem]:
@@ -124,6 +161,7 @@ def _read_list(source: Source, listing: Listing, *, folder: Path) -> Iterator[Pr
     if with_label and num_classes is None:
         yield Problem('classes-not-named', path, detail='a list of files gives numbers only')
     listed: set[str] = set()
+    contradictions: list[str] = []
     listing.content = []
     for number, line in enumerate(lines, start=1):
         place = f'line {number}'
@@ -134,13 +172,24 @@ def _read_list(source: Source, listing: Listing, *, folder: Path) -> Iterator[Pr
         if with_label and num_classes is not None and int(label) >= num_classes:
             yield Problem('label-out-of-range', path, place, f'{label}, {num_classes} classes')
             continue
+        slashed = listing.with_slashes(name, folder=folder)
+        line = f'{slashed}{line.strip()[len(name) :]}'
+        name = slashed
         if name in listed:
             yield Problem('image-listed-twice', path, place, name)
         listed.add(name)
         label_name = classes[int(label)] if with_label and classes else label
+        named = os.path.basename(os.path.dirname(name))
+        if named in classes and named != label_name:
+            contradictions.append(f'line {number} lists {name} as {label_name!r}')
         listing.counts[label_name] += with_label
         listing.content.append(line)
         listing.entries.append(Entry(image=str(folder / name), place=place, label=label_name))
+    if contradictions:
+        listing.remarks.append(
+            f'{len(contradictions)} of {len(lines)} lines of {shown(path)} contradict the names of '
+            f'folders: {contradictions[0]}; numbers are counted from 0 in metainfo.classes'
+        )
 
 
 def _is_class_number(label: str) -> bool:

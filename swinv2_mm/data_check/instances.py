@@ -17,6 +17,11 @@ _ID_KEYS = ('image_id', 'category_id')
 _KEYS = (*_ID_KEYS, 'bbox', 'area', 'iscrowd')
 # Rounding of boxes that touch the edge.
 _EDGE_PX = 1.0
+# From how many boxes on their form is judged, and which rate of [x1, y1, x2, y2] would end beyond
+# the image if they were [x, y, width, height].
+_FEWEST_BOXES = 10
+_LEAST_BEYOND_RATE = 0.1
+_FRACTION_MARGIN = 0.01
 # Of one image: what mmdet compares with 200,000 anchors in 8 GB, and bitmaps of that size.
 MAX_INSTANCES = 10_000
 MAX_MASK_BYTES = 8 * 2**30
@@ -59,8 +64,11 @@ def read_instances(
             if label is not None and _is_learnt(annotation):
                 listing.counts[source.classes[label]] += 1
                 labelled[annotation['image_id']] += 1
+            elif label is not None:
+                listing.num_not_learnt += 1
         yield from problems
         advance(1)
+    yield from _unit_problems(kept, images, path=checker.path)
     crowded = {}
     for image_id, count in Counter(a['image_id'] for a in kept).items():
         if detail := _excess(count, images[image_id], with_masks=source.with_masks):
@@ -214,6 +222,30 @@ def _are_plain(polygons: Any, width: float, height: float) -> bool:
         if right < 1 or bottom < 1:
             return False
     return True
+
+
+def _unit_problems(
+    annotations: list[dict], images: dict[Any, Entry], *, path: str
+) -> Iterator[Problem]:
+    """Recognise boxes in another form than COCO's, of a whole file."""
+    if len(annotations) < _FEWEST_BOXES:
+        return
+    num_beyond, are_corners, are_fractions = 0, True, True
+    for annotation in annotations:
+        width, height = images[annotation['image_id']].size_px
+        x, y, w, h = annotation['bbox']
+        is_beyond = x + w > width + _EDGE_PX or y + h > height + _EDGE_PX
+        num_beyond += is_beyond
+        is_corners = 0 <= x < w <= width + _EDGE_PX and 0 <= y < h <= height + _EDGE_PX
+        are_corners = are_corners and is_corners
+        are_fractions = are_fractions and max(x, y, w, h) <= 1 + _FRACTION_MARGIN
+        if not are_corners and not are_fractions:
+            return
+    if are_fractions:
+        yield Problem('boxes-are-fractions', path, detail=f'all {len(annotations)}')
+    elif num_beyond > _LEAST_BEYOND_RATE * len(annotations):
+        detail = f'{num_beyond} of {len(annotations)} reach beyond their image otherwise'
+        yield Problem('boxes-are-corners', path, detail=detail)
 
 
 def _is_learnt(annotation: dict) -> bool:

@@ -14,7 +14,7 @@ from swinv2_mm.errors import DataError
 
 from .listing import IGNORED, INVALID, Entry, Listing, Sample, evenly
 from .problems import Problem
-from .sources import Source
+from .sources import ZERO_LABEL, Source
 
 _DEFAULT_IGNORE = 255
 
@@ -37,10 +37,13 @@ def read_label_maps(source: Source, listing: Listing, *, num_samples: int) -> It
         return
     if source.annotation_file is not None and not source.annotation_file.is_dir():
         try:
-            stems = [line.strip() for line in read_lines(str(source.annotation_file))]
+            lines = [line.strip() for line in read_lines(str(source.annotation_file))]
         except DataError as error:
             yield Problem('annotation-file-broken', str(source.annotation_file), detail=str(error))
             return
+        listing.content = stems = [
+            listing.with_slashes(line, folder=image_folder, suffix=image_suffix) for line in lines
+        ]
     else:
         names = _files_below(image_folder)
         stems = [n.removesuffix(image_suffix) for n in names if n.endswith(image_suffix)]
@@ -50,6 +53,7 @@ def read_label_maps(source: Source, listing: Listing, *, num_samples: int) -> It
             is_map = is_shared and name.endswith(map_suffix)
             if is_image_name(name) and not name.endswith(image_suffix) and not is_map:
                 detail = f'img_suffix is {image_suffix!r}'
+                listing.other_suffixes[os.path.splitext(name)[1]] += 1
                 yield Problem('image-other-suffix', str(image_folder / name), detail=detail)
         used = {stem + map_suffix for stem in stems}
         for name in _files_below(map_folder) if not is_shared else ():
@@ -78,7 +82,7 @@ def label_table(source: Source) -> np.ndarray:
         (256,) class, ``IGNORED`` or ``INVALID`` of each value.
     """
     values = np.arange(256)
-    if source.settings.get('reduce_zero_label'):
+    if source.settings.get(ZERO_LABEL):
         values = np.where((values == 0) | (values == 255), 255, values - 1)
     classes = source.classes or ()
     stored = source.own_classes or classes

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,10 +73,15 @@ class Listing:
         classes: Names, in the order of the labels.
         entries: Every image.
         counts: Labels per class name.
+        left_out: Categories of the file that the config leaves out.
+        num_not_learnt: Instances of its classes that are crowds, or smaller than a pixel.
+        remarks: What the log of a run should say, a sentence each.
         unit: What ``counts`` counts.
         label_table: (256,) class of each value of a label map, or ``IGNORED`` or ``INVALID``;
             ``None`` if the maps' values are not checked.
         ignored: Pixels of each value that is ignored.
+        other_suffixes: Images that are passed over, by how their names end.
+        num_outside: Images beside class folders, which are passed over.
         samples: Images to draw.
         num_opened: How many images were opened.
         content: What can be used of the annotation file: a COCO object or lines of text.
@@ -87,14 +94,26 @@ class Listing:
     classes: tuple[str, ...] = ()
     entries: list[Entry] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    left_out: tuple[str, ...] = ()
+    num_not_learnt: int = 0
+    remarks: list[str] = field(default_factory=list)
     unit: str = 'instances'
     label_table: np.ndarray | None = None
     ignored: Counter[int] = field(default_factory=Counter)
+    other_suffixes: Counter[str] = field(default_factory=Counter)
+    num_outside: int = 0
     samples: list[Sample] = field(default_factory=list)
     num_opened: int = 0
     content: Any = None
     is_reordered: bool = False
     num_renamed: int = 0
+
+    def with_slashes(self, name: str, *, folder: Path, suffix: str = '') -> str:
+        """Return the name of a file with slashes, if back-slashes, as of Windows, lead nowhere."""
+        if '\\' not in name or os.path.exists(os.path.join(folder, name + suffix)):
+            return name
+        self.num_renamed += 1
+        return name.replace('\\', '/')
 
 
 def evenly(items: list, number: int | None) -> list:

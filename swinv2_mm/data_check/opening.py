@@ -126,16 +126,17 @@ def open_images(
         advance(1)
 
 
-def count_pixels(listing: Listing, entries: list[Entry], *, workers: int) -> None:
-    """Count the pixels of label maps alone; those that cannot be read are skipped."""
+def count_pixels(listing: Listing, entries: list[Entry], *, workers: int) -> Iterator[Problem]:
+    """Count the pixels of label maps alone, and check them."""
     for entry, look in zip(
         entries,
         in_threads(lambda e: _caught(_look_at_map, e), entries, workers=workers),
         strict=True,
     ):
         if isinstance(look, MapLook):
-            for _ in _check_map(entry, look, listing):
-                pass
+            yield from _check_map(entry, look, listing)
+        elif isinstance(look, FileFault):
+            yield Problem(map_problem(look), entry.label_map, entry.place, look.detail)
 
 
 def map_problem(fault: FileFault) -> str:

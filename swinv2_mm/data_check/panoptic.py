@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from .listing import Entry, Listing, Sample, evenly
@@ -41,6 +42,8 @@ def read_panoptic(
             if image_id in described:
                 problems.append(Problem('annotation-repeated', path, f'image {image_id}'))
             described.add(image_id)
+            folder = source.folders.get('seg', Path())
+            annotation['file_name'] = listing.with_slashes(annotation['file_name'], folder=folder)
             kept.append(annotation)
             known = [labels[segment['category_id']] for segment in segments]
             names = [source.classes[label] for label in known if label is not None]

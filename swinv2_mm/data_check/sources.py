@@ -22,6 +22,8 @@ _KINDS = {
     'BaseSegDataset': 'label maps',
     'CustomDataset': 'image folder',
 }
+# Of a data set of label maps: whether 0 is ignored and 1 the first class.
+ZERO_LABEL = 'reduce_zero_label'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,8 @@ def source_of(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Sour
     names = [c.__name__ for c in cls.__mro__]
     kind = next((k for n, k in _KINDS.items() if n in names), '') if lister in _KINDS else ''
     settings = {**_defaults(cls), **dataset}
+    if kind == 'label maps' and (zero := _zero_label_of(dataset.get('pipeline'))) is not None:
+        settings[ZERO_LABEL] = zero
     if 'ImageNet' in names[0] and settings.get('split'):
         _follow_split(settings)
     metainfo = {**getattr(cls, 'METAINFO', {}), **(settings.get('metainfo') or {})}
@@ -169,6 +173,15 @@ def _follow_split(settings: dict[str, Any]) -> None:
         settings['ann_file'] = listed
     if split == 'test':
         settings['with_label'] = False
+
+
+def _zero_label_of(pipeline: Any) -> bool | None:
+    """Return what mmseg's loading of label maps sets against its data set, if it does."""
+    steps = pipeline if isinstance(pipeline, (list, tuple)) else ()
+    for step in steps:
+        if isinstance(step, dict) and str(step.get('type')).endswith('LoadAnnotations'):
+            return step.get(ZERO_LABEL)
+    return None
 
 
 def _names(raw: Any) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from mmengine.config import Config
 from tqdm import tqdm
 
+from swinv2_mm.config.datasets import metrics_of
 from swinv2_mm.errors import UserError
 
 from .class_names import check_config_classes, check_heads
@@ -143,11 +144,10 @@ def _check_model(
 def _check_evaluators(
     cfg: Config, loader: str, sources: list[Source], *, config: str
 ) -> Iterator[Problem]:
-    evaluators = cfg.get(f'{loader}_evaluator') or []
     own = [s for s in sources if loader in s.name and s.annotation_file is not None]
     paths = {os.path.normpath(s.annotation_file) for s in own}
     is_panoptic = any(s.kind == 'panoptic' for s in own)
-    for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+    for evaluator in metrics_of(cfg.get(f'{loader}_evaluator')):
         path = evaluator.get('ann_file')
         # Panoptic results are measured as instances too, with a file of their own.
         if is_panoptic and evaluator.get('type') != 'CocoPanopticMetric':

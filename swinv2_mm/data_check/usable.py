@@ -33,6 +33,8 @@ _OF_ALL = frozenset(
         'class-not-of-type',
         'class-folder-hidden',
         'class-folder-unknown',
+        'boxes-are-corners',
+        'boxes-are-fractions',
     }
 )
 # The libraries say in their own way that nothing is left.
@@ -54,23 +56,19 @@ class UsableFiles:
         self.skipped = SkippedList(work_dir / SKIPPED_FILE)
         self._num_written = 0
 
-    def read(
-        self, source: Source, *, metrics: list[dict], is_of_metric: bool = False
-    ) -> tuple[Listing, Path | None]:
+    def read(self, source: Source, *, metrics: list[dict]) -> tuple[Listing, Path | None]:
         """Read a data set; return also the annotation file to use: the same one if it is right.
 
         Args:
             source: A data set of a known kind.
             metrics: Settings of metrics; those that read the same file are pointed to the copy.
-            is_of_metric: Whether only a metric reads it: its classes are those of the data set.
 
         Raises:
             DataError: If it cannot be used, or only in part and the policy is to raise.
         """
         loader, path, listing = source.name, source.annotation_file, Listing(source=source)
         found = list(read(source, listing, is_thorough=False))
-        whole = (p for p in found if not is_of_metric or not p.kind.startswith('class'))
-        refuse_whole(whole, loader=loader)
+        refuse_whole(found, loader=loader)
         refused = [p for p in found if p.is_refused and p.kind not in (*_OF_ALL, *_IN_PART)]
         if refused:
             message = _message(path, refused)
@@ -106,22 +104,33 @@ class UsableFiles:
         metrics: list[dict],
         *,
         known: Iterable[Path],
-        classes: tuple[str, ...] | None,
+        of_data: Source | None,
     ) -> None:
-        """Read the files that only metrics read, as ``read`` does; ``known`` are the others."""
+        """Read the files that only metrics read, as ``read`` does.
+
+        Args:
+            loader: ``val`` or ``test``.
+            metrics: Their settings.
+            known: The files that have been read.
+            of_data: The data set, whose classes are those of the files.
+        """
+        classes = None if of_data is None else of_data.classes
+        things = None if of_data is None else of_data.thing_classes
         known = {path.resolve() for path in known}
         for metric in metrics:
             path = metric.get('ann_file')
             if path and 'Coco' in str(metric['type']) and Path(path).resolve() not in known:
+                is_panoptic = 'Panoptic' in str(metric['type'])
                 source = Source(
                     name=loader,
                     type_name='',
-                    kind='panoptic' if 'Panoptic' in str(metric['type']) else 'instances',
-                    classes=classes,
+                    kind='panoptic' if is_panoptic else 'instances',
+                    # Panoptic results are scored as instances too: those of things.
+                    classes=classes if is_panoptic or things is None else things,
                     annotation_file=Path(path),
                     with_masks='segm' in str(metric.get('metric')),
                 )
-                self.read(source, metrics=metrics, is_of_metric=True)
+                self.read(source, metrics=metrics)
 
     def leave_out(
         self, image_ids: set, path: Path, listing: Listing, *, loader: str, metrics: list[dict]
