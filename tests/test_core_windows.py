@@ -752,3 +752,23 @@ def test_the_number_of_kept_tables_is_bounded():
             grid = window_grid(size, window=(4, 4), shifted=False, tiling='fixed')
             module.bias_table(grid)
     assert 0 < len(module._tables) <= 8
+
+
+def test_a_window_that_no_map_exceeds_is_global_attention():
+    model = SwinTransformerV2(
+        NARROW, window_size=(3, 1024), pretrained_window_sizes=(3, 4), out_indices=(1,)
+    ).eval()
+    oracle.randomise(model, seed=0)
+    stage = model.layers[1]
+    for size in ((5, 9), (1, 4)):
+        x = torch.randn(2, *size, 16)
+        expected = x
+        for block in stage.blocks:
+            expected = block(
+                expected, window_grid(size, window=size, shifted=False, tiling='fixed')
+            )
+        assert torch.equal(stage(x), expected)
+        # A change of one corner reaches the others.
+        changed = x.clone()
+        changed[:, 0, 0] += 1
+        assert (stage(changed) != expected)[:, -1, -1].all()
