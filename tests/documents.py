@@ -42,9 +42,6 @@ ADDED = {
     'tools/quickstart.py': '--images 8 --iterations 2',
     'window_transfer/tools/compare.py': '--epochs 1 --fine-tune-epochs 1 --pairs 32/4 64/8',
 }
-REPLACED = {
-    'num_val_crops_per_class=100': 'num_train_crops_per_class=8, num_val_crops_per_class=2',
-}
 # A training of minutes or days becomes one of these lengths.
 SHORT = {
     'IterBasedTrainLoop': [
@@ -152,8 +149,6 @@ class Workplace:
     def prepared(self, command: str) -> str:
         """A command as it runs here: files that exist for placeholders, short trainings."""
         plain = changed = with_files(command)
-        for long, short in REPLACED.items():
-            changed = changed.replace(long, short)
         for tool, options in ADDED.items():
             if tool in changed and ' --help' not in changed:
                 changed = f'{changed} {options}'

@@ -218,3 +218,9 @@ def test_cells_have_folders_of_their_own():
     pairs = Pair(128, 8), Pair(128, 16)
     cells = [Cell(k, 'table', s, p) for k in ('test', 'tune') for s in (0, 1) for p in pairs]
     assert len({cell.folder for cell in cells}) == len(cells)
+
+
+def test_images_are_a_folder_or_digits(tool, images, tmp_path):
+    for line in ((), ('--data-root', images, '--digits', 10), ('--digits', 9)):
+        status, errors = tool(TOOL, '--work-dir', tmp_path, *line)
+        assert status == 2 and '--digits' in errors, errors

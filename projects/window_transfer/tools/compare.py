@@ -8,6 +8,18 @@ from pathlib import Path
 
 from swinv2_mm.cli.arguments import FOLDERS, add_cfg_options, new_parser, parse
 
+_NUM_DIGITS = 10
+# A mirrored digit is another sign, and a cropped one may be.
+_DIGITS_SETTINGS = {
+    'pairs': ['64/4', '96/6', '128/8', '192/12'],
+    'epochs': 6,
+    'fine_tune_epochs': 1,
+    'batch_size': 32,
+    'min_crop': 1.0,
+    'test_crop': 1.0,
+    'no_flip': True,
+}
+
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
@@ -16,15 +28,21 @@ def parse_args() -> argparse.Namespace:
         examples="""
         python projects/window_transfer/tools/compare.py --data-root FLOWERS
         python projects/window_transfer/tools/compare.py --data-root FLOWERS --pairs 64/4 96/6
+        python projects/window_transfer/tools/compare.py --digits 3000 --seeds 0 1 2
         """,
     )
     parser.add_argument(
         '--data-root',
         type=Path,
-        required=True,
         metavar='FOLDER',
         help='folder with train/CLASS and val/CLASS',
     ).completer = FOLDERS
+    parser.add_argument(
+        '--digits',
+        type=int,
+        metavar='N',
+        help='instead: make digits in the work dir, N of them to test on, with settings for them',
+    )
     parser.add_argument(
         '--work-dir',
         type=Path,
@@ -92,7 +110,16 @@ def parse_args() -> argparse.Namespace:
     )
     add('--no-flip', action='store_true', help='do not mirror training images')
     add('--num-workers', type=int, default=1, metavar='N', help='processes that load images')
-    return parse(parser)
+    args = parse(parser)
+    if (args.data_root is None) == (args.digits is None):
+        parser.error('one of --data-root and --digits is needed')
+    if args.digits is not None:
+        if args.digits < _NUM_DIGITS:
+            parser.error(f'--digits {args.digits}: at least one of each is needed')
+        for name, value in _DIGITS_SETTINGS.items():
+            if getattr(args, name) == parser.get_default(name):
+                setattr(args, name, value)
+    return args
 
 
 if __name__ == '__main__':
@@ -110,6 +137,7 @@ sys.path.append(str(Path(__file__).resolve().parents[3]))  # where projects/ lie
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
+from projects.digits.dataset import make_digits_on_photos
 from projects.window_transfer.configs import base_config
 from projects.window_transfer.images import find_images
 from projects.window_transfer.plan import Pair, Study
@@ -186,16 +214,31 @@ def run_study(study: Study, *, work_dir: Path, num_workers: int, console: Consol
     return {cell: scores[cell] for cell in cells if cell in scores}
 
 
+def _make_digits(root: Path, *, num_test: int) -> Path:
+    """Make 6,000 digits to train on and others to test on, as large as the largest images."""
+    side_px = Pair.parse(_DIGITS_SETTINGS['pairs'][-1]).resolution_px
+    made = make_digits_on_photos(
+        root,
+        num_train=1,
+        num_val=1,
+        num_val_crops_per_class=num_test // _NUM_DIGITS,
+        crop_size_px=side_px,
+    )
+    return made / 'folders'
+
+
 def main() -> None:
     """Run the study."""
     args = parse_args()
     # mmcv warns of the default of its own ColorJitter, in every worker of every epoch.
     warnings.filterwarnings('ignore', message="Only use 'alpha' for pillow backend")
-    study = read_study(args)
     try:
         args.work_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f'--work-dir {args.work_dir}: {error.strerror}') from error
+    if args.digits is not None:
+        args.data_root = _make_digits(args.work_dir / 'digits', num_test=args.digits)
+    study = read_study(args)
     console = Console()
     scores = run_study(study, work_dir=args.work_dir, num_workers=args.num_workers, console=console)
     write_numbers(study, scores, folder=args.work_dir)
