@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mmengine.structures import InstanceData, PixelData
+from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
+import swinv2_mm.models  # noqa: F401
 from swinv2_mm.datasets.palette import class_colour, class_colours, text_colour
 from swinv2_mm.inference import Prediction
 from swinv2_mm.inference.class_names import Classes
-from swinv2_mm.inference.drawing import draw_prediction, picture_scale
+from swinv2_mm.inference.drawing import draw_beside_truth, draw_prediction, picture_scale
 from swinv2_mm.inference.text_labels import TextLabels
 
 NAMES = ('a dog', 'chat', '猫', 'x' * 200, 'two\nlines', '\ud800')
@@ -48,6 +49,40 @@ def predictions(size):
     }
     for task, sample in samples.items():
         yield Prediction('', image, sample, task, CLASSES)
+
+
+def test_truth_stands_beside_the_prediction():
+    from mmdet.structures.mask import BitmapMasks
+
+    size = 60, 80
+    truth, guess = [(10, 10, 30, 30)], [(50, 30, 70, 50)]
+    image = np.full((*size, 3), 90, np.uint8)
+    found, given = (instances(boxes, size=size).pred_instances for boxes in (guess, truth))
+    given.pop('scores')
+    given.masks = BitmapMasks(given.masks.numpy().astype(np.uint8), *size)
+    labels = torch.zeros(1, *size, dtype=torch.long)
+    ignored = labels.clone()
+    ignored[:, :30] = 255
+    samples = {
+        'detection': BaseDataElement(pred_instances=found, gt_instances=given),
+        'segmentation': BaseDataElement(
+            pred_sem_seg=PixelData(data=labels), gt_sem_seg=PixelData(data=ignored)
+        ),
+        'classification': BaseDataElement(
+            pred_score=torch.tensor([0.9, 0.1]), gt_label=torch.tensor([1])
+        ),
+    }
+    for task, sample in samples.items():
+        picture = draw_beside_truth(image, sample, task=task, classes=CLASSES)
+        height, width = (8 * side for side in size)
+        assert picture.shape == (height, 2 * width, 3)
+        left, right = np.split(picture.astype(int), 2, axis=1)
+        at = {'detection': (20, 20), 'segmentation': (5, 40), 'classification': (50, 70)}[task]
+        pixels = [side[8 * at[0], 8 * at[1]].tolist() for side in (left, right)]
+        expected = {'detection': [False, True], 'segmentation': [True, False]}
+        assert [p == [90] * 3 for p in pixels] == expected.get(task, [True, True])
+        assert (left != right).any()
+    assert draw_beside_truth(image, BaseDataElement(), task='detection', classes=CLASSES) is None
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 3000), (3000, 1), (7, 9), (128, 90), (500, 700)])

@@ -7,12 +7,17 @@ instance, which takes 15 s for 100 instances at 1024 x 682.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from mmengine.structures import InstanceData
 
 from swinv2_mm.datasets.palette import Colour
 
+from .class_names import Classes
 from .prediction import Prediction
 from .text_labels import Point, TextLabels
 
@@ -26,6 +31,12 @@ _SIDE_PER_LINE_PX = 320
 # Where the name of a segment goes is found on a map of this size; smaller segments get none.
 _PLACING_PX = 256
 _LEAST_SHARE = 0.002
+# Where a data sample has predictions and annotations.
+_FIELDS = {
+    'detection': ('pred_instances', 'gt_instances'),
+    'segmentation': ('pred_sem_seg', 'gt_sem_seg'),
+    'classification': ('pred_score', 'gt_label'),
+}
 # Pixels nearly as far from the edge of a segment as any; the middle one gets the name.
 _DEEP = 0.9
 
@@ -47,6 +58,47 @@ def draw_prediction(prediction: Prediction, *, score_threshold: float = 0.3) -> 
     if prediction.task == 'segmentation':
         return _draw_label_map(prediction, scale=scale)
     return _draw_best(prediction, scale=scale)
+
+
+def draw_beside_truth(
+    image: np.ndarray, sample: Any, *, task: str, classes: Classes, score_threshold: float = 0.3
+) -> np.ndarray | None:
+    """Draw ground truth, where a data sample has any, and prediction side by side.
+
+    Args:
+        image: (H, W, 3), BGR.
+        sample: The library's data sample of a test step.
+        task: Of the model.
+        classes: Names and colours.
+        score_threshold: Detections below it are left out.
+
+    Returns:
+        A visualization (H', W', 3), BGR; ``None`` if the sample has no prediction of the task,
+        such as that of a panoptic model or of a pre-training.
+    """
+    sample = sample.cpu()
+    predicted, annotated = _FIELDS[task]
+    if predicted not in sample:
+        return None
+    sides = [Prediction(None, image, sample, task, classes)]
+    if annotated in sample and (truth := _truth(sample, task)) is not None:
+        sides.insert(0, Prediction(None, image, truth, task, classes, is_truth=True))
+    drawn = [draw_prediction(side, score_threshold=score_threshold) for side in sides]
+    return np.hstack(drawn)
+
+
+def _truth(sample: Any, task: str) -> Any:
+    """Return the annotations of a data sample in the places of its predictions."""
+    if task == 'segmentation':
+        return SimpleNamespace(pred_sem_seg=sample.gt_sem_seg)
+    if task == 'classification':
+        return SimpleNamespace(gt_label=sample.gt_label)
+    given = sample.gt_instances
+    boxes = given.bboxes
+    found = {'bboxes': getattr(boxes, 'tensor', boxes), 'labels': given.labels}
+    if 'masks' in given:
+        found['masks'] = torch.from_numpy(given.masks.to_ndarray())
+    return SimpleNamespace(pred_instances=InstanceData(scores=torch.ones(len(boxes)), **found))
 
 
 def picture_scale(size: tuple[int, int]) -> float:
@@ -75,7 +127,8 @@ def _draw_detections(prediction: Prediction, *, scale: float, score_threshold: f
     text = TextLabels(picture)
     rows = zip(corners.tolist(), labels, found.scores[order].tolist(), colours, strict=True)
     for corner, label, score, colour in reversed(list(rows)):
-        name, ending = prediction.classes.name(label), f' {score:.2f}'
+        name = prediction.classes.name(label)
+        ending = '' if prediction.is_truth else f' {score:.2f}'
         places = _places(corner, text.measure(name + ending))
         text.write(name, places, colour=colour, ending=ending)
     return text.picture()
@@ -126,13 +179,18 @@ def _blend_masks(
 
 def _draw_label_map(prediction: Prediction, *, scale: float) -> np.ndarray:
     labels = prediction.label_map
-    palette = np.array([prediction.classes.colour(k) for k in range(int(labels.max()) + 1)])
+    number = len(prediction.classes.names)
+    palette = np.array([prediction.classes.colour(k) for k in range(number)], np.uint8)
     picture = _enlarged(prediction.image, scale)
     height, width = picture.shape[:2]
-    tint = palette.astype(np.uint8)[:, ::-1][labels]
+    tint = palette[:, ::-1][labels.clip(0, number - 1)]
+    # Pixels of no class stay as they are.
+    tint[labels >= number] = prediction.image[labels >= number]
     tint = cv2.resize(tint, (width, height), interpolation=cv2.INTER_NEAREST)
     text = TextLabels(cv2.addWeighted(picture, 1 - _LABEL_MAP_OPACITY, tint, _LABEL_MAP_OPACITY, 0))
     for label, (across, down) in _segments(labels):
+        if label >= number:
+            continue
         name = prediction.classes.name(label)
         text_width, text_height = text.measure(name)
         place = across * width - text_width / 2, down * height - text_height / 2
@@ -161,10 +219,15 @@ def _segments(labels: np.ndarray) -> Iterator[tuple[int, Point]]:
 
 def _draw_best(prediction: Prediction, *, scale: float) -> np.ndarray:
     text = TextLabels(_enlarged(prediction.image, scale))
-    for row, best in enumerate(prediction.to_dict()['best']):
-        colour = prediction.classes.colour(best['label'])
+    if prediction.is_truth:
+        rows = [(int(label), '') for label in prediction.sample.gt_label]
+    else:
+        best = prediction.to_dict()['best']
+        rows = [(row['label'], f' {row["score"]:.2f}') for row in best]
+    for row, (label, ending) in enumerate(rows):
         place = 0, row * (text.line_px + 2)
-        text.write(best['class'], [place], colour=colour, ending=f' {best["score"]:.2f}')
+        colour = prediction.classes.colour(label)
+        text.write(prediction.classes.name(label), [place], colour=colour, ending=ending)
     return text.picture()
 
 

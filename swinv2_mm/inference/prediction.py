@@ -23,6 +23,7 @@ class Prediction:
         sample: The library's data sample, on the CPU.
         task: ``detection``, ``segmentation`` or ``classification``.
         classes: Names and colours.
+        is_truth: Whether it holds annotations instead: it has no scores to show.
     """
 
     source: Any
@@ -30,6 +31,7 @@ class Prediction:
     sample: Any
     task: str
     classes: Classes
+    is_truth: bool = False
 
     @property
     def label_map(self) -> np.ndarray | None:

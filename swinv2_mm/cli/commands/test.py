@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from swinv2_mm.cli.arguments import (
     FOLDERS,
@@ -25,7 +26,9 @@ from swinv2_mm.cli.arguments import (
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from mmengine.config import Config
+    from mmengine.runner import Runner
 
 
 def test(
@@ -126,7 +129,8 @@ def test(
         runner.model = FileModel(weights, model=unwrapped(runner.model))
     if show_dir is not None:
         folders = image_folders(cfg, 'test_dataloader')
-        name_drawings(runner.visualizer, folder=Path(show_dir), roots=folders)
+        draw = _drawing(runner)
+        name_drawings(runner.visualizer, folder=Path(show_dir), roots=folders, draw=draw)
     guard_data(runner, ['test'])
     for hook in hooks:
         runner.register_hook(hook)
@@ -172,6 +176,26 @@ def _draw_predictions(cfg: Config, folder: Path) -> None:
     cfg.visualizer.save_dir = str(folder)
     hooks = cfg.setdefault('default_hooks', {})
     hooks['visualization'] = {**hooks.get('visualization', {}), **hook}
+
+
+def _drawing(runner: Runner) -> Callable[[np.ndarray, Any], np.ndarray | None]:
+    """Return the function that draws a test image (RGB) and its data sample."""
+    from swinv2_mm.inference.class_names import Classes, find_classes
+    from swinv2_mm.inference.drawing import draw_beside_truth
+    from swinv2_mm.libraries import library_of
+
+    task = library_of(runner.cfg, purpose='--show-dir').task
+
+    @cache
+    def classes() -> Classes:
+        # The data set, which knows the names of class folders, is built when the test begins.
+        meta = runner.test_dataloader.dataset.metainfo
+        return find_classes(runner.cfg, checkpoint_meta=meta, model=runner.model)
+
+    def draw(image: np.ndarray, sample: Any) -> np.ndarray | None:
+        return draw_beside_truth(image[..., ::-1], sample, task=task, classes=classes())
+
+    return draw
 
 
 def _keep_predictions(cfg: Config, path: Path) -> None:
