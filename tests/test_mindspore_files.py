@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import random
+import re
 import zlib
 from pathlib import Path
 
@@ -58,6 +59,24 @@ def test_logits_are_those_of_mindcv(small):
     other = copy.deepcopy(model)
     other.backbone.set_numerics('official')
     assert deviation(other, SMALL) > 10 * TOLERANCE
+
+
+def test_stages_may_be_called_layers(small):
+    tensors = {
+        re.sub(r'^0\.blocks\.(\d)\.(blocks|downsample)', r'layers.\1.\2', name): value
+        for name, value in read_mindspore(SMALL).items()
+    }
+    tensors = {re.sub(r'^0\.', 'layers.0.', name): value for name, value in tensors.items()}
+    model, report = model_of(tensors)
+    assert report.layout == 'mindspore' and deviation(model, SMALL) < TOLERANCE
+
+
+def test_state_of_the_optimizer_is_left_out():
+    tensors = read_mindspore(SMALL)
+    state = {f'moment{n}.{name}': value for n in (1, 2) for name, value in tensors.items()}
+    model, report = model_of({**tensors, **state, 'global_step': torch.tensor(7)})
+    assert report.dropped.items() >= dict.fromkeys(state, 'state of the optimizer').items()
+    assert deviation(model, SMALL) < TOLERANCE
 
 
 @pytest.mark.slow

@@ -16,7 +16,8 @@ from swinv2_mm.core.window_partition import Size
 
 from .architecture import check_architecture
 from .errors import CheckpointError
-from .layouts import WINDOWS_BUFFER, Layout
+from .layout import Layout
+from .layouts import WINDOWS_BUFFER
 from .load_report import shortened
 from .pretrained_windows import find_pretrained_window_sizes
 from .stem import STEM, fit_stem

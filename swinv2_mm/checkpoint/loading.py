@@ -12,7 +12,7 @@ from swinv2_mm.core import SwinTransformerV2
 from .errors import CheckpointError
 from .fitting import fit_backbone
 from .heads import HeadWeights, find_head, fit_head
-from .layouts import Layout
+from .layout import Layout
 from .load_report import LoadReport
 from .reading import Source, Weights, open_weights
 from .recognition import recognise

@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterable
 
 from .errors import CheckpointError
-from .layouts import LAYOUTS, MINDSPORE, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER, Layout
+from .layout import Layout
+from .layouts import LAYOUTS, OFFICIAL, OWN, TIMM, TIMM_FEATURES, WINDOWS_BUFFER
 from .load_report import shortened
+from .mindspore_layout import MINDSPORE, OPTIMIZER_STATE
 
 # The bias network of timm's swinv2_cr models.
 _OF_CR = '.attn.meta_mlp.'
@@ -40,6 +42,7 @@ def recognise(names: Iterable[str]) -> tuple[Layout, str]:
         (prefix, stem)
         for prefix, stem in found
         if any(name.startswith(prefix) and name.endswith('.logit_scale') for name in names)
+        and prefix not in OPTIMIZER_STATE
     ]
     if not with_blocks:
         raise CheckpointError(

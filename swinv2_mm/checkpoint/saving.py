@@ -19,6 +19,7 @@ from swinv2_mm.core.position_bias import relative_coords
 
 from .heads import find_head
 from .huggingface_config import hugging_face_config
+from .layout import Layout
 from .layouts import (
     HUGGINGFACE,
     MMPRETRAIN,
@@ -27,7 +28,6 @@ from .layouts import (
     TIMM,
     TORCHVISION,
     WINDOWS_BUFFER,
-    Layout,
 )
 from .loading import find_backbone
 from .rules import translate
