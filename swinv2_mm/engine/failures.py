@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import re
 
+import torch
+
 _GO_ON = 'what was saved is intact, go on with --resume'
 _DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'free some space')
 _DISK |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), 'allow access')
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.', re.DOTALL)
+# Of torch on a CPU, and of NumPy.
+_NO_MEMORY = re.compile(r"(?:can't|not enough|Unable to) allocate|DefaultCPUAllocator: not enough")
 _ONE_VALUE = 'Expected more than 1 value per channel when training'
 # How gloo and NCCL say it, neither of which has a type of its own for it.
 _LOST = re.compile(
@@ -35,6 +39,12 @@ def _explained(error: BaseException) -> str | None:
         fix = f'{_DISK[error.errno]} or choose another --work-dir'
         return f'{where}{error.strerror}; {fix}; {_GO_ON}'
     text = str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY.search(text):
+        return (
+            'out of memory: lower train_dataloader.batch_size (accumulate=N keeps the images per '
+            'update), or set model.backbone.with_cp=True or precision=bf16; '
+            'tools/analysis/memory.py finds settings that fit'
+        )
     if isinstance(error, RuntimeError) and (worker := _DEAD_WORKER.search(text)):
         return (
             f'the data loader worker {worker[1]} {worker[2].strip()}: most often the machine has '
