@@ -11,7 +11,7 @@ ROW = re.compile(r'\| .+ \| .+ \| `(test_\w+\.py)::(test_\w+)` \|')
 def test_every_row_has_its_test():
     text = (ROOT / 'docs' / 'checks.md').read_text()
     rows = [line for line in text.splitlines() if line.startswith('| ')]
-    rows = [line for line in rows if line != '| what | where | test |']
+    rows = [line for line in rows if not line.endswith('| test |')]
     assert len(rows) > 30
     lacking = []
     for row in rows:
