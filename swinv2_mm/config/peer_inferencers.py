@@ -1,4 +1,4 @@
-"""Adapt configs for the inferencers of mmdet, mmsegmentation and mmpretrain."""
+"""Adapt configs for the inferencers and tools of mmdet, mmsegmentation and mmpretrain."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STANDARD = {'LoadCheckedImage': 'LoadImageFromFile', 'LoadCheckedAnnotations': 
 
 
 def config_for_inferencers(cfg: str | Path | Config) -> Config:
-    """Return a config that ``DetInferencer``, ``MMSegInferencer`` and ``get_model`` take.
+    """Return a config that ``DetInferencer``, ``MMSegInferencer``, ``get_model`` and tools take.
 
     Args:
         cfg: A config file, or a config, which is not modified.
@@ -24,6 +24,9 @@ def config_for_inferencers(cfg: str | Path | Config) -> Config:
     """
     cfg = as_config(cfg)
     _rename(list(cfg.values()))
+    if preprocessor := cfg.get('model', {}).get('data_preprocessor'):
+        # Where mmsegmentation's tool for CAMs reads it; a model's own goes before.
+        cfg.setdefault('data_preprocessor', preprocessor)
     return cfg
 
 
