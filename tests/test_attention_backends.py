@@ -16,6 +16,7 @@ from swinv2_mm.core.attention import backends, failures, flex, grouped
 from swinv2_mm.core.attention.backends import BACKENDS, resolve_backend, sequential
 from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.attention.triton import triton_gap
+from swinv2_mm.core.cpu_kernels import CPU_RULES
 from swinv2_mm.core.tensor_cache import CONSTANTS
 from swinv2_mm.core.window_partition import window_grid
 
@@ -128,9 +129,9 @@ def test_sequential_in_groups_of_any_size(grid, max_logits, monkeypatch):
     torch.testing.assert_close(out, expected[0], rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize('name', ['sequential', 'sdpa'])
-def test_keeps_the_map_and_no_logits(name):
-    grid = window_grid((32, 32), window=(16, 16), shifted=True, tiling='fixed')
+@pytest.mark.parametrize(('name', 'side'), [('sequential', 16), ('sdpa', 24)])
+def test_keeps_the_map_and_no_logits(name, side):
+    grid = window_grid((48, 48), window=(side, side), shifted=True, tiling='fixed')
     inputs = operands(grid, heads=4, images=1, dtype=torch.float32)
     shifted_map = inputs[0].nbytes
     kept, whole = saved_bytes(BACKENDS[name], grid, inputs), saved_bytes(eager, grid, inputs)
@@ -214,12 +215,14 @@ assert gap == 'Triton is not installed', gap
 
 def test_describes_what_runs_behind_each_name(monkeypatch):
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    monkeypatch.setattr(backends, 'cpu_rule', lambda: CPU_RULES[-1]._replace(most_kept_tokens=64))
     arch = {'embed_dim': 8, 'depths': (1, 1, 1, 1), 'num_heads': (1, 1, 1, 2)}
     model = SwinTransformerV2(arch, attention=('sequential', 'auto', 'sdpa', 'triton'))
     assert model.describe_attention() == (
-        'attention: stage 0 grouped (sequential on a CPU), stages 1-2 grouped (sdpa on a CPU), '
-        'stage 3 grouped (triton on a CPU, as Triton does not run on cpu)'
+        'attention: stage 0 grouped (sequential on a CPU), stages 1-2 kept (sdpa on a CPU), '
+        'stage 3 kept (triton on a CPU, as Triton does not run on cpu)'
     )
+    assert 'grouped (sdpa on a CPU)' in model.eval().describe_attention()
     model = SwinTransformerV2(arch, attention='flex')
     assert 'no backward' in model.describe_attention()
     assert model.eval().describe_attention() == 'attention: stages 0-3 flex (flex on a CPU)'
@@ -232,7 +235,9 @@ def test_describes_what_runs_behind_each_name(monkeypatch):
 def test_the_description_names_what_is_called(name, monkeypatch):
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     ran = []
-    for module, kind in ((backends, 'grouped'), (backends.definition, 'eager')):
+    for module, kind in (
+        (backends, 'grouped'), (backends, 'kept'), (backends.definition, 'eager'),
+    ):  # fmt: skip
         original = getattr(module, kind)
 
         def record(*args, kind=kind, original=original):

@@ -69,7 +69,8 @@ def test_each_rule_computes_the_same(monkeypatch):
     model = SwinTransformerV2(arch, window_size=12, out_indices=(0,), drop_path_rate=0.0)
     x = torch.randn(1, 3, 100, 100)
     found = {}
-    for name, rule in RULES.items():
+    rules = {**RULES, 'saving': RULES['plain']._replace(most_kept_tokens=0)}
+    for name, rule in rules.items():
         monkeypatch.setattr(cpu_kernels, 'cpu_rule', lambda rule=rule: rule)
         monkeypatch.setattr('swinv2_mm.core.linear.cpu_rule', lambda rule=rule: rule)
         monkeypatch.setattr(backends, 'cpu_rule', lambda rule=rule: rule)
@@ -77,9 +78,11 @@ def test_each_rule_computes_the_same(monkeypatch):
         # Bit-equal to itself.
         assert all(map(torch.equal, found[name], step(model, x)[0]))
         assert ('_linear_pointwise' in names) == (rule.onednn != frozenset())
-        # Groups gather their windows; eager, which keeps the softmax for backward, does not.
-        assert ('index_copy_' in names) == (rule.eager_tokens is None)
-        assert 'eager (sdpa' in model.describe_attention() or rule.eager_tokens is None
+        # Groups whose logits are computed again are attended by torch's fused attention.
+        is_fused = '_scaled_dot_product_flash_attention_for_cpu' in names
+        assert is_fused == (rule.most_kept_tokens == 0)
+        runs = 'grouped' if rule.most_kept_tokens == 0 else 'kept'
+        assert f'{runs} (sdpa on a CPU)' in model.describe_attention()
     for other in found.values():
         for actual, expected in zip(other, found['plain'], strict=True):
             scale = expected.abs().max().item() or 1.0

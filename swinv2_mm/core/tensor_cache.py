@@ -12,7 +12,8 @@ from torch import Tensor
 from .tracing import is_traced
 
 
-def _is_capturing() -> bool:
+def is_capturing() -> bool:
+    """Whether the operations of this thread are captured as a CUDA graph."""
     return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
@@ -45,7 +46,7 @@ class TensorCache:
             # folds these constants by itself.
             return build()
         with self._lock:
-            if _is_capturing():
+            if is_capturing():
                 self._pinned.add(key)
             entry = self._entries.get(key)
             if entry is not None:

@@ -17,7 +17,7 @@ from ..window_partition import Size, WindowGrid
 from . import eager as definition
 from .failures import fall_back, run_or
 from .flex import flex_gap, looked_up
-from .grouped import grouped
+from .grouped import grouped, kept
 from .hybrid import around_sdpa, hybrid_gap
 from .prologue import without_autocast
 from .traced import traced
@@ -57,10 +57,8 @@ def _of_sdpa(qkv: Tensor, *, window: Size, needs_grad: bool) -> Backend:
         return definition.eager
     # Fake tensors stand for those of a larger device.
     if qkv.device.type == 'cpu' and type(qkv) is Tensor and not is_traced(qkv):
-        if needs_grad and (tokens := cpu_rule().eager_tokens):
-            fewest, most = tokens
-            if fewest <= math.prod(window) <= most:
-                return definition.eager
+        if needs_grad and math.prod(window) <= cpu_rule().most_kept_tokens:
+            return kept
         return grouped
     return definition.at_once
 

@@ -1,20 +1,21 @@
 """Chunked window attention: groups of windows in turn, with an explicit backward pass.
 
-Only the logits of one group exist at any time: backward computes them again from the map and the
-bias table (paper section 3.5). That bounds the memory on any device; on a CPU, where a group stays
-in the cache, it is also the fastest way.
+Only the logits of one group exist at any time, so that on a CPU it stays in the cache. ``grouped``
+computes them again in backward, from the map and the bias table (paper section 3.5), which bounds
+the memory on any device; ``kept`` saves the softmax instead, which small windows are faster with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..position_bias import pairwise_bias
+from ..tensor_cache import TOKENS
 from ..torch_private import softmax_backward
 from ..window_partition import WindowGrid, window_tokens
 from .eager import attend
@@ -22,10 +23,9 @@ from .mask import attention_mask
 from .prologue import (
     bounded_scale,
     computing_dtype,
-    merge_heads,
     normalize_,
     normalize_backward_,
-    split_heads,
+    without_autocast,
 )
 
 # Logits of a group, if one window does not have more: 4 MB of float32 for the cache of a CPU,
@@ -33,12 +33,37 @@ from .prologue import (
 _MAX_LOGITS_CPU, _MAX_LOGITS = 2**20, 2**24
 
 
+class _Group(NamedTuple):
+    """Operands of the windows of a group, and their softmax.
+
+    Attributes:
+        x: Queries, keys and values (3, n, heads, N, d), the first two normalised.
+        factor: What these were multiplied by (2, n, heads, N, 1).
+        p: The softmax (n * heads, N, N).
+    """
+
+    x: Tensor
+    factor: Tensor
+    p: Tensor
+
+
 def grouped(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """Run as a backend, see ``eager``."""
+    """Run as a backend, see ``eager``; backward computes the logits again."""
+    return _run(qkv, grid, logit_scale, bias, keeps=False)
+
+
+def kept(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
+    """Run as a backend, see ``eager``; the softmax is saved for backward."""
+    return _run(qkv, grid, logit_scale, bias, keeps=True)
+
+
+def _run(
+    qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor, *, keeps: bool
+) -> Tensor:
     dtype = computing_dtype(qkv)
     operands = (qkv, bounded_scale(logit_scale, dtype=dtype), bias.to(dtype))
     if torch.is_grad_enabled() and any(x.requires_grad for x in operands):
-        return _Grouped.apply(*operands, grid)
+        return _Grouped.apply(*operands, grid, keeps)
     return _attend(*operands, grid)
 
 
@@ -58,18 +83,22 @@ def _groups(qkv: Tensor, pairs: Tensor, grid: WindowGrid) -> Iterator[tuple[Tens
                 yield group, bias
 
 
+def _head_rows(tokens: Tensor, *, heads: int, parts: int) -> Tensor:
+    """Number the heads of tokens in a map: (n, N) -> (parts * n * heads * N,)."""
+
+    def build() -> Tensor:
+        return torch.arange(parts * heads, device=tokens.device).view(parts, 1, heads, 1)
+
+    part = TOKENS.get(('heads', heads, parts, tokens.device), build)
+    return torch.add(part, tokens[None, :, None], alpha=parts * heads).flatten()
+
+
 def _read(x: Tensor, tokens: Tensor, *, heads: int, parts: int, dtype: torch.dtype) -> Tensor:
     """Gather windows, with some token in place of padding: -> (parts, n, heads, N, d)."""
-    rows = x.reshape(-1, x.shape[-1])
-    rows = rows.index_select(0, tokens.flatten().clamp(max=len(rows) - 1))
-    windows = split_heads(rows.unflatten(0, tokens.shape)[None], heads=heads, parts=parts)[:, 0]
-    return windows.to(dtype, memory_format=torch.contiguous_format)
-
-
-def _write(rows: Tensor, tokens: Tensor, x: Tensor) -> None:
-    """Undo ``_read``; ``rows`` has a spare last one for padding."""
-    x = merge_heads(x[:, None], window=tokens.shape[1:]).reshape(-1, rows.shape[1])
-    rows.index_copy_(0, tokens.flatten(), x.to(rows.dtype))
+    num_tokens = x[..., 0].numel()
+    rows = _head_rows(tokens.clamp(max=num_tokens - 1), heads=heads, parts=parts)
+    found = x.reshape(num_tokens * parts * heads, -1).index_select(0, rows)
+    return found.view(parts, len(tokens), heads, tokens.shape[1], -1).to(dtype)
 
 
 def _read_normalised(qkv: Tensor, tokens: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,65 +107,112 @@ def _read_normalised(qkv: Tensor, tokens: Tensor, scale: Tensor) -> tuple[Tensor
     return x, normalize_(x[:2], scale=scale)
 
 
-def _attend(qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid) -> Tensor:
+def _attend(
+    qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid, *, keep: list[_Group] | None = None
+) -> Tensor:
+    """Attend group by group, and append what backward needs to ``keep``."""
     b, h, w, channels = qkv.shape
+    # The last row takes what padding attends to.
     out = qkv.new_empty(b * h * w + 1, channels // 3)
     for tokens, bias in _groups(qkv, pairwise_bias(table, window=grid.window), grid):
-        (q, k, v), _ = _read_normalised(qkv, tokens, scale)
-        group = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=1.0)
-        _write(out, tokens, group[None])
+        x, factor = _read_normalised(qkv, tokens, scale)
+        q, k, v = x
+        if keep is None:
+            group = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None], scale=1.0)
+        else:
+            p = _softmax(q, k, bias)
+            keep.append(_Group(x, factor, p))
+            group = (p @ v.flatten(0, 1)).view_as(v)
+        rows = group.transpose(1, 2).reshape(-1, channels // 3)
+        out.index_copy_(0, tokens.flatten(), rows.to(out.dtype))
     return out[:-1].reshape(b, h, w, channels // 3)
+
+
+def _softmax(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+    """Return the weights of all keys, in the memory of the logits: -> (n * heads, N, N)."""
+    logits = q.flatten(0, 1) @ k.flatten(0, 1).mT
+    logits.view(*q.shape[:2], *logits.shape[1:]).add_(bias)
+    return torch.softmax(logits, dim=-1, out=logits)
 
 
 class _Grouped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid) -> Tensor:
-        ctx.save_for_backward(qkv, scale, table)
+    def forward(
+        ctx: Any, qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid, keeps: bool
+    ) -> Tensor:
+        keep: list[_Group] | None = [] if keeps else None
+        out = _attend(qkv, scale, table, grid, keep=keep)
+        ctx.save_for_backward(qkv, scale, table, *(x for group in keep or () for x in group))
         ctx.grid = grid
-        return _attend(qkv, scale, table, grid)
+        return out
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        qkv, scale, table = operands = ctx.saved_tensors
-        needed = ctx.needs_input_grad[:3]
-        if not torch.is_grad_enabled():
-            return *_backward(qkv, scale, table, ctx.grid, d_out=d_out, needs_table=needed[2]), None
-        # A gradient of this gradient is wanted too: autograd knows that of the definition.
-        wanted = [x for x, is_needed in zip(operands, needed, strict=True) if is_needed]
-        out = attend(qkv, ctx.grid, scale, table)
-        found = iter(torch.autograd.grad(out, wanted, d_out, create_graph=True))
-        return *(next(found) if is_needed else None for is_needed in needed), None
+        qkv, scale, table, *saved = ctx.saved_tensors
+        operands, needed = (qkv, scale, table), ctx.needs_input_grad[:3]
+        with without_autocast(qkv.device):
+            if not torch.is_grad_enabled():
+                groups = [_Group(*saved[i : i + 3]) for i in range(0, len(saved), 3)]
+                grads = _backward(
+                    *operands, ctx.grid, d_out=d_out, needs_table=needed[2], groups=groups
+                )
+                return *grads, None, None
+            # A gradient of this gradient is wanted too: autograd knows that of the definition.
+            wanted = [x for x, is_needed in zip(operands, needed, strict=True) if is_needed]
+            out = attend(qkv, ctx.grid, scale, table)
+            found = iter(torch.autograd.grad(out, wanted, d_out, create_graph=True))
+        return *(next(found) if is_needed else None for is_needed in needed), None, None
 
 
 def _backward(
-    qkv: Tensor, scale: Tensor, table: Tensor, grid: WindowGrid, *, d_out: Tensor, needs_table: bool
+    qkv: Tensor,
+    scale: Tensor,
+    table: Tensor,
+    grid: WindowGrid,
+    *,
+    d_out: Tensor,
+    needs_table: bool,
+    groups: list[_Group],
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     with torch.enable_grad():
         table = table.detach().requires_grad_()
         pairs = pairwise_bias(table, window=grid.window)
-    num_tokens = d_out[..., 0].numel()
+    num_tokens, heads = d_out[..., 0].numel(), len(scale)
     d_rows = qkv.new_empty(num_tokens + 1, qkv.shape[-1])
     d_scale, d_pairs = torch.zeros_like(scale), torch.zeros_like(pairs)
+    kept_groups = iter(groups)
     for tokens, bias in _groups(qkv, pairs.detach(), grid):
-        x, factor = _read_normalised(qkv, tokens, scale)
-        d_group = _read(d_out, tokens, heads=len(scale), parts=1, dtype=scale.dtype)[0]
+        group = next(kept_groups, None)
+        if group is None:
+            x, factor = _read_normalised(qkv, tokens, scale)
+            group = _Group(x, factor, _softmax(x[0], x[1], bias))
+        d_group = _read(d_out, tokens, heads=heads, parts=1, dtype=scale.dtype)[0]
         # What padding attends to was cropped.
-        d_group.masked_fill_((tokens == num_tokens)[:, None, :, None], 0)
-        d_x, d_logits = _gradients(x, d_group, bias)
-        d_pairs += d_logits.sum(0)
-        d_scale += normalize_backward_(d_x[:2], normalized=x[:2], factor=factor, scale=scale)
-        _write(d_rows, tokens, d_x)
+        if any(p != n for p, n in zip(grid.padded_size, grid.size, strict=True)):
+            d_group.masked_fill_((tokens == num_tokens)[:, None, :, None], 0)
+        d_x, d_logits = _gradients(group, d_group)
+        d_pairs += d_logits[0] if len(d_logits) == 1 else d_logits.sum(0)
+        d_scale += normalize_backward_(
+            d_x[:2], normalized=group.x[:2], factor=group.factor, scale=scale
+        )
+        rows = _head_rows(tokens, heads=heads, parts=3)
+        d_rows.view(-1, d_x.shape[-1]).index_copy_(
+            0, rows, d_x.view(len(rows), -1).to(d_rows.dtype)
+        )
     d_table = torch.autograd.grad(pairs, table, d_pairs)[0] if needs_table else None
     return d_rows[:-1].reshape(qkv.shape), d_scale, d_table
 
 
-def _gradients(x: Tensor, d_out: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(group: _Group, d_out: Tensor) -> tuple[Tensor, Tensor]:
     """Return the gradients of the factors (3, n, heads, N, d), and of the logits."""
     n, heads = d_out.shape[:2]
-    q, k, v = x.flatten(1, 2)
     d_out = d_out.flatten(0, 1)
-    logits = (q @ k.mT).unflatten(0, (n, heads)).add_(bias)
-    p = torch.softmax(logits, dim=-1).flatten(0, 1)
-    d_logits = softmax_backward(d_out @ v.mT, p, -1, p.dtype)
-    d_x = torch.stack((d_logits @ k, d_logits.mT @ q, p.mT @ d_out))
-    return d_x.unflatten(1, (n, heads)), d_logits.unflatten(0, (n, heads))
+    q, k, v = group.x.flatten(1, 2)
+    d_logits = d_out @ v.mT
+    softmax_backward(d_logits, group.p, -1, group.p.dtype, grad_input=d_logits)
+    d_x = torch.empty_like(group.x)
+    d_q, d_k, d_v = d_x.flatten(1, 2)
+    torch.bmm(d_logits, k, out=d_q)
+    torch.bmm(d_logits.mT, q, out=d_k)
+    torch.bmm(group.p.mT, d_out, out=d_v)
+    return d_x, d_logits.unflatten(0, (n, heads))
