@@ -12,7 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _functorch, _get_dispatch_mode, _TorchDispatchModeKey
+from torch._C import (
+    _current_graph_task_id,
+    _functorch,
+    _get_dispatch_mode,
+    _TorchDispatchModeKey,
+)
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.autograd import forward_ad
@@ -51,6 +56,7 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     (nn.modules.module, '_global_backward_pre_hooks'),
     ('torch._C', '_get_dispatch_mode'),
     ('torch._C', '_TorchDispatchModeKey'),
+    ('torch._C', '_current_graph_task_id'),
     ('torch._C._functorch', 'peek_interpreter_stack'),
     (forward_ad, '_current_level'),
     ('torch.utils._python_dispatch', 'TorchDispatchMode'),
@@ -60,6 +66,7 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     ('torch._subclasses.fake_tensor', 'FakeTensorMode'),
     ('torch._subclasses.fake_tensor', 'FakeTensor'),
     ('torch.fx.experimental._config', 'backed_size_oblivious'),
+    ('torch.distributed.distributed_c10d', '_get_default_store'),
     ('torch.distributed.checkpoint.metadata', '_MEM_FORMAT_ENCODING'),
     ('torch.distributed.checkpoint.filesystem', '_StorageInfo'),
     ('torch.serialization', '_get_layout'),
@@ -140,6 +147,18 @@ def is_exporting() -> bool:
 def is_faking() -> bool:
     """Whether a ``FakeTensorMode`` runs operators without data."""
     return _get_dispatch_mode(_TorchDispatchModeKey.FAKE) is not None
+
+
+def is_in_backward() -> bool:
+    """Whether this runs in a backward pass, such as what a checkpoint computes again."""
+    return bool(_current_graph_task_id() != -1)
+
+
+def default_store() -> Any:
+    """Return the store that the processes of a distributed job were started with."""
+    from torch.distributed import distributed_c10d
+
+    return distributed_c10d._get_default_store()
 
 
 def replace_parameter(module: nn.Module, name: str, parameter: nn.Parameter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 
 import torch
@@ -15,6 +16,7 @@ from ..torch_private import has_active_transform, is_recording
 from ..tracing import fx_leaf, is_traced
 from ..window_partition import Size, WindowGrid
 from . import eager as definition
+from . import proof
 from .failures import fall_back, run_or
 from .flex import flex_gap, looked_up
 from .grouped import grouped, kept
@@ -24,6 +26,10 @@ from .traced import traced
 from .triton import fused, triton_gap
 
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
+# Names what ``auto`` is, on every device.
+VARIABLE = 'SWINV2_ATTENTION'
+# What ``auto`` measures on CUDA. ``flex`` compiles a kernel for every size of map.
+_CUDA_CANDIDATES = ('hybrid', 'triton', 'sdpa')
 
 
 def _unless_it_fails(
@@ -93,10 +99,9 @@ def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
 @_backend
 def hybrid(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Torch's attention in float16 between elementwise kernels; else ``sdpa`` and a log line."""
-    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
     if _needs_torch(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
-    reason = hybrid_gap(qkv, head_dim=head_dim)
+    reason = _gap_of_call('hybrid', operands=(qkv, logit_scale, bias), grid=grid)
     if reason is None:
         return _unless_it_fails('hybrid', around_sdpa, qkv, grid, logit_scale, bias)
     fall_back('hybrid', reason)
@@ -116,10 +121,9 @@ def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor)
 @_backend
 def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """One fused kernel from map to map; ``sdpa`` and a log line where it cannot run."""
-    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
     if _needs_torch(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
-    reason = triton_gap(qkv, window=grid.window, head_dim=head_dim)
+    reason = _gap_of_call('triton', operands=(qkv, logit_scale, bias), grid=grid)
     if reason is None:
         return _unless_it_fails('triton', fused, qkv, grid, logit_scale, bias)
     fall_back('triton', reason)
@@ -129,34 +133,76 @@ def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
 @_backend
 def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``flex_attention``, bias and masks looked up; ``sdpa`` and a log line where it cannot run."""
-    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
     if _needs_torch(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
-    needs_grad = _needs_grad(qkv, logit_scale, bias)
-    reason = flex_gap(qkv, head_dim=head_dim, needs_grad=needs_grad)
+    reason = _gap_of_call('flex', operands=(qkv, logit_scale, bias), grid=grid)
     if reason is None:
         return looked_up(qkv, grid, logit_scale, bias)
     fall_back('flex', reason)
     return sdpa(qkv, grid, logit_scale, bias)
 
 
-def _takes_hybrid(qkv: Tensor, *, head_dim: int) -> bool:
+def _cuda_default(qkv: Tensor, *, head_dim: int) -> Backend:
+    """What ``auto`` runs where nothing may be measured: ``hybrid`` in half precision on CUDA."""
     is_half = qkv.dtype in (torch.float16, torch.bfloat16)
     # An exported program must run without this package.
-    return (
+    takes_hybrid = (
         qkv.device.type == 'cuda'
         and is_half
         and not torch.compiler.is_exporting()
         and hybrid_gap(qkv, head_dim=head_dim) is None
     )
+    return hybrid if takes_hybrid else sdpa
 
 
 @_backend
 def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """``hybrid`` in half precision on CUDA, else ``sdpa``."""
-    head_dim = qkv.shape[-1] // (3 * logit_scale.numel())
-    runs = hybrid if _takes_hybrid(qkv, head_dim=head_dim) else sdpa
-    return runs(qkv, grid, logit_scale, bias)
+    """On CUDA the fastest of what is right there (see ``proof``); elsewhere ``sdpa``."""
+    operands = (qkv, logit_scale, bias)
+    if qkv.device.type != 'cuda' or _needs_torch(qkv):
+        return sdpa(qkv, grid, logit_scale, bias)
+    default = _cuda_default(qkv, head_dim=qkv.shape[-1] // (3 * logit_scale.numel()))
+    if torch.compiler.is_compiling():
+        return default(qkv, grid, logit_scale, bias)
+
+    def candidates() -> dict[str, Backend]:
+        is_able = functools.partial(_gap_of_call, operands=operands, grid=grid)
+        return {name: BACKENDS[name] for name in _CUDA_CANDIDATES if is_able(name) is None}
+
+    name = proof.choose(
+        candidates,
+        operands,
+        grid,
+        fallback=default.__name__,
+        needs_grad=_needs_grad(*operands),
+    )
+    return BACKENDS[name](qkv, grid, logit_scale, bias)
+
+
+def backend_gap(
+    name: str, qkv: Tensor, *, window: Size, head_dim: int, needs_grad: bool
+) -> str | None:
+    """Say why the kernels of a backend cannot run; ``None`` where they can, or it has none."""
+    if name == 'hybrid':
+        return hybrid_gap(qkv, head_dim=head_dim)
+    if name == 'triton':
+        return triton_gap(qkv, window=window, head_dim=head_dim)
+    if name == 'flex':
+        return flex_gap(qkv, head_dim=head_dim, needs_grad=needs_grad)
+    return None
+
+
+def _gap_of_call(
+    name: str, *, operands: tuple[Tensor, Tensor, Tensor], grid: WindowGrid
+) -> str | None:
+    qkv, logit_scale, _ = operands
+    return backend_gap(
+        name,
+        qkv,
+        window=grid.window,
+        head_dim=qkv.shape[-1] // (3 * logit_scale.numel()),
+        needs_grad=_needs_grad(*operands),
+    )
 
 
 def describe_backend(
@@ -181,16 +227,11 @@ def describe_backend(
     # What is asked is the type of an activation: neither a Parameter's nor a shard's.
     like = torch.empty(0, dtype=like.dtype, device=like.device)
     if backend is auto:
-        backend = hybrid if _takes_hybrid(like, head_dim=head_dim) else sdpa
+        if like.device.type == 'cuda' and not is_compiled:
+            return f'auto (on CUDA the fastest of {", ".join(_CUDA_CANDIDATES)}, at first use)'
+        backend = _cuda_default(like, head_dim=head_dim)
     name = getattr(backend, '__name__', str(backend))
-    if backend is triton:
-        reason = triton_gap(like, window=window, head_dim=head_dim)
-    elif backend is flex:
-        reason = flex_gap(like, head_dim=head_dim, needs_grad=needs_grad)
-    elif backend is hybrid:
-        reason = hybrid_gap(like, head_dim=head_dim)
-    else:
-        reason = None
+    reason = backend_gap(name, like, window=window, head_dim=head_dim, needs_grad=needs_grad)
     runs = backend
     if is_compiled and (reason is not None or backend not in (hybrid, triton, flex)):
         runs = traced
@@ -214,16 +255,17 @@ BACKENDS: dict[str, Backend] = {
 
 
 def resolve_backend(name: str) -> Backend:
-    """Return a backend by name.
-
-    The fused kernels have been tested under Triton's interpreter only: until
-    tests/test_attention_gpu.py has passed on a GPU, they run where they are asked for.
+    """Return a backend by name; ``SWINV2_ATTENTION`` names that of ``auto``.
 
     Raises:
         ValueError: If there is no such backend.
     """
+    source = 'attention'
     if name == 'auto':
-        return auto
+        source, name = VARIABLE, os.environ.get(VARIABLE) or 'auto'
+        if name == 'auto':
+            return auto
     if name not in BACKENDS:
-        raise ValueError(f"unknown attention '{name}' (known: auto, {', '.join(BACKENDS)})")
+        known = ', '.join(BACKENDS)
+        raise ValueError(f"unknown {source} '{name}' (known: auto, {known})")
     return BACKENDS[name]
