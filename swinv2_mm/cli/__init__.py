@@ -14,6 +14,7 @@ __all__ = [
     'demo',
     'env',
     'export',
+    'gpu_check',
     'infer',
     'memory',
     'new',

@@ -23,6 +23,7 @@ COMMANDS = {
     'complexity': "report the parameters, FLOPs and GPU memory of a config's model",
     'memory': 'find the options that make a training fit into the memory of a GPU',
     'plot': 'draw biases, attention, activations, training curves, learning rates',
+    'gpu_check': 'check which attention is right and fast on a GPU, beside timm',
     'env': 'report what is installed, what works and what is missing',
     'new': 'write a config for your own data, from a look at the data',
     'quickstart': 'train and test all three tasks on a small generated data set',
