@@ -283,7 +283,8 @@ def test_auto_goes_on_where_hybrid_fails(monkeypatch, caplog):
     failures.log_once.cache_clear()
     monkeypatch.setattr(failures, '_failed', set())
     monkeypatch.setattr(backends, 'around_sdpa', fail)
-    monkeypatch.setattr(backends, '_takes_hybrid', lambda *args, **kwargs: True)
+    monkeypatch.setattr(backends, '_chooses', lambda qkv: True)
+    monkeypatch.setattr(backends.proof, 'choose', lambda *args, **kwargs: 'hybrid')
     inputs, _, grid = random_operands(SINGLE, torch.float32)
     with caplog.at_level(logging.WARNING):
         outs = [resolve_backend('auto')(inputs[0], grid, *inputs[1:]) for _ in range(2)]

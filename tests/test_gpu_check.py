@@ -1,4 +1,4 @@
-"""The check of a GPU runs to its end on a CPU, and reports what raises, is wrong or comes too late."""
+"""The check of a GPU runs to its end on a CPU, and reports what raises, is wrong or late."""
 
 import json
 import subprocess

@@ -244,7 +244,7 @@ def _check_backbone(
         forward().float().square().mean().backward()
         model.zero_grad(set_to_none=True)
 
-    # In training mode, where nothing is random here: a bias table that is cached would be ours only.
+    # In training mode, where nothing is random here: a cached bias table would be ours only.
     is_finite = bool(forward().isfinite().all())
     return row(figures=_timed(infer, step, device=device), is_wrong=not is_finite)
 

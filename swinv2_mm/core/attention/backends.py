@@ -142,6 +142,11 @@ def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     return sdpa(qkv, grid, logit_scale, bias)
 
 
+def _chooses(qkv: Tensor) -> bool:
+    """Whether ``auto`` has a choice."""
+    return qkv.device.type == 'cuda' and not _needs_torch(qkv)
+
+
 def _cuda_default(qkv: Tensor, *, head_dim: int) -> Backend:
     """What ``auto`` runs where nothing may be measured: ``hybrid`` in half precision on CUDA."""
     is_half = qkv.dtype in (torch.float16, torch.bfloat16)
@@ -159,7 +164,7 @@ def _cuda_default(qkv: Tensor, *, head_dim: int) -> Backend:
 def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """On CUDA the fastest of what is right there (see ``proof``); elsewhere ``sdpa``."""
     operands = (qkv, logit_scale, bias)
-    if qkv.device.type != 'cuda' or _needs_torch(qkv):
+    if not _chooses(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
     default = _cuda_default(qkv, head_dim=qkv.shape[-1] // (3 * logit_scale.numel()))
     if torch.compiler.is_compiling():

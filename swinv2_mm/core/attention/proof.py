@@ -26,7 +26,7 @@ from ..torch_private import default_store, is_faking, is_in_backward
 from ..tracing import is_traced
 from ..window_partition import WindowGrid
 from .eager import attend, eager
-from .prologue import bounded_scale
+from .prologue import bounded_scale, computing_dtype
 from .selection import ChoiceFile, Peers, Selector, Trial
 
 Run = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
@@ -39,17 +39,18 @@ _LEAST_LIMIT = 1e-4
 
 
 def rounded(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """Compute ``eager`` with the operands of both products rounded to the type of the map.
+    """Compute ``eager`` with the operands of both products rounded to bfloat16, as autocast does.
 
-    So does autocast. In float32 it is ``eager``.
+    In float32 it is ``eager``.
     """
-    dtype = qkv.dtype
+    is_half = qkv.dtype in (torch.float16, torch.bfloat16)
+    dtype = torch.bfloat16 if is_half else qkv.dtype
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, pairs: Tensor) -> Tensor:
         logits = (q.to(dtype) @ k.to(dtype).mT).to(q.dtype) + pairs
         return torch.softmax(logits, dim=-1).to(dtype) @ v.to(dtype)
 
-    scale = bounded_scale(logit_scale, dtype=torch.promote_types(dtype, torch.float32))
+    scale = bounded_scale(logit_scale, dtype=computing_dtype(qkv))
     return attend(qkv, grid, scale, bias, kernel=kernel)
 
 
