@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.attention import backends, proof
+from swinv2_mm.core.attention import backends, failures, proof
 from swinv2_mm.core.attention.backends import BACKENDS, resolve_backend
 from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.attention.selection import ChoiceFile, Selector, Trial, compare
@@ -244,7 +244,8 @@ def test_limits_pass_what_is_right_and_stop_what_is_not(dtype, needs_grad):
         return eager(qkv, whole, scale, bias)
 
     candidates = {
-        'eager': eager, 'sdpa': BACKENDS['sdpa'], 'rounded': proof.rounded,
+        'eager': eager, 'sdpa': BACKENDS['sdpa'], 'hybrid': BACKENDS['hybrid'],
+        'rounded': proof.rounded,
         'off': off_by(0.2), 'no bias': without_bias, 'no seam': no_seam,
     }  # fmt: skip
     for grid in GRIDS[:2]:
@@ -253,7 +254,7 @@ def test_limits_pass_what_is_right_and_stop_what_is_not(dtype, needs_grad):
         )
         assert len(limits) == (4 if needs_grad else 1)
         choice = compare(trials, limits=limits, clock=lambda run: run() and 1.0)
-        assert set(choice.seconds) == {'eager', 'sdpa', 'rounded'}, choice
+        assert set(choice.seconds) == {'eager', 'sdpa', 'hybrid', 'rounded'}, choice
 
 
 @pytest.fixture
@@ -274,6 +275,20 @@ def on_cuda(monkeypatch):
 
     chosen.log = log
     return chosen
+
+
+def test_a_kernel_that_fails_is_discarded_not_replaced(monkeypatch):
+    def fail(*operands):
+        raise RuntimeError('no kernel image')
+
+    monkeypatch.setattr(backends, 'around_sdpa', fail)
+    monkeypatch.setattr(failures, '_failed', set())
+    candidates = {'hybrid': BACKENDS['hybrid'], 'sdpa': BACKENDS['sdpa']}
+    trials, limits = proof.prepare_trials(candidates, operands(GRIDS[1]), GRIDS[1], needs_grad=True)
+    choice = compare(trials, limits=limits, clock=lambda run: run() and 1.0)
+    assert choice.discarded == {'hybrid': 'RuntimeError: no kernel image'}
+    # It is not named as failed: another size may work.
+    assert not failures._failed
 
 
 def test_measures_once_per_key(on_cuda):

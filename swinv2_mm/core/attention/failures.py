@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,19 @@ Result = TypeVar('Result')
 
 # What has raised an error in this process is not tried again.
 _failed: set[str] = set()
+# Of the process: autograd runs backward in threads of its own.
+_are_raised = False
+
+
+@contextmanager
+def errors_raised() -> Iterator[None]:
+    """Let errors of kernels through, within a ``with``, to find out which kernels have them."""
+    global _are_raised
+    before, _are_raised = _are_raised, True
+    try:
+        yield
+    finally:
+        _are_raised = before
 
 
 @functools.lru_cache
@@ -44,6 +58,8 @@ def run_or(
         otherwise: Gives the same result.
         of: The backend, for the warning.
     """
+    if _are_raised:
+        return launch()
     if name in _failed:
         return otherwise()
     if torch.compiler.is_compiling():
