@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..tensor_cache import is_capturing
@@ -37,6 +38,8 @@ _SAMPLE_SIDE = 8
 _ALLOWED = 2.0
 # Of float32, where the order of sums decides: gradients of few numbers came to 1.3e-4.
 _LEAST_LIMIT = 3e-4
+# Of keys in the store of a job, which others use too.
+_PREFIX = 'swinv2_mm attention'
 
 
 def rounded(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
@@ -191,26 +194,25 @@ class _Job:
     """
 
     def __init__(self) -> None:
-        self.rank = torch.distributed.get_rank()
-        self._store = torch.distributed.PrefixStore('swinv2_mm attention', default_store())
+        self.rank = dist.get_rank()
+        self._store = default_store()
 
     def publish(self, key: str, value: str) -> None:
-        self._store.set(key, value)
+        self._store.set(f'{_PREFIX} {key}', value)
 
     def find(self, key: str, *, seconds: float) -> str | None:
+        key = f'{_PREFIX} {key}'
         try:
             self._store.wait([key], timedelta(seconds=seconds))
         except RuntimeError:
             # Not in time, or rank 0 has gone.
             return None
-        return self._store.get(key).decode()
+        return str(self._store.get(key).decode())
 
 
 def _peers() -> Peers | None:
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return None
-    return _Job() if distributed.get_world_size() > 1 else None
+    is_job = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return _Job() if is_job else None
 
 
 def _path() -> Path | None:

@@ -216,7 +216,8 @@ class Selector:
                 else:
                     chosen = self._decide(key, peers, names=names, prepare=prepare)
                 # Another version of the package, or of the file, may know other candidates.
-                chosen = chosen if chosen in names else fallback
+                if chosen is None or chosen not in names:
+                    chosen = fallback
                 self._chosen[key] = chosen
         return chosen
 
