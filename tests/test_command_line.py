@@ -64,7 +64,7 @@ def test_help_comes_at_once_and_shows_examples_of_the_tool(tool, help_of):
     assert any(f'python {tool}' in line for line in examples(text))
 
 
-@pytest.mark.parametrize('flags', [[], ['-u']])
+@pytest.mark.parametrize('flags', [[], pytest.param(['-u'], marks=pytest.mark.slow)])
 def test_who_reads_may_stop(flags):
     """As head does: found out at the end, or at the first line."""
     tool = ROOT / 'tools/analysis/complexity.py'

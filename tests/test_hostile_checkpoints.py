@@ -537,8 +537,17 @@ PLANTED = (
 )  # fmt: skip
 
 
+@pytest.fixture(scope='module')
+def planted(tmp_path_factory):
+    """Paths of hostile files, written once for all commands."""
+    paths = [tmp_path_factory.mktemp('planted') / name for name in PLANTED]
+    for path in paths:
+        CASES[path.name](path)
+    return paths
+
+
 @pytest.mark.parametrize('command', ['test', 'infer', 'export', 'report', 'inspect'])
-def test_a_command_has_one_line(command, tool, use_data, tmp_path):
+def test_a_command_has_one_line(command, planted, tool, use_data, tmp_path):
     # The report needs a validation.
     cfg = load_config(CLASSIFIER, [o for o in SMALL if '+val_' not in o])
     config, work_dir = tmp_path / 'config.py', tmp_path / 'run'
@@ -553,11 +562,8 @@ def test_a_command_has_one_line(command, tool, use_data, tmp_path):
         'report': ['report', work_dir, '--config', config, '--checkpoint', None],
         'inspect': ['checkpoint', 'inspect', None],
     }[command]
-    for number, name in enumerate(PLANTED):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        path = folder / name
-        CASES[name](path)
+    for path in planted:
+        name = path.name
         with time_limit(LONGEST_S):
             status, errors = tool(*(path if part is None else part for part in arguments))
         assert status == 1, (name, errors)

@@ -84,11 +84,10 @@ def test_nothing_of_posix_is_taken_for_granted():
     assert not found
 
 
-@pytest.mark.parametrize('module', ['swinv2_mm', 'swinv2_mm.core', 'swinv2_mm.models'])
-def test_import_is_silent(module, tmp_path):
+def test_import_is_silent(tmp_path):
     """With every warning an error, those that a library raises for itself included."""
     done = subprocess.run(
-        [sys.executable, '-W', 'error', '-c', f'import {module}'],
+        [sys.executable, '-W', 'error', '-c', 'import swinv2_mm.core, swinv2_mm.models'],
         cwd=tmp_path,
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
         capture_output=True,
