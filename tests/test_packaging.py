@@ -138,14 +138,17 @@ def test_inheriting_by_the_name_of_the_package(run, tmp_path):
     """Of MMEngine's own form, and of the one that also works before this package is imported."""
     name = 'detection/cascade-mask-rcnn_swinv2-t-w16_fpn_ms-3x_coco.py'
     head = 'dict(mask_head=_base_.model.roi_head.mask_head)'
-    for base in (f"'swinv2_mm::{name}'", f"__import__('swinv2_mm').recipe({name!r})"):
-        (tmp_path / 'my.py').write_text(f'_base_ = {base}\nmodel = dict(roi_head={head})\n')
-        code = (
-            'from swinv2_mm.config.file import load_config\n'
-            "cfg = load_config('my.py')\n"
-            "print(cfg.model.backbone.window_size, '_scope_' in str(cfg.to_dict()))\n"
-        )
-        assert run('-c', code).split()[-2:] == ['16', 'False']
+    bases = (f"'swinv2_mm::{name}'", f"__import__('swinv2_mm').recipe({name!r})")
+    for number, base in enumerate(bases):
+        text = f'_base_ = {base}\nmodel = dict(roi_head={head})\n'
+        (tmp_path / f'{number}.py').write_text(text)
+    code = (
+        'from swinv2_mm.config.file import load_config\n'
+        "for name in ('0.py', '1.py'):\n"
+        '    cfg = load_config(name)\n'
+        "    print(cfg.model.backbone.window_size, '_scope_' in str(cfg.to_dict()))\n"
+    )
+    assert run('-c', code).split()[-4:] == ['16', 'False', '16', 'False']
 
 
 @pytest.mark.parametrize(

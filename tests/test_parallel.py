@@ -8,8 +8,10 @@ import sys
 import pytest
 import torch
 from conftest import ROOT
+from forked import fork_script, status_of
 from mmengine.config import Config
 from safetensors.torch import load_file
+from test_distributed import free_port
 
 from swinv2_mm.checkpoint import CheckpointError
 from swinv2_mm.checkpoint import sharded as sharded_files
@@ -94,13 +96,36 @@ def train(runs, folder, environment, *, num_processes=2, port=29650, timeout_s=9
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s,
     )  # fmt: skip
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return results_of(runs, num_processes=max(num_processes, 1))
+
+
+def results_of(runs, *, num_processes):
     return [
         [
             json.loads((ROOT / run['work_dir'] / f'result_{rank}.json').read_text())
-            for rank in range(max(num_processes, 1))
+            for rank in range(num_processes)
         ]
         for run in runs
     ]
+
+
+def train_forked(runs, folder, *, port):
+    """As ``train`` with two processes, which are forked: they import nothing, and share memory."""
+    (folder / 'runs.json').write_text(json.dumps(runs))
+    outputs = [folder / f'{rank}.txt' for rank in range(2)]
+    processes = [
+        fork_script(
+            ROOT / 'tests/parallel_runs.py', folder / 'runs.json', 'pytorch', output=output,
+            environment={
+                'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': '2',
+                'MASTER_ADDR': '127.0.0.1', 'MASTER_PORT': str(port),
+            },
+        )
+        for rank, output in enumerate(outputs)
+    ]  # fmt: skip
+    for process, output in zip(processes, outputs, strict=True):
+        assert status_of(process) == 0, output.read_text()[-4000:]
+    return results_of(runs, num_processes=2)
 
 
 def largest_difference(one, other):
@@ -112,10 +137,10 @@ def distance(one, other):
     return sum((one[name].double() - other[name].double()).abs().sum() for name in one)
 
 
-def test_zero1_saves_and_fsdp_goes_on(tmp_path, subprocess_environment):
+def test_zero1_saves_and_fsdp_goes_on(use_data, tmp_path):
     sharded = 'parallel=dict(type=fsdp,init=sharded,checkpoint=sharded)'
     common = {'iterations': 4, 'batch': 4}
-    before, after = train(
+    before, after = train_forked(
         [
             settings('classifier', tmp_path / 'zero1', 'parallel=zero1', **common),
             settings(
@@ -123,7 +148,7 @@ def test_zero1_saves_and_fsdp_goes_on(tmp_path, subprocess_environment):
                 resume=str(tmp_path / 'zero1/iter_2.pth'), **common,
             ),
         ],
-        tmp_path, subprocess_environment, port=29649,
+        tmp_path, port=free_port(),
     )  # fmt: skip
     assert list(after[0]['losses']) == ['3', '4']
     assert largest_difference(before[0]['losses'], after[0]['losses']) < 1e-4

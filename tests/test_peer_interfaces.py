@@ -1,12 +1,11 @@
 """What others offer for models takes ours: inferencers of the libraries, torch.hub."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from conftest import ROOT
+from forked import fork_script, status_of
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -69,15 +68,14 @@ def test_inferencer_takes_config_and_weights(library, use_data, tmp_path):
             ('image', image),
         )
     )
-    done = subprocess.run(
-        [sys.executable, '-c', head + HEAD + CODE[library]],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT), 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    last = done.stdout.strip().splitlines()[-1]
+    script, output = tmp_path / 'script.py', tmp_path / 'output.txt'
+    script.write_text(head + HEAD + CODE[library])
+    pid = fork_script(
+        script, output=output, environment={'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '1'},
+        prepare=lambda: os.chdir(tmp_path),
+    )  # fmt: skip
+    assert status_of(pid) == 0, output.read_text()
+    last = output.read_text().strip().splitlines()[-1]
     assert (
         last == EXPECTED[library]
         or last in Config.fromfile(recipe('_base_/datasets/digits-instance')).metainfo.classes
