@@ -142,24 +142,14 @@ def png(mode='RGB'):
     return encoded(picture(mode=mode), 'PNG')
 
 
-@image_case('JPEG', READ)
-def _(file):
-    return jpeg()
-
-
-@image_case('missing', REFUSED, kind='image-missing', words='does not exist', is_listed=True)
-def _(file):
-    return None
-
-
-@image_case('zero bytes', REFUSED, kind='image-zero-bytes', words='is empty')
-def _(file):
-    return b''
-
-
-@image_case('text', REFUSED, kind='image-unreadable', words='no known image format')
-def _(file):
-    return b'<html>404 not found</html>'
+image_case('JPEG', READ)(lambda file: jpeg())
+image_case('missing', REFUSED, kind='image-missing', words='does not exist', is_listed=True)(
+    lambda file: None
+)
+image_case('zero bytes', REFUSED, kind='image-zero-bytes', words='is empty')(lambda file: b'')
+image_case('text', REFUSED, kind='image-unreadable', words='no known image format')(
+    lambda file: b'<html>404 not found</html>'
+)
 
 
 @image_case('JPEG that breaks off', REFUSED, kind='image-truncated', words='truncated')
@@ -181,24 +171,16 @@ def _(file):
     return bytes(content)
 
 
-@image_case('1 x 1 pixel', READ, size=(1, 1))
-def _(file):
-    return encoded(picture((1, 1)), 'PNG')
-
-
-@image_case('grey', READ, remark='three equal channels')
-def _(file):
-    return jpeg('L')
-
-
-@image_case('16 bits, grey', READ, kind='image-deep', remark='the upper 8 bits, as OpenCV has it')
-def _(file):
-    return cv2.imencode('.png', np.asarray(picture(mode='L')).astype(np.uint16) * 256)[1].tobytes()
-
-
-@image_case('16 bits, colour', READ, remark='the upper 8 bits')
-def _(file):
-    return cv2.imencode('.png', np.asarray(picture()).astype(np.uint16) * 256)[1].tobytes()
+image_case('1 x 1 pixel', READ, size=(1, 1))(lambda file: encoded(picture((1, 1)), 'PNG'))
+image_case('grey', READ, remark='three equal channels')(lambda file: jpeg('L'))
+image_case('16 bits, grey', READ, kind='image-deep', remark='the upper 8 bits, as OpenCV has it')(
+    lambda file: cv2.imencode('.png', np.asarray(picture(mode='L')).astype(np.uint16) * 256)[
+        1
+    ].tobytes()
+)
+image_case('16 bits, colour', READ, remark='the upper 8 bits')(
+    lambda file: cv2.imencode('.png', np.asarray(picture()).astype(np.uint16) * 256)[1].tobytes()
+)
 
 
 @image_case('32 bits', REFUSED, kind='image-truncated', words='32 bits')
@@ -207,34 +189,16 @@ def _(file):
     return encoded(Image.fromarray(values), 'TIFF')
 
 
-@image_case('floating point', REFUSED, kind='image-truncated', words='floating-point')
-def _(file):
-    return encoded(Image.fromarray(np.ones((SIDE_PX, SIDE_PX), np.float32)), 'TIFF')
-
-
-@image_case('CMYK', READ, remark='converted without a colour profile')
-def _(file):
-    return jpeg('CMYK')
-
-
-@image_case('palette', READ, remark='its colours')
-def _(file):
-    return png('P')
-
-
-@image_case('palette with transparency', READ, remark='its colours; transparency is ignored')
-def _(file):
-    return encoded(picture(mode='P'), 'PNG', transparency=bytes([0, 128, 255]))
-
-
-@image_case('transparency', READ, remark='ignored')
-def _(file):
-    return png('RGBA')
-
-
-@image_case('black and white', READ)
-def _(file):
-    return png('1')
+image_case('floating point', REFUSED, kind='image-truncated', words='floating-point')(
+    lambda file: encoded(Image.fromarray(np.ones((SIDE_PX, SIDE_PX), np.float32)), 'TIFF')
+)
+image_case('CMYK', READ, remark='converted without a colour profile')(lambda file: jpeg('CMYK'))
+image_case('palette', READ, remark='its colours')(lambda file: png('P'))
+image_case('palette with transparency', READ, remark='its colours; transparency is ignored')(
+    lambda file: encoded(picture(mode='P'), 'PNG', transparency=bytes([0, 128, 255]))
+)
+image_case('transparency', READ, remark='ignored')(lambda file: png('RGBA'))
+image_case('black and white', READ)(lambda file: png('1'))
 
 
 def with_orientation(value):
@@ -243,25 +207,22 @@ def with_orientation(value):
     return encoded(picture((SIDE_PX, 96)), 'JPEG', exif=exif)
 
 
-@image_case(
+image_case(
     'turned by EXIF', READ, kind='image-rotated', size=(96, SIDE_PX), remark='turned upright'
+)(lambda file: with_orientation(6))
+image_case(
+    'turned by EXIF, annotated as stored',
+    REFUSED,
+    kind='image-rotated-labels',
+    size=(96, SIDE_PX),
+    annotated=(SIDE_PX, 96),
+    words='annotated as',
+    infer=READ,
+    remark='of instances; label maps have a size of their own',
+)(lambda file: with_orientation(6))
+image_case('broken EXIF', READ, remark='as stored')(
+    lambda file: encoded(picture(), 'JPEG', exif=b'Exif\0\0II*\0\xff\xff\xff\xff\xff\xff')
 )
-def _(file):
-    return with_orientation(6)
-
-
-@image_case(
-    'turned by EXIF, annotated as stored', REFUSED, kind='image-rotated-labels',
-    size=(96, SIDE_PX), annotated=(SIDE_PX, 96),
-    words='annotated as', infer=READ, remark='of instances; label maps have a size of their own',
-)  # fmt: skip
-def _(file):
-    return with_orientation(6)
-
-
-@image_case('broken EXIF', READ, remark='as stored')
-def _(file):
-    return encoded(picture(), 'JPEG', exif=b'Exif\0\0II*\0\xff\xff\xff\xff\xff\xff')
 
 
 @image_case('animated GIF', READ, remark='the first frame')
@@ -300,9 +261,9 @@ def _(file):
     return content[:33] + png_chunk(b'zTXt', text) + content[33:]
 
 
-@image_case('another ending than its format', READ, remark='the content counts')
-def _(file):
-    return encoded(picture(), 'BMP')
+image_case('another ending than its format', READ, remark='the content counts')(
+    lambda file: encoded(picture(), 'BMP')
+)
 
 
 @image_case(
@@ -317,43 +278,33 @@ def _(file):
     )
 
 
-@image_case(
-    'folder in place of a file', REFUSED, kind='image-unreadable',
-    words='is a folder', is_listed=True, infer=ERROR,
+image_case(
+    'folder in place of a file',
+    REFUSED,
+    kind='image-unreadable',
+    words='is a folder',
+    is_listed=True,
+    infer=ERROR,
     remark='"is a folder"; `infer` looks for images in it',
-)  # fmt: skip
-def _(file):
-    file.mkdir()
-
-
-@image_case(
+)(lambda file: file.mkdir())
+image_case(
     'pipe in place of a file',
     REFUSED,
     kind='image-unreadable',
     words='is a pipe',
     remark='not waited for',
     is_listed=True,
-)
-def _(file):
-    os.mkfifo(file)
-
-
-@image_case(
+)(lambda file: os.mkfifo(file))
+image_case(
     'device in place of a file',
     REFUSED,
     kind='image-unreadable',
     words='is a pipe, socket or device',
     is_listed=True,
-)
-def _(file):
-    file.symlink_to('/dev/zero')
-
-
-@image_case(
+)(lambda file: file.symlink_to('/dev/zero'))
+image_case(
     'link to itself', REFUSED, kind='image-unreadable', words='cannot be read', is_listed=True
-)
-def _(file):
-    file.symlink_to(file)
+)(lambda file: file.symlink_to(file))
 
 
 @image_case('file of a terabyte', REFUSED, kind='image-unreadable', words='at most')
@@ -477,19 +428,15 @@ def _(coco):
     coco['annotations'][1]['id'] = coco['annotations'][0]['id']
 
 
-@coco_case('image id twice', kind='image-id-repeated')
-def _(coco):
-    coco['images'].append({**coco['images'][0], 'file_name': 'other.jpg'})
-
-
-@coco_case('category id twice', kind='category-id-repeated')
-def _(coco):
-    coco['categories'].append({**coco['categories'][0], 'name': 'again'})
-
-
-@coco_case('image ids of two kinds', kind='image-incomplete')
-def _(coco):
-    coco['images'].append({**coco['images'][0], 'id': 'one'})
+coco_case('image id twice', kind='image-id-repeated')(
+    lambda coco: coco['images'].append({**coco['images'][0], 'file_name': 'other.jpg'})
+)
+coco_case('category id twice', kind='category-id-repeated')(
+    lambda coco: coco['categories'].append({**coco['categories'][0], 'name': 'again'})
+)
+coco_case('image ids of two kinds', kind='image-incomplete')(
+    lambda coco: coco['images'].append({**coco['images'][0], 'id': 'one'})
+)
 
 
 for _key in ('bbox', 'area', 'iscrowd', 'category_id', 'image_id'):
@@ -506,9 +453,9 @@ for _key in ('id', 'file_name', 'width'):
         coco['images'].append({k: v for k, v in coco['images'][0].items() if k != key})
 
 
-@coco_case('image of -1 px', kind='image-incomplete')
-def _(coco):
-    coco['images'].append({**coco['images'][0], 'id': 77, 'height': -1})
+coco_case('image of -1 px', kind='image-incomplete')(
+    lambda coco: coco['images'].append({**coco['images'][0], 'id': 77, 'height': -1})
+)
 
 
 @coco_case('100,000 instances in an image', kind='image-crowded')
@@ -593,14 +540,12 @@ changed('mask beyond the edge', READ, kind='mask-outside-image', bbox=[100, 100,
 changed('annotation id 0', READ, kind='annotation-id-zero', id=0)
 
 
-@coco_case('annotation twice', READ, kind='annotation-repeated')
-def _(coco):
-    coco['annotations'].append({**coco['annotations'][0], 'id': 5000})
-
-
-@coco_case('image twice', READ, kind='image-listed-twice')
-def _(coco):
-    coco['images'].append({**coco['images'][0], 'id': 902})
+coco_case('annotation twice', READ, kind='annotation-repeated')(
+    lambda coco: coco['annotations'].append({**coco['annotations'][0], 'id': 5000})
+)
+coco_case('image twice', READ, kind='image-listed-twice')(
+    lambda coco: coco['images'].append({**coco['images'][0], 'id': 902})
+)
 
 
 @coco_case('image without instances', READ, kind='image-without-labels')
@@ -614,11 +559,9 @@ def _(coco):
     coco['images'][0]['width'] = 2 * SIDE_PX
 
 
-@coco_case(
+coco_case(
     'categories in another order', READ, kind='class-order', remark='labels follow the names'
-)
-def _(coco):
-    coco['categories'].reverse()
+)(lambda coco: coco['categories'].reverse())
 
 
 @coco_case('misspelt category', ERROR, kind='class-missing', words="'three'; the data has 'Three'")
@@ -626,14 +569,12 @@ def _(coco):
     next(c for c in coco['categories'] if c['name'] == 'three')['name'] = 'Three'
 
 
-@coco_case('category that no class names', READ, kind='class-left-out')
-def _(coco):
-    coco['categories'].append({'id': 77, 'name': 'ten'})
-
-
-@coco_case('category name twice', ERROR, kind='class-repeated', words="'nine'")
-def _(coco):
-    coco['categories'].append({'id': 78, 'name': 'nine'})
+coco_case('category that no class names', READ, kind='class-left-out')(
+    lambda coco: coco['categories'].append({'id': 77, 'name': 'ten'})
+)
+coco_case('category name twice', ERROR, kind='class-repeated', words="'nine'")(
+    lambda coco: coco['categories'].append({'id': 78, 'name': 'nine'})
+)
 
 
 def tree_case(group, name, outcome=READ, *, kind, words='', also=()):
@@ -649,19 +590,15 @@ def tree_case(group, name, outcome=READ, *, kind, words='', also=()):
     return register
 
 
-@tree_case('COCO file', 'image that it does not list', kind='image-not-used')
-def _(root):
-    picture().save(root / 'images' / 'train' / 'lonely.jpg')
-
-
-@tree_case('COCO file', 'copied image', kind='image-repeated')
-def _(root):
-    shutil.copy(root / 'images/train/00001.jpg', root / 'images/train/00002.jpg')
-
-
-@tree_case('COCO file', 'image of train and val', kind='image-repeated-in-train')
-def _(root):
-    shutil.copy(root / 'images/train/00001.jpg', root / 'images/val/00001.jpg')
+tree_case('COCO file', 'image that it does not list', kind='image-not-used')(
+    lambda root: picture().save(root / 'images' / 'train' / 'lonely.jpg')
+)
+tree_case('COCO file', 'copied image', kind='image-repeated')(
+    lambda root: shutil.copy(root / 'images/train/00001.jpg', root / 'images/train/00002.jpg')
+)
+tree_case('COCO file', 'image of train and val', kind='image-repeated-in-train')(
+    lambda root: shutil.copy(root / 'images/train/00001.jpg', root / 'images/val/00001.jpg')
+)
 
 
 # --- label maps -----------------------------------------------------------------------------------
@@ -694,19 +631,11 @@ def _(file):
     return encoded(image, 'PNG')
 
 
-@map_case('16 bits', READ, remark='its values')
-def _(file):
-    return encoded(label_map(dtype=np.uint16), 'PNG')
-
-
-@map_case('missing', kind='label-map-missing', words='without a label map')
-def _(file):
-    return None
-
-
-@map_case('zero bytes', kind='label-map-unreadable', words='cannot be read')
-def _(file):
-    return b''
+map_case('16 bits', READ, remark='its values')(
+    lambda file: encoded(label_map(dtype=np.uint16), 'PNG')
+)
+map_case('missing', kind='label-map-missing', words='without a label map')(lambda file: None)
+map_case('zero bytes', kind='label-map-unreadable', words='cannot be read')(lambda file: b'')
 
 
 @map_case('that breaks off', kind='label-map-unreadable', words='cannot be read')
@@ -716,49 +645,27 @@ def _(file):
     return content[: len(content) // 2]
 
 
-@map_case('another size', kind='label-map-size', words='another size than their image')
-def _(file):
-    return encoded(label_map(side=64), 'PNG')
-
-
-@map_case('colour', kind='label-map-mode', words='colour images')
-def _(file):
-    return png()
-
-
-@map_case('grey with transparency', kind='label-map-mode', words='colour images')
-def _(file):
-    return png('LA')
-
-
-@map_case('values beyond the classes', kind='label-out-of-range', words='no class number')
-def _(file):
-    return encoded(label_map(11), 'PNG')
-
-
-@map_case('values beyond eight bits', kind='label-out-of-range', words='no class number')
-def _(file):
-    return encoded(label_map(300, np.uint16), 'PNG')
-
-
-@map_case('folder', kind='label-map-unreadable', words='is a folder')
-def _(file):
-    file.mkdir()
-
-
-@map_case('pipe', kind='label-map-unreadable', words='is a pipe')
-def _(file):
-    os.mkfifo(file)
-
-
-@map_case('every pixel ignored', READ, kind='image-without-labels')
-def _(file):
-    return encoded(label_map(255), 'PNG')
-
-
-@tree_case('label map', 'without an image', kind='label-map-unused')
-def _(root):
-    label_map().save(root / 'label_maps/train/lonely.png')
+map_case('another size', kind='label-map-size', words='another size than their image')(
+    lambda file: encoded(label_map(side=64), 'PNG')
+)
+map_case('colour', kind='label-map-mode', words='colour images')(lambda file: png())
+map_case('grey with transparency', kind='label-map-mode', words='colour images')(
+    lambda file: png('LA')
+)
+map_case('values beyond the classes', kind='label-out-of-range', words='no class number')(
+    lambda file: encoded(label_map(11), 'PNG')
+)
+map_case('values beyond eight bits', kind='label-out-of-range', words='no class number')(
+    lambda file: encoded(label_map(300, np.uint16), 'PNG')
+)
+map_case('folder', kind='label-map-unreadable', words='is a folder')(lambda file: file.mkdir())
+map_case('pipe', kind='label-map-unreadable', words='is a pipe')(lambda file: os.mkfifo(file))
+map_case('every pixel ignored', READ, kind='image-without-labels')(
+    lambda file: encoded(label_map(255), 'PNG')
+)
+tree_case('label map', 'without an image', kind='label-map-unused')(
+    lambda root: label_map().save(root / 'label_maps/train/lonely.png')
+)
 
 
 @tree_case('label map', 'image with another suffix', kind='image-other-suffix')
@@ -790,9 +697,9 @@ def _(folder):
     (folder / 'two').mkdir()
 
 
-@folder_case('more folders than classes', ERROR, kind='num-classes', words='11 class folders')
-def _(folder):
-    shutil.copytree(folder / 'two', folder / 'zzz')
+folder_case('more folders than classes', ERROR, kind='num-classes', words='11 class folders')(
+    lambda folder: shutil.copytree(folder / 'two', folder / 'zzz')
+)
 
 
 @folder_case('no images', ERROR, kind='data-set-empty', words='Found 0 files')
@@ -801,26 +708,18 @@ def _(folder):
         file.unlink()
 
 
-@folder_case(
+folder_case(
     'hidden folder', ERROR, kind='class-folder-hidden', words='.hidden', also=('num-classes',)
+)(lambda folder: (folder / '.hidden').mkdir())
+folder_case('image beside the folders', READ, kind='image-outside-folders')(
+    lambda folder: picture().save(folder / 'x.jpg')
 )
-def _(folder):
-    (folder / '.hidden').mkdir()
-
-
-@folder_case('image beside the folders', READ, kind='image-outside-folders')
-def _(folder):
-    picture().save(folder / 'x.jpg')
-
-
-@folder_case('file with another suffix', READ, kind='image-other-suffix')
-def _(folder):
-    picture().save(folder / 'two' / 'x.webp')
-
-
-@tree_case('class folders', 'missing in val', kind='class-folders-differ')
-def _(root):
-    shutil.rmtree(root / 'folders/val/five')
+folder_case('file with another suffix', READ, kind='image-other-suffix')(
+    lambda folder: picture().save(folder / 'two' / 'x.webp')
+)
+tree_case('class folders', 'missing in val', kind='class-folders-differ')(
+    lambda root: shutil.rmtree(root / 'folders/val/five')
+)
 
 
 @tree_case('class folders', 'image of two classes', kind='image-with-two-labels')

@@ -65,14 +65,8 @@ def case(name):
 # --- what is no file ------------------------------------------------------------------------------
 
 
-@case('fifo.pth')
-def _(path):
-    os.mkfifo(path)
-
-
-@case('fifo.safetensors')
-def _(path):
-    os.mkfifo(path)
+case('fifo.pth')(lambda path: os.mkfifo(path))
+case('fifo.safetensors')(lambda path: os.mkfifo(path))
 
 
 @case('socket.pth')
@@ -87,19 +81,9 @@ def _(path):
             os.chdir(before)
 
 
-@case('device.pth')
-def _(path):
-    path.symlink_to('/dev/zero')
-
-
-@case('folder.pth')
-def _(path):
-    path.mkdir()
-
-
-@case('loop.pth')
-def _(path):
-    path.symlink_to(path.name)
+case('device.pth')(lambda path: path.symlink_to('/dev/zero'))
+case('folder.pth')(lambda path: path.mkdir())
+case('loop.pth')(lambda path: path.symlink_to(path.name))
 
 
 @case('sharded')
@@ -159,19 +143,17 @@ def _(path):
     path.write_bytes(zipped(b'\x80\x02' + begin + b'}' + end + b'.'))
 
 
-@case('key_of_tuples_that_double.pth')
-def _(path):
-    path.write_bytes(of_instructions(b'K\x01\x85' + b'q\x01h\x01\x86' * 60))
-
-
-@case('key_of_deep_tuples.pth')
-def _(path):
-    path.write_bytes(of_instructions(b'K\x01' + b'\x85' * 300_000))
-
-
-@case('value_of_deep_lists.pth')
-def _(path):
-    path.write_bytes(zipped(b'\x80\x02}K\x01' + b'](' * 100_000 + b'e' * 100_000 + b's.'))
+case('key_of_tuples_that_double.pth')(
+    lambda path: path.write_bytes(of_instructions(b'K\x01\x85' + b'q\x01h\x01\x86' * 60))
+)
+case('key_of_deep_tuples.pth')(
+    lambda path: path.write_bytes(of_instructions(b'K\x01' + b'\x85' * 300_000))
+)
+case('value_of_deep_lists.pth')(
+    lambda path: path.write_bytes(
+        zipped(b'\x80\x02}K\x01' + b'](' * 100_000 + b'e' * 100_000 + b's.')
+    )
+)
 
 
 @case('text_that_grows.pth')
@@ -189,19 +171,15 @@ def _(path):
     path.write_bytes(zipped(b'\x80\x02' + text + b']' + again + b'.'))
 
 
-@case('bytes_by_number.pth')
-def _(path):
-    path.write_bytes(of_instructions(b'cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R'))
-
-
-@case('tensor_by_number.pth')
-def _(path):
-    path.write_bytes(of_instructions(b'ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R'))
-
-
-@case('more_instructions_than_any_file.pth')
-def _(path):
-    path.write_bytes(of_instructions(b'N0' * 10_000_000 + b'N'))
+case('bytes_by_number.pth')(
+    lambda path: path.write_bytes(of_instructions(b'cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R'))
+)
+case('tensor_by_number.pth')(
+    lambda path: path.write_bytes(of_instructions(b'ctorch\nFloatTensor\nJ\xff\xff\xff\x7f\x85R'))
+)
+case('more_instructions_than_any_file.pth')(
+    lambda path: path.write_bytes(of_instructions(b'N0' * 10_000_000 + b'N'))
+)
 
 
 @case('legacy_deep_tuples.pth')
@@ -211,9 +189,9 @@ def _(path):
     path.write_bytes(heads + b'\x80\x02}K\x01' + b'\x85' * 300_000 + b'K\x01s.' + b'\x80\x02].')
 
 
-@case('names_that_are_no_names.pth')
-def _(path):
-    torch.save({(1, 2): torch.ones(1), 3.5: torch.ones(1), None: 2, 10**500: 1}, path)
+case('names_that_are_no_names.pth')(
+    lambda path: torch.save({(1, 2): torch.ones(1), 3.5: torch.ones(1), None: 2, 10**500: 1}, path)
+)
 
 
 # --- archives -------------------------------------------------------------------------------------
@@ -245,9 +223,9 @@ def _(path):
         archive.writestr('archive/data.pkl', b'\x80\x02}.')
 
 
-@case('two_pickles_of_one_name.pth')
-def _(path):
-    path.write_bytes(zipped(b'\x80\x02}.', **{'archive/DATA.PKL': b'\x80\x02}.'}))
+case('two_pickles_of_one_name.pth')(
+    lambda path: path.write_bytes(zipped(b'\x80\x02}.', **{'archive/DATA.PKL': b'\x80\x02}.'}))
+)
 
 
 # --- tensors and windows --------------------------------------------------------------------------
@@ -259,19 +237,19 @@ def _(path):
     torch.save({**bare(), **tables}, path)
 
 
-@case('small_tables_of_large_windows.pth')
-def _(path):
-    torch.save({**bare(), COORDS.format(0): repeated(1, 1, 2_000_001, 2)}, path)
-
-
-@case('stem_of_strides_0.pth')
-def _(path):
-    torch.save({**whole(), 'patch_embed.proj.weight': repeated(16, 3, 100_000, 100_000)}, path)
-
-
-@case('stem_of_large_patches.pth')
-def _(path):
-    torch.save({**whole(), 'patch_embed.proj.weight': torch.zeros(16, 3, 300, 300)}, path)
+case('small_tables_of_large_windows.pth')(
+    lambda path: torch.save({**bare(), COORDS.format(0): repeated(1, 1, 2_000_001, 2)}, path)
+)
+case('stem_of_strides_0.pth')(
+    lambda path: torch.save(
+        {**whole(), 'patch_embed.proj.weight': repeated(16, 3, 100_000, 100_000)}, path
+    )
+)
+case('stem_of_large_patches.pth')(
+    lambda path: torch.save(
+        {**whole(), 'patch_embed.proj.weight': torch.zeros(16, 3, 300, 300)}, path
+    )
+)
 
 
 @case('stem_of_wide_model.pth')
@@ -280,19 +258,19 @@ def _(path):
     torch.save({**heads, 'patch_embed.proj.weight': torch.zeros(200_000, 1, 1, 1)}, path)
 
 
-@case('window_buffer_of_strides_0.pth')
-def _(path):
-    torch.save({**bare(), 'pretrained_window_sizes': repeated(2, 1_000_000)}, path)
-
-
-@case('windows_of_nan.pth')
-def _(path):
-    torch.save({**bare(), 'pretrained_window_sizes': torch.full((4, 2), torch.nan)}, path)
-
-
-@case('windows_without_values.pth')
-def _(path):
-    torch.save({**bare(), 'pretrained_window_sizes': torch.zeros(4, 2, device='meta')}, path)
+case('window_buffer_of_strides_0.pth')(
+    lambda path: torch.save({**bare(), 'pretrained_window_sizes': repeated(2, 1_000_000)}, path)
+)
+case('windows_of_nan.pth')(
+    lambda path: torch.save(
+        {**bare(), 'pretrained_window_sizes': torch.full((4, 2), torch.nan)}, path
+    )
+)
+case('windows_without_values.pth')(
+    lambda path: torch.save(
+        {**bare(), 'pretrained_window_sizes': torch.zeros(4, 2, device='meta')}, path
+    )
+)
 
 
 @case('tables_of_nan.pth')
@@ -307,33 +285,25 @@ def _(path):
     torch.save({**bare(), **tables}, path)
 
 
-@case('sparse_tensor.pth')
-def _(path):
-    torch.save({**whole(), 'norm3.weight': torch.ones(128).to_sparse()}, path)
+case('sparse_tensor.pth')(
+    lambda path: torch.save({**whole(), 'norm3.weight': torch.ones(128).to_sparse()}, path)
+)
 
 
 def with_metadata(path, windows):
     save_file(bare(), path, metadata={'pretrained_window_sizes': windows})
 
 
-@case('window_of_4000_digits.safetensors')
-def _(path):
-    with_metadata(path, '[[' + '9' * 4000 + ',1],[1,1],[1,1],[1,1]]')
-
-
-@case('window_of_9000_digits.safetensors')
-def _(path):
-    with_metadata(path, '[[' + '9' * 9000 + ',1],[1,1],[1,1],[1,1]]')
-
-
-@case('nested_windows.safetensors')
-def _(path):
-    with_metadata(path, '[' * 100_000)
-
-
-@case('windows_that_are_no_numbers.safetensors')
-def _(path):
-    with_metadata(path, '[[NaN,Infinity],[1e999,true],["\x1b[2J",null],[-1,0]]')
+case('window_of_4000_digits.safetensors')(
+    lambda path: with_metadata(path, '[[' + '9' * 4000 + ',1],[1,1],[1,1],[1,1]]')
+)
+case('window_of_9000_digits.safetensors')(
+    lambda path: with_metadata(path, '[[' + '9' * 9000 + ',1],[1,1],[1,1],[1,1]]')
+)
+case('nested_windows.safetensors')(lambda path: with_metadata(path, '[' * 100_000))
+case('windows_that_are_no_numbers.safetensors')(
+    lambda path: with_metadata(path, '[[NaN,Infinity],[1e999,true],["\x1b[2J",null],[-1,0]]')
+)
 
 
 def raw_safetensors(path, header, content=b''):
@@ -341,14 +311,16 @@ def raw_safetensors(path, header, content=b''):
     path.write_bytes(struct.pack('<Q', len(header)) + header + content)
 
 
-@case('offsets_out_of_file.safetensors')
-def _(path):
-    raw_safetensors(path, {'a': {'dtype': 'F32', 'shape': [2**61], 'data_offsets': [0, 2**63]}})
-
-
-@case('negative_offsets.safetensors')
-def _(path):
-    raw_safetensors(path, {'a': {'dtype': 'F32', 'shape': [-1], 'data_offsets': [-4, 0]}})
+case('offsets_out_of_file.safetensors')(
+    lambda path: raw_safetensors(
+        path, {'a': {'dtype': 'F32', 'shape': [2**61], 'data_offsets': [0, 2**63]}}
+    )
+)
+case('negative_offsets.safetensors')(
+    lambda path: raw_safetensors(
+        path, {'a': {'dtype': 'F32', 'shape': [-1], 'data_offsets': [-4, 0]}}
+    )
+)
 
 
 @case('names_twice.safetensors')
@@ -357,9 +329,7 @@ def _(path):
     raw_safetensors(path, b'{' + entry + b',' + entry + b'}', bytes(4))
 
 
-@case('nested_header.safetensors')
-def _(path):
-    raw_safetensors(path, b'[' * 100_000)
+case('nested_header.safetensors')(lambda path: raw_safetensors(path, b'[' * 100_000))
 
 
 @case('terabyte.safetensors')
@@ -384,9 +354,7 @@ def folder(path, config):
     (path / 'config.json').write_text(config)
 
 
-@case('nested_config')
-def _(path):
-    folder(path, '[' * 100_000)
+case('nested_config')(lambda path: folder(path, '[' * 100_000))
 
 
 @case('config_of_odd_numbers')
@@ -412,34 +380,28 @@ def _(path):
 # --- names ----------------------------------------------------------------------------------------
 
 
-@case('escape_in_name.pth')
-def _(path):
-    torch.save({**whole(), 'layers.0.blocks.0.\x1b[2J\x1b[31mgone': torch.ones(2)}, path)
-
-
-@case('line_break_in_name.pth')
-def _(path):
-    torch.save({**whole(), 'layers.0.blocks.0.a\n\r\nerror: gone': torch.ones(2)}, path)
-
-
-@case('surrogate_in_name.pth')
-def _(path):
-    torch.save({**whole(), 'layers.0.blocks.0.\ud800\u202e': torch.ones(2)}, path)
-
-
-@case('name_of_megabytes.pth')
-def _(path):
-    torch.save({**whole(), 'layers.0.blocks.0.' + 'x' * 5_000_000: torch.ones(2)}, path)
-
-
-@case('\x1b[2J.pth')
-def _(path):
-    path.write_bytes(b'nothing')
-
-
-@case('escape_in_class.pth')
-def _(path):
-    path.write_bytes(of_instructions(b'cos\x1b[2J\nsyst\x1b[31mem\n)R'))
+case('escape_in_name.pth')(
+    lambda path: torch.save(
+        {**whole(), 'layers.0.blocks.0.\x1b[2J\x1b[31mgone': torch.ones(2)}, path
+    )
+)
+case('line_break_in_name.pth')(
+    lambda path: torch.save(
+        {**whole(), 'layers.0.blocks.0.a\n\r\nerror: gone': torch.ones(2)}, path
+    )
+)
+case('surrogate_in_name.pth')(
+    lambda path: torch.save({**whole(), 'layers.0.blocks.0.\ud800\u202e': torch.ones(2)}, path)
+)
+case('name_of_megabytes.pth')(
+    lambda path: torch.save(
+        {**whole(), 'layers.0.blocks.0.' + 'x' * 5_000_000: torch.ones(2)}, path
+    )
+)
+case('\x1b[2J.pth')(lambda path: path.write_bytes(b'nothing'))
+case('escape_in_class.pth')(
+    lambda path: path.write_bytes(of_instructions(b'cos\x1b[2J\nsyst\x1b[31mem\n)R'))
+)
 
 
 # --------------------------------------------------------------------------------------------------
