@@ -40,11 +40,22 @@ def assert_same(actual, expected) -> None:
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
+ONE_STAGE = {'embed_dim': 8, 'depths': (2,), 'num_heads': (2,)}
+
+
 @pytest.mark.parametrize(
-    'attention', ['sdpa', pytest.param(('sequential', 'eager'), marks=pytest.mark.slow)], ids=str
+    ('arch', 'attention'),
+    [
+        # Graphs with merging in them take half a minute; test_export.py traces some.
+        (ONE_STAGE, 'sdpa'),
+        pytest.param(NARROW, 'sdpa', marks=pytest.mark.slow),
+        pytest.param(NARROW, ('sequential', 'eager'), marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
-def test_one_graph_serves_images_of_every_size(attention):
-    model = build(attention=attention)
+def test_one_graph_serves_images_of_every_size(arch, attention):
+    out_indices = tuple(range(len(arch['depths'])))
+    model = build(arch=arch, out_indices=out_indices, attention=attention)
     run, counter = compiled(model, dynamic=True)
     graphs = []
     for size in SIZES:
@@ -76,8 +87,7 @@ def test_a_fixed_size_that_clips_windows(kind, with_cp):
 )
 def test_float32_which_has_a_matrix_library_of_its_own(backend):
     """Linear layers leave oneDNN to torch's compiler, with gradients and without."""
-    arch = {'embed_dim': 8, 'depths': (2,), 'num_heads': (2,)}
-    model = build(arch=arch, out_indices=(0,)).float()
+    model = build(arch=ONE_STAGE, out_indices=(0,)).float()
     x = torch.randn(2, 3, 33, 47)
     torch._dynamo.reset()
     run = torch.compile(model, fullgraph=True, backend=backend)
