@@ -15,14 +15,23 @@ from swinv2_mm.output_names import OutputNames
 DETECTOR_OPTIONS = [NARROW, 'model.neck.in_channels=[16,32,64,128]']
 
 
-@pytest.fixture
-def run(use_data, tmp_path):
+@pytest.fixture(scope='module')
+def trained(data_root, tmp_path_factory):
+    """The work dir of a detector that finds nothing."""
+    folder = tmp_path_factory.mktemp('run')
     options = [*SHORT, *DETECTOR_OPTIONS, 'train_cfg.max_iters=1', 'train_dataloader.batch_size=1']
     options += ['default_hooks.checkpoint.interval=1', 'model.test_cfg.rcnn.score_thr=0.9999']
     options += ['train_cfg.val_interval=1', 'default_hooks.checkpoint.save_best=coco/segm_mAP']
-    runner = swinv2_mm.cli.train(DETECTOR, work_dir=tmp_path / 'run', options=options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('SWINV2_DATA', str(data_root))
+        runner = swinv2_mm.cli.train(DETECTOR, work_dir=folder, options=options)
     assert runner.message_hub.get_info('best_score') == 0
-    return tmp_path / 'run'
+    return folder
+
+
+@pytest.fixture
+def run(trained, use_data):
+    return trained
 
 
 def test_detector_that_finds_nothing_has_ap_0(run, tmp_path):
