@@ -90,3 +90,25 @@ def test_the_variable_decides(name, monkeypatch):
     monkeypatch.setenv('SWINV2_CPU_KERNELS', name)
     # Read once in a process, which has done so already.
     assert cpu_kernels.cpu_rule.__wrapped__().name == name
+
+
+def test_a_resumed_training_keeps_the_row(monkeypatch):
+    monkeypatch.delenv('SWINV2_CPU_KERNELS', raising=False)
+    monkeypatch.setattr(cpu_kernels, '_resumed', None)
+    cpu_kernels.cpu_rule.cache_clear()
+    own = cpu_kernels.cpu_rule().name
+    other = next(name for name in RULES if name != own)
+    try:
+        assert cpu_kernels.resume_cpu_rule(own) is None
+        assert 'not known' in cpu_kernels.resume_cpu_rule('avx9')
+        assert cpu_kernels.cpu_rule().name == own
+        assert f'SWINV2_CPU_KERNELS={own}' in cpu_kernels.resume_cpu_rule(other)
+        assert cpu_kernels.cpu_rule().name == other
+        # The variable wins.
+        monkeypatch.setenv('SWINV2_CPU_KERNELS', own)
+        cpu_kernels.cpu_rule.cache_clear()
+        assert other in cpu_kernels.resume_cpu_rule(other)
+        assert cpu_kernels.cpu_rule().name == own
+    finally:
+        monkeypatch.undo()
+        cpu_kernels.cpu_rule.cache_clear()

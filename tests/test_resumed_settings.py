@@ -178,3 +178,26 @@ def test_config_text_is_not_run(tmp_path):
     assert not list(tmp_path.iterdir())
     for wrong in ('a = (' * 5000, '[' * 100_000, 'a = ' + '-' * 50_000 + '1', None, 3, 'a ='):
         assert parse_config_text(wrong) == {}
+
+
+def test_keeps_the_cpu_kernels_of_the_checkpoint(trained, resume, monkeypatch):
+    """On another kind of processor too: here the checkpoint is given a row that is not our own."""
+    from swinv2_mm.core import cpu_kernels
+
+    own = cpu_kernels.cpu_rule().name
+    monkeypatch.setattr(cpu_kernels, '_resumed', None)
+    monkeypatch.delenv('SWINV2_CPU_KERNELS', raising=False)
+    other = next(rule.name for rule in cpu_kernels.CPU_RULES if rule.name != own)
+    path = trained() / 'iter_4.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    assert checkpoint['meta']['cpu_kernels'] == own
+    changed = {**checkpoint, 'meta': {**checkpoint['meta'], 'cpu_kernels': other}}
+    try:
+        torch.save(changed, path)
+        runner = resume()
+        assert cpu_kernels.cpu_rule().name == other
+        assert len(warnings_of(runner.log, f"CPU kernels '{other}'")) == 1
+    finally:
+        torch.save(checkpoint, path)
+        monkeypatch.undo()
+        cpu_kernels.cpu_rule.cache_clear()

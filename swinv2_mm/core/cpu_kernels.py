@@ -18,6 +18,10 @@ Product = Literal['output', 'input_gradient', 'weight_gradient']
 VARIABLE = 'SWINV2_CPU_KERNELS'
 
 
+# The row of a training that is resumed.
+_resumed: str | None = None
+
+
 class CpuRule(NamedTuple):
     """What runs on a kind of processor.
 
@@ -114,6 +118,28 @@ def find_rule(*, capability: str, vendor: str, fixed: str | None = None) -> CpuR
 
 @functools.cache
 def cpu_rule() -> CpuRule:
-    """Return the row of this processor, or what ``SWINV2_CPU_KERNELS`` says; it stays."""
-    fixed = os.environ.get(VARIABLE)
+    """Return the row of this processor, or what ``SWINV2_CPU_KERNELS`` says."""
+    fixed = os.environ.get(VARIABLE) or _resumed
     return find_rule(capability=_capability(), vendor=_vendor(), fixed=fixed)
+
+
+def resume_cpu_rule(name: str) -> str | None:
+    """Take the row of the training that a checkpoint is of, for the rest of this process.
+
+    Args:
+        name: Of the row that the checkpoint names.
+
+    Returns:
+        What there is to log: which row runs, and why; ``None`` if it is that of the processor.
+    """
+    global _resumed
+    own = cpu_rule().name
+    if name == own:
+        return None
+    if os.environ.get(VARIABLE):
+        return f"CPU kernels '{own}', as {VARIABLE} says; those of the checkpoint are '{name}'"
+    if name not in (rule.name for rule in CPU_RULES):
+        return f"CPU kernels '{own}': those of the checkpoint, '{name}', are not known here"
+    _resumed = name
+    cpu_rule.cache_clear()
+    return f"CPU kernels '{name}', as the checkpoint had; {VARIABLE}={own} takes this processor's"

@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.config.text import parse_config_text
+from swinv2_mm.core.cpu_kernels import resume_cpu_rule
 
 from .schedule_replay import group_settings, replay_schedule, reset_rates, take_settings
 from .setting_differences import (
@@ -46,6 +47,10 @@ class ResumedSettings:
                 'the checkpoint tells no config: learning rate, schedule, weight decay and seed '
                 "are the checkpoint's, and nothing is compared"
             )
+        is_on_cpu = next(runner.model.parameters()).device.type == 'cpu'
+        kernels = checkpoint['meta'].get('cpu_kernels')
+        if is_on_cpu and kernels and (line := resume_cpu_rule(kernels)):
+            runner.logger.warning(line)
         self.schedule = runner.cfg.get('param_scheduler')
         if 'seed' in self.taken:
             checkpoint['meta']['seed'] = runner.seed

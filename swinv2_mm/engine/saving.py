@@ -15,6 +15,7 @@ from torch import Tensor
 
 from swinv2_mm.atomic_write import discard, publish
 from swinv2_mm.checkpoint.sharded import REST
+from swinv2_mm.core.cpu_kernels import cpu_rule
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import UserError
 
@@ -44,6 +45,8 @@ def training_checkpoint(
         'time': time.strftime('%Y%m%d_%H%M%S', time.localtime()),
         'mmengine_version': mmengine.__version__,
     }
+    if next(runner.model.parameters()).device.type == 'cpu':
+        meta['cpu_kernels'] = cpu_rule().name
     if hasattr(runner.train_dataloader.dataset, 'metainfo'):
         meta['dataset_meta'] = runner.train_dataloader.dataset.metainfo
     checkpoint = {
