@@ -43,8 +43,9 @@ def test_missing_part_has_its_pip_line(failing):
     assert text.index('missing') < text.index('demo page')
 
 
-def test_part_that_does_not_import_gives_its_reason(failing):
-    failing('mmseg', AssertionError('MMCV==2.2.0 is used but incompatible'))
+@pytest.mark.parametrize('module', ['mmseg', 'mmseg.models'])
+def test_part_that_does_not_import_gives_its_reason(module, failing):
+    failing(module, AssertionError('MMCV==2.2.0 is used but incompatible'))
     (part,) = [part for part in command.env().parts if part.purpose == 'segmentation']
     assert 'MMCV==2.2.0' in str(part) and not part.is_missing and 'pip install' not in str(part)
 

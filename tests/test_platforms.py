@@ -2,11 +2,15 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import ROOT
+
+from swinv2_mm.cli.commands import env
 
 # Modules and names that Windows lacks.
 MODULES = {'fcntl', 'grp', 'posix', 'pty', 'pwd', 'resource', 'termios', 'tty', 'syslog'}
@@ -17,6 +21,7 @@ NAMES = {
 }
 # How code asks before it takes one of them.
 GUARDS = ('hasattr(', 'find_spec(', 'sys.platform', 'os.name', 'ImportError', 'AttributeError')
+DOCUMENTS = ('README.md', 'README_zh-CN.md', 'docs/platforms.md')
 SOURCES = sorted(
     path
     for folder in ('swinv2_mm', 'projects', 'tools')
@@ -94,6 +99,34 @@ def test_import_is_silent(tmp_path):
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+def test_python_versions_are_the_same_everywhere():
+    """What pip takes is what is documented, and what the workflow tests."""
+    oldest, newest = env._OLDEST, env._NEWEST
+    versions = [f'3.{minor}' for minor in range(oldest[1], newest[1] + 1)]
+    project = (ROOT / 'pyproject.toml').read_text()
+    assert f'requires-python = ">=3.{oldest[1]},<3.{newest[1] + 1}"' in project
+    assert re.findall(r'Python :: (3\.\d+)"', project) == versions
+    workflow = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())
+    assert workflow['jobs']['tests']['strategy']['matrix']['python'] == versions
+    sources = ('swinv2_mm/__init__.py', 'tools/make_env.sh', 'docs/getting_started.md')
+    for name in (*sources, *DOCUMENTS):
+        found = re.findall(r'(3\.\d+) (?:to|至) (3\.\d+)', (ROOT / name).read_text())
+        assert found and set(found) == {(versions[0], versions[-1])}, name
+
+
+def test_torch_versions_are_the_same_everywhere():
+    oldest, bound = re.search(
+        r'^torch>=(\S+),<(\S+)$', (ROOT / 'requirements/core.txt').read_text(), re.MULTILINE
+    ).groups()
+    newest = f'2.{int(bound.split(".")[1]) - 1}'
+    workflow = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())
+    tested = workflow['jobs']['stack']['strategy']['matrix']['torch']
+    assert tested[0].startswith(f'{oldest}.') and tested[-1].startswith(f'{newest}.')
+    for name in DOCUMENTS:
+        found = re.findall(r'torch (\S+) (?:to|至) (\d+\.\d+)', (ROOT / name).read_text())
+        assert found == [(oldest, newest)], name
 
 
 @pytest.mark.parametrize(('version', 'is_taken'), [('3.9', 0), ('3.15', 0), ('3.13', 1)])

@@ -33,7 +33,7 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet)
 install=("${pip[@]}" install)
 ! command -v uv >/dev/null || install=(uv pip install --quiet --python "$venv/bin/python")
 "${install[@]}" --constraint "$place/constraints.txt" "${packages[@]}" -r "$place/core.txt" -r requirements/demo.txt -r requirements/demo_page.txt \
-  pytest pytest-xdist hypothesis timm 'transformers<5' modelindex nbclient ipykernel
+  pytest pytest-xdist hypothesis timm modelindex nbclient ipykernel
 # As in tools/make_env.sh.
 "${pip[@]}" uninstall --yes opencv-python opencv-python-headless
 "${install[@]}" --no-deps --constraint requirements/constraints.txt opencv-python-headless

@@ -116,6 +116,8 @@ def _part(purpose: str, modules: tuple[str, ...], extra: str) -> Part:
     for module in modules:
         try:
             import_module(module)
+            if module in LIBRARIES:  # it may import although its models do not
+                import_module(f'{module}.models')
         except ModuleNotFoundError as error:
             is_own = (error.name or '').partition('.')[0] == module
             text = f'no {module}' if is_own else f'{module}: {error}'
