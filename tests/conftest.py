@@ -2,6 +2,7 @@ import gc
 import importlib.util
 import os
 import signal
+import time
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,24 @@ def in_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+class RunClock:
+    """``time`` whose seconds differ at every call.
+
+    MMEngine names the logger, message hub and folder of a run by the second, and two that begin in
+    the same one share them.
+    """
+
+    def __init__(self):
+        self._last = 0.0
+
+    def time(self):
+        self._last = max(time.time(), self._last + 1)
+        return self._last
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+
 @pytest.fixture(scope='session', autouse=True)
 def short_start_up():
     """Spare each training what takes longer than its steps here.
@@ -45,6 +64,7 @@ def short_start_up():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda text, **style: (text, True))
         patch.setattr(runner, 'collect_env', lambda: dict(environment))
+        patch.setattr(runner, 'time', RunClock())
         yield
 
 
