@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -30,8 +30,8 @@ from swinv2_mm.mmengine_private import accumulation, is_training
 from .console import environment_summary, tidy
 from .filling import fill_model
 from .log_lines import ShortLogProcessor
+from .optimizer_warnings import warning_of_batch, warning_of_decay
 from .parallel import ddp_on_cpu, with_sync_bn
-from .parameter_rules import decayed_against_rule
 from .progress_bar import progress_bar
 from .resumed_settings import ResumedSettings
 from .saving import training_checkpoint, write_checkpoint
@@ -40,9 +40,6 @@ from .sharded_training import ZeroOptimizer, read_shards, sharding_of
 from .standard_hooks import plan_hooks
 from .training_state import check_resumable, newest_readable, open_checkpoint
 from .workers import shield_workers, without_idle_settings
-
-# Ratio of batch sizes from which a learning rate no longer fits.
-_FAR_BATCH = 2
 
 
 @RUNNERS.register_module()
@@ -126,38 +123,23 @@ class CheckedRunner(Runner):
         """Build the optimizer, and log if it decays what SwinV2's recipe exempts."""
         built = super().build_optim_wrapper(optim_wrapper)
         if not isinstance(optim_wrapper, OptimWrapper) and isinstance(built, OptimWrapper):
-            if names := decayed_against_rule(self.bare_model, built.optimizer):
-                self.logger.warning(
-                    f'weight decay applies to {len(names)} parameters that the recipe of SwinV2 '
-                    f'exempts, such as {shortened(names)}: set optim_wrapper.'
-                    "constructor='SwinV2OptimWrapperConstructor'"
-                )
+            if warning := warning_of_decay(self.bare_model, built.optimizer):
+                self.logger.warning(warning)
         return built
 
     def scale_lr(self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None) -> None:
         """Scale the learning rate with the images per update, those accumulated included."""
         counts = accumulation(optim_wrapper)
-        self._compare_batch(auto_scale_lr or {}, num_per_update=counts)
+        warning = warning_of_batch(
+            auto_scale_lr or {}, self._train_dataloader, num_loaders=self.world_size * counts
+        )
+        if warning:
+            self.logger.warning(warning)
         if auto_scale_lr and auto_scale_lr.get('enable') and counts > 1:
             self.logger.info(f'{counts} iterations make an update: the global batch is that larger')
             base = auto_scale_lr['base_batch_size'] / counts
             auto_scale_lr = {**auto_scale_lr, 'base_batch_size': base}
         super().scale_lr(optim_wrapper, auto_scale_lr)
-
-    def _compare_batch(self, settings: Mapping[str, Any], *, num_per_update: int) -> None:
-        """Warn of a learning rate that is meant for a batch of another size by far."""
-        meant, loader = settings.get('base_batch_size'), self._train_dataloader
-        if settings.get('enable') or type(meant) is not int or meant < 1:
-            return
-        size = loader.batch_size if isinstance(loader, DataLoader) else loader.get('batch_size')
-        if type(size) is not int:
-            return
-        images = size * self.world_size * num_per_update
-        if max(images / meant, meant / images) >= _FAR_BATCH:
-            self.logger.warning(
-                f'the learning rate is meant for {meant} images per update, and there are {images}:'
-                ' --auto-scale-lr scales it'
-            )
 
     def train(self) -> nn.Module:
         """Train.
