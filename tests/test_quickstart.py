@@ -9,6 +9,7 @@ from forked import fork_script, status_of
 
 import swinv2_mm.models  # noqa: F401  once, for all steps
 from projects.digits import dataset
+from swinv2_mm.cli import demonstrations
 from swinv2_mm.cli.commands import quickstart as command
 
 
@@ -38,7 +39,7 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
         num_val=4, num_train_crops_per_class=4, num_val_crops_per_class=1,
     )  # fmt: skip
     monkeypatch.setattr(dataset, 'make_digits_on_photos', few)
-    monkeypatch.setattr(command, 'run_step', run_step)
+    monkeypatch.setattr(demonstrations, 'run_step', run_step)
     monkeypatch.setattr(command, 'ThreadPoolExecutor', InTurn)
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     arguments = ['--work-dir', str(tmp_path), '--images', '8', '--iterations', '2']
