@@ -36,6 +36,7 @@ def train(use_data, tmp_path):
         ('train_dataloader.batch_size=0', 'train_dataloader.batch_size'),
         ('train_dataloader.batch_size=many', 'train_dataloader.batch_size'),
         ('train_dataloader.num_workers=-1', 'train_dataloader.num_workers'),
+        ('train_dataloader.dataset.pipeline=[]', 'pipeline'),
         ('val_dataloader.batch_size=0', 'val_dataloader.batch_size'),
         ('train_cfg.max_iters=0', 'max_iters'),
         ('train_cfg.max_iters=many', 'max_iters'),
@@ -47,6 +48,8 @@ def train(use_data, tmp_path):
         ("custom_hooks=[dict(type='EarlyStoppingHook',monitor='top1')]", 'accuracy/top1'),
         ("param_scheduler=[dict(type='ReduceOnPlateauLR',monitor='loss')]", 'accuracy/top1'),
         ('model.head.in_channels=99', 'model.head.in_channels=256'),
+        ('env_cfg=None', "no attribute 'get'"),
+        ('model.head=None', 'model.head'),
         ('randomness.seed=abc', 'randomness.seed'),
     ],
 )

@@ -267,7 +267,21 @@ def test_the_state_dict_of_mmengine_is_the_average_already(tmp_path):
     both = {'state_dict': averaged.state_dict(), 'ema_state_dict': trained.state_dict()}
     report = load_pretrained(other := build(seed=1), both)
     assert_same(other, snapshot(averaged))
-    assert report.dropped == {'ema_state_dict': 'beside the weights'}
+    assert 'FILE#ema_state_dict' in report.dropped['ema_state_dict']
+
+
+@pytest.mark.parametrize('is_nested', [False, True])
+def test_other_weights_that_are_passed_over_are_named(is_nested, tmp_path):
+    """Whatever a program calls its average, the report says how to take it."""
+    trained, average = build(seed=2), build(seed=3)
+    other = {'state_dict': average.state_dict()} if is_nested else average.state_dict()
+    file = tmp_path / 'last.pth'
+    torch.save({'model': trained.state_dict(), 'ema': other}, file)
+    report = load_pretrained(model := build(seed=1), file)
+    assert_same(model, snapshot(trained))
+    assert 'FILE#ema' in report.dropped['ema']
+    load_pretrained(model, f'{file}#ema')
+    assert_same(model, snapshot(average))
 
 
 def test_an_averaging_module_is_seen_through():

@@ -307,6 +307,25 @@ def test_panoptic_head_of_another_number_of_things(tmp_path):
         Guarded(panoptic_config(tmp_path, num_things=2), ['train'], tmp_path / 'work')
 
 
+@pytest.mark.parametrize('is_thing', [None, 0])
+def test_panoptic_thing_that_the_file_calls_stuff(is_thing, tmp_path):
+    """Its label is that of a thing in the config, and its mask would be learnt as stuff."""
+    cfg = panoptic_config(tmp_path)
+    path = tmp_path / 'panoptic.json'
+    content = json.loads(path.read_text())
+    content['categories'][1]['isthing'] = is_thing
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"isthing.*'ape'"):
+        Guarded(cfg, ['train'], tmp_path / 'work')
+
+
+def test_classifier_without_labels(tmp_path):
+    cfg = folder_config(tmp_path)
+    cfg.model.type, cfg.train_dataloader.dataset.with_label = 'ImageClassifier', False
+    with pytest.raises(DataError, match='with_label'):
+        Guarded(cfg, ['train'], tmp_path / 'work')
+
+
 def test_panoptic_file_name_with_back_slashes(tmp_path):
     cfg = panoptic_config(tmp_path, name='.\\1.png')
     Guarded(cfg, ['train'], tmp_path / 'work')

@@ -144,13 +144,28 @@ def _innermost(content: Any, *, origin: str) -> tuple[Mapping[Any, Any], dict[st
         )
         if inner is None:
             return content, dropped
-        dropped |= {_name(key): 'beside the weights' for key in content if key != inner}
+        dropped |= {
+            _name(key): f'other weights; FILE#{_name(key)} takes these'
+            if _holds_weights(value)
+            else 'beside the weights'
+            for key, value in content.items()
+            if key != inner
+        }
         if inner in _AVERAGES:
             others = [k for k in _WRAPPERS if k != inner and isinstance(content.get(k), Mapping)]
             for other in others:
                 dropped[other] = f'{inner}, the average, is taken; FILE#{other} takes this one'
         content = content[inner]
     raise CheckpointError(f'{origin} holds weights within weights without end')
+
+
+def _holds_weights(value: Any) -> bool:
+    """Return whether an entry beside the weights, such as an average, is a set of them too."""
+    if not isinstance(value, Mapping):
+        return False
+    return any(isinstance(part, Tensor) for part in value.values()) or any(
+        isinstance(value.get(key), Mapping) for key in _WRAPPERS
+    )
 
 
 def _name(key: Any) -> str:

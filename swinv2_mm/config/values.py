@@ -8,6 +8,8 @@ from typing import Any
 
 from swinv2_mm.errors import UserError
 
+from .datasets import innermost_datasets
+
 _LENGTHS = ('max_iters', 'max_epochs', 'val_interval')
 _RATES = (('optimizer', 'lr'), ('optimizer', 'weight_decay'), ('clip_grad', 'max_norm'))
 
@@ -27,6 +29,9 @@ def check_values(cfg: Mapping[str, Any], loaders: Iterable[str]) -> None:
         settings = _dict(cfg, loader)
         _check_integer(settings, 'batch_size', where=loader, least=1)
         _check_integer(settings, 'num_workers', where=loader, least=0)
+        for dataset in innermost_datasets(settings.get('dataset')):
+            if 'pipeline' in dataset and not dataset['pipeline']:
+                raise UserError(f'{loader}.dataset.pipeline is empty: it loads and packs images')
         if loader == 'train_dataloader':
             _check_training(cfg)
 

@@ -80,6 +80,10 @@ CATALOGUE: dict[str, Kind] = {
     'palette-length': _error(
         'palettes without exactly one colour a class', 'give one colour per class or none'
     ),
+    'class-thing-or-stuff': _error(
+        'categories whose isthing is missing, or contradicts metainfo.thing_classes',
+        'write isthing: 1 for things and 0 for stuff, and name the things in thing_classes',
+    ),
     'category-id-repeated': _error(
         'category ids that occur twice', 'give every category an id of its own'
     ),

@@ -114,6 +114,7 @@ class DataGuard:
             if source is None or not source.kind:
                 continue
             refuse_whole(check_config_classes(source, config='the config'), loader=loader)
+            self._check_labelled(source)
             listing, path = self._files.read(source, metrics=metrics)
             found.append(listing)
             for remark in listing.remarks:
@@ -230,6 +231,16 @@ class DataGuard:
         ):
             raise DataError(
                 f'{loader} data set: {len(classes)} classes, and {problem.place} {problem.detail}'
+            )
+
+    def _check_labelled(self, source: Source) -> None:
+        """Refuse to train a classifier on images without labels."""
+        kind = str((self._cfg.get('model') or {}).get('type'))
+        is_labelled = source.settings.get('with_label', True)
+        if source.name == 'train' and kind.endswith('ImageClassifier') and not is_labelled:
+            raise DataError(
+                'train data set: with_label=False, and a classifier learns from labels: leave it '
+                'out, or give the data set an ann_file'
             )
 
     def _check_folders(self, listing: Listing) -> None:

@@ -30,6 +30,12 @@ def read_panoptic(
     content, path = listing.content, str(source.annotation_file)
     listing.unit = 'segments'
     place_of = {name: number for number, name in enumerate(source.classes or ())}
+    for category in content['categories']:
+        name, is_thing = category['name'], category.get('isthing')
+        # Heads number things before stuff, by the config; mmdet tells them apart by the file.
+        expected = None if source.thing_classes is None else name in source.thing_classes
+        if name in place_of and (is_thing not in (0, 1) or expected not in (None, is_thing)):
+            yield Problem('class-thing-or-stuff', path, name, f'{name!r}, isthing {is_thing}')
     labels = {c['id']: place_of.get(c['name']) for c in content['categories']}
     kept, described = [], set()
     for number, annotation in enumerate(content['annotations']):

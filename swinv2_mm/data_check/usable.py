@@ -31,6 +31,7 @@ _OF_ALL = frozenset(
         'class-repeated',
         'classes-not-a-list',
         'class-not-of-type',
+        'class-thing-or-stuff',
         'class-folder-hidden',
         'class-folder-unknown',
         'boxes-are-corners',

@@ -18,6 +18,8 @@ from swinv2_mm.errors import DataError, UserError
 
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ('purelib', 'platlib', 'stdlib'))
 _OWN = str(Path(__file__).resolve().parents[1])
+# What libraries raise at values that they cannot take.
+_KINDS = (ValueError, TypeError, KeyError, AssertionError, AttributeError, ZeroDivisionError)
 # Of a call that passes on what stands in a config.
 _SIGNATURE = re.compile(r'unexpected keyword argument|missing \d+ required')
 # What loops do once all is built.
@@ -43,7 +45,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ValueError, TypeError, KeyError, AssertionError) as error:
+    except _KINDS as error:
         if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
             _check_annotations(cfg, error)
         if not _is_of_config(error):

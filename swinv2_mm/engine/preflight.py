@@ -35,6 +35,8 @@ def check_training(runner: Runner, cfg: Config) -> None:
             a part of the training waits for, such as ``save_best``.
     """
     model = unwrapped(runner.model)
+    if type(model).__name__.endswith('Classifier') and not getattr(model, 'with_head', True):
+        raise UserError('model.head is missing: a classifier cannot be trained without one')
     channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
     if isinstance(channels, Sequence):
         check_channels(cfg.model, channels)
