@@ -25,7 +25,8 @@ from swinv2_mm.cli.arguments import parse_windows
 from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.class_names import find_classes
-from swinv2_mm.inference.sources import find_sources
+from swinv2_mm.inference.coco_files import read_numbers
+from swinv2_mm.inference.sources import find_sources, passed_over
 from swinv2_mm.inference.video import VideoReader, VideoWriter
 
 CONFIGS = {
@@ -390,6 +391,33 @@ class TestTool:
         )  # fmt: skip
         assert status == 1 and 'run code' in errors
         assert not (tmp_path / 'ran').exists() and not (tmp_path / 'o').exists()
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path):
+    for name in ('a.png', 'b.gif', 'c.heic', 'in/d.HEIC', 'in/notes', '.hidden', '.git/e.heic'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert passed_over([str(tmp_path)]) == {'.heic': 2, 'no suffix': 1}
+    assert len(list(find_sources([str(tmp_path)]))) == 2
+
+
+def test_ids_of_an_annotation_file(tmp_path):
+    """Names with back-slashes are found; a name with two ids, or a misspelt class, is refused."""
+    file = tmp_path / 'ids.json'
+    images = [{'id': 7, 'file_name': 'val\\a.png'}, {'id': 9, 'file_name': 'b.png'}]
+    categories = [{'id': 3, 'name': 'cat'}, {'id': 1, 'name': 'dog'}]
+
+    def read(classes=('dog', 'cat')):
+        file.write_text(json.dumps({'images': images, 'categories': categories}))
+        return read_numbers(file, classes=classes)
+
+    numbers = read()
+    assert numbers.categories == [1, 3] and numbers.images['val/a.png'] == 7
+    with pytest.raises(UserError, match=r"'dgo'.*'dog'"):
+        read(classes=('dgo', 'cat'))
+    images.append({'id': 8, 'file_name': 'b.png'})
+    with pytest.raises(DataError, match='two ids'):
+        read()
 
 
 def test_sources_stay_in_their_folder(tmp_path):
