@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +28,8 @@ def read_images(folder: Path, *, num_images: int) -> list[Tensor]:
     return [torch.from_numpy(image).permute(2, 0, 1).contiguous() for image in images]
 
 
-def samples(cfg: Config, *, loader: str) -> Iterator[dict[str, Any]]:
-    """Yield what the data pipeline of a loader makes of each image of its data set.
+def first_samples(cfg: Config, *, loader: str, num_images: int) -> list[Tensor]:
+    """Return the first images of a data set, as its pipeline prepares them: (3, H_px, W_px).
 
     Raises:
         UserError: If the config has no such loader, or files are missing.
@@ -41,14 +38,7 @@ def samples(cfg: Config, *, loader: str) -> Iterator[dict[str, Any]]:
         raise UserError(f'the config has no {loader}: name a folder with --images')
     check_data(cfg, [loader])
     dataset = DATASETS.build(cfg[loader].dataset)
-    for index in range(len(dataset)):
-        yield dataset[index]
-
-
-def first_samples(cfg: Config, *, loader: str, num_images: int) -> list[Tensor]:
-    """Return the first images of a data set, as its pipeline prepares them: (3, H_px, W_px)."""
-    found = itertools.islice(samples(cfg, loader=loader), num_images)
-    return [sample['inputs'] for sample in found]
+    return [dataset[index]['inputs'] for index in range(min(len(dataset), num_images))]
 
 
 def resized(image: Tensor, *, shape_px: tuple[int, int]) -> Tensor:

@@ -116,10 +116,10 @@ class ExportedModel(nn.Module):
 
     @property
     def has_open_batch(self) -> bool:
-        """Whether the number of detections is the same for all images, so that they stack."""
-        if self.part == 'mask2former':
-            return not self.model.panoptic_fusion_head.num_stuff_classes
-        return self.part not in DETECTORS or self.part in _BATCHED
+        """Whether several images go together."""
+        # The number of detections differs by image, and attention by queries fixes the batch.
+        has_queries = any(type(x).__name__ == 'MSDeformAttnPixelDecoder' for x in self.modules())
+        return self.part not in DETECTORS and not has_queries
 
 
 # Detectors that compute a batch of images.

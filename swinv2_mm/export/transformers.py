@@ -170,14 +170,19 @@ def dino(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
         valid_ratios=ratios,
     )['memory']
     queries, _ = model.pre_decoder(memory, None, sizes)
-    decoded = model.forward_decoder(
-        **queries,
-        memory_mask=None,
+    # Not ``forward_decoder``: it compares the number of images, which is open.
+    states, references = model.decoder(
+        query=queries['query'],
+        value=memory,
+        key_padding_mask=None,
+        self_attn_mask=None,
+        reference_points=queries['reference_points'],
         spatial_shapes=sizes,
         level_start_index=None,
         valid_ratios=ratios,
+        reg_branches=model.bbox_head.reg_branches,
     )
-    logits, boxes = model.bbox_head(**decoded)
+    logits, boxes = model.bbox_head(states, list(references))
     head, logit, box = model.bbox_head, logits[-1], boxes[-1]
     # Classes compete over all queries of an image.
     num_most = head.test_cfg.get('max_per_img', logit.shape[1])

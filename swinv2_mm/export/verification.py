@@ -1,16 +1,12 @@
-"""Verify an exported file against the model, and measure its top-1 accuracy."""
+"""Verify an exported file against the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
-
-from swinv2_mm.runtime.files import ExportedFile
 
 from .images import resized
 from .model import LibraryModel, Part, reference
@@ -143,36 +139,6 @@ def _same_mask(ours: Tensor, theirs: Tensor) -> bool:
     return num_different <= max(1, _PIXEL_TOLERANCE * num_covered)
 
 
-def logits(file: ExportedFile, images: Iterable[Tensor], *, shape_px: tuple[int, int]) -> Tensor:
-    """Return the logits of a classifier's file for images of one size: (images, classes)."""
-    inputs = (as_input(resized(image, shape_px=shape_px)) for image in images)
+def logits(file: Callable[[Tensor], Outputs], inputs: Iterable[Tensor]) -> Tensor:
+    """Return the logits of a classifier's file: (images, classes)."""
     return torch.cat([file(x)['logits'] for x in inputs])
-
-
-def top1_rates(
-    opened: Iterable[ExportedFile],
-    samples: Iterable[dict[str, Any]],
-    *,
-    shape_px: tuple[int, int] | None,
-) -> tuple[list[float], int]:
-    """Measure the accuracy of several files on the same images.
-
-    Args:
-        opened: Files of classifiers.
-        samples: From ``images.samples``, of a classification data set.
-        shape_px: The size that the files take; ``None`` for any.
-
-    Returns:
-        The top-1 accuracy of each, in [0, 1], and the number of images.
-    """
-    opened = list(opened)
-    hits, number = [0] * len(opened), 0
-    for sample in tqdm(samples, desc='accuracy', unit='image', disable=None):
-        image = sample['inputs']
-        if shape_px is not None:
-            image = resized(image, shape_px=shape_px)
-        label = int(sample['data_samples'].gt_label)
-        for i, file in enumerate(opened):
-            hits[i] += int(file(as_input(image))['logits'].argmax()) == label
-        number += 1
-    return [count / max(number, 1) for count in hits], number

@@ -6,9 +6,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mmengine.config import Config
 from torch import Tensor, nn
 
 from swinv2_mm.atomic_write import publish
@@ -17,10 +16,12 @@ from swinv2_mm.runtime.files import open_exported
 
 from . import files
 from .files import Format
-from .images import samples
+from .images import resized
 from .model import ExportedModel, Part, traceable
-from .quantization import check_logits, check_weights, quantize
-from .verification import Agreement, agreement, logits, top1_rates
+from .quantization import check_logits, check_weights, halve, quantize
+from .verification import Agreement, agreement, as_input, logits
+
+Precision = Literal['int8', 'fp16']
 
 _BYTES_PER_MB = 1e6
 
@@ -34,7 +35,7 @@ class Exported:
         part: What of the model it holds.
         output_names: Names of its outputs.
         agreement: How far it is from the model.
-        accuracies: Top-1 accuracy of the file and of its 8-bit copy, where there is one.
+        copies: Files beside it that compute in fewer bits.
         lines: The same in words, one line per finding.
     """
 
@@ -42,7 +43,7 @@ class Exported:
     part: Part
     output_names: tuple[str, ...]
     agreement: Agreement
-    accuracies: tuple[float, ...]
+    copies: tuple[Path, ...]
     lines: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -59,7 +60,7 @@ def write_verified(
     shape_px: tuple[int, int],
     is_open: bool,
     metadata: Mapping[str, Any],
-    int8_cfg: Config | None,
+    precisions: Sequence[Precision] = (),
 ) -> Exported:
     """Write a model to a file, and run the file on images; it appears whole and verified.
 
@@ -72,8 +73,7 @@ def write_verified(
         shape_px: Height and width of the images the file is verified with.
         is_open: Whether the file takes other sizes too.
         metadata: What the file says about itself, besides what this function knows.
-        int8_cfg: Config whose validation set a copy with integer weights is evaluated on; ``None``
-            writes no copy.
+        precisions: Copies in fewer bits that are written too, of an ONNX file.
 
     Raises:
         UserError: If the model cannot be written, or the file differs from it.
@@ -112,25 +112,29 @@ def write_verified(
         side = 'height x width open' if is_open else f'{shape_px[0]} x {shape_px[1]} px'
         side += ', batch open' if has_open_batch else ', one image at a time'
         lines = [f'{out}: {part}, {side}, {_size(path)} -> {", ".join(names)}', sentence]
-        accuracies: list[float] = []
-        if int8_cfg is not None:
-            small = path.with_suffix('.int8.onnx')
-            quantize(path, small)
-            check_weights(small)
-            both = [file, open_exported(small)]
-            lines.append(check_logits(*(logits(f, images, shape_px=shape_px) for f in both)))
-            accuracies, number = top1_rates(
-                both, samples(int8_cfg, loader='val_dataloader'), shape_px=fixed_px
-            )
-            before, after = accuracies
-            lines += [
-                f'{out.with_suffix(".int8.onnx")}: {_size(small)} instead of {_size(path)}',
-                f'top-1 {100 * after:.2f} % instead of {100 * before:.2f} % '
-                f'({100 * (after - before):+.2f}) on {number} validation images',
-            ]
+        inputs = [as_input(resized(image, shape_px=shape_px)) for image in images]
+        copies = [path.with_suffix(f'.{precision}.onnx') for precision in precisions]
+        for precision, copy in zip(precisions, copies, strict=True):
+            lines.append(_write_copy(path, copy, precision=precision, inputs=inputs))
+            if precision == 'int8' and part == 'classifier':
+                both = (file, open_exported(copy))
+                lines.append(check_logits(*(logits(f, inputs) for f in both)))
         for written in Path(folder).iterdir():
             publish(written, out.parent / written.name)
-    return Exported(out, part, tuple(names), found, tuple(accuracies), tuple(lines))
+    places = tuple(out.parent / copy.name for copy in copies)
+    return Exported(out, part, tuple(names), found, places, tuple(lines))
+
+
+def _write_copy(path: Path, copy: Path, *, precision: Precision, inputs: Sequence[Tensor]) -> str:
+    """Write a copy of a file in fewer bits; returns what was written, as a sentence."""
+    kept = ''
+    if precision == 'int8':
+        in_float = quantize(path, copy, images=inputs)
+        check_weights(copy)
+        kept = f'; {len(in_float)} layers stay in float32'
+    else:
+        halve(path, copy)
+    return f'{copy.name}: {_size(copy)} instead of {_size(path)}{kept}'
 
 
 def _size(path: Path) -> str:

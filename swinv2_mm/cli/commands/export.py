@@ -9,7 +9,9 @@ it in the place of a checkpoint.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -25,6 +27,9 @@ from swinv2_mm.cli.arguments import (
     parse,
 )
 from swinv2_mm.errors import UserError
+
+# Those that stand for the others of their evaluator.
+_MAIN_METRICS = ('top1', 'mIoU', 'mAP', 'PQ')
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -44,6 +49,7 @@ def export(
     shape: tuple[int, int] | None = None,
     dynamic: bool = False,
     int8: bool = False,
+    fp16: bool = False,
     images: str | Path | None = None,
     num_images: int = 20,
     options: Sequence[str] = (),
@@ -58,7 +64,8 @@ def export(
         what: Default the whole model, or the backbone where that cannot be exported.
         shape: Height and width of the images in pixels; default those of the first image.
         dynamic: Whether the file takes images of any size.
-        int8: Whether to write a classifier with integer weights too, to OUT with .int8.onnx.
+        int8: Whether to write a copy with integer weights and activations, to OUT with .int8.onnx.
+        fp16: Whether to write a copy in float16, to OUT with .fp16.onnx.
         images: Folder of images to compare on; default the test set of the config.
         num_images: How many of them.
         options: Overrides of config entries, as ``key=value``.
@@ -77,8 +84,9 @@ def export(
         raise UserError(f'--format {file_format} writes {SUFFIXES[file_format]}, not {out}')
     if (shape is not None and min(shape) < 1) or num_images < 1:
         raise UserError('--shape and --num-images take positive numbers')
-    if int8 and file_format != 'onnx':
-        raise UserError('--int8 goes with --format onnx')
+    precisions = [name for name, wanted in (('int8', int8), ('fp16', fp16)) if wanted]
+    if precisions and file_format != 'onnx':
+        raise UserError(f'--{precisions[0]} goes with --format onnx')
     # First: it puts the stand-in for mmcv's compiled ops in place.
     from mmengine.registry import init_default_scope
 
@@ -103,13 +111,11 @@ def export(
     model, meta = load_trained_model(cfg, weights, device='cpu')
     find_backbone(model)
     part = _chosen_part(model, what)
-    if int8 and part != 'classifier':
-        raise UserError(f'--int8 is for classifiers, this is a {part}')
     if images is None:
         compared = first_samples(cfg, loader='test_dataloader', num_images=num_images)
     else:
         compared = read_images(Path(images), num_images=num_images)
-    return write_verified(
+    exported = write_verified(
         model.requires_grad_(False),
         out,
         file_format=file_format,
@@ -118,8 +124,26 @@ def export(
         shape_px=tuple(shape or compared[0].shape[1:]),
         is_open=dynamic,
         metadata=describe(cfg, classes=find_classes(cfg, checkpoint_meta=meta, model=model).names),
-        int8_cfg=cfg if int8 else None,
+        precisions=precisions,
     )
+    if exported.copies and part != 'backbone':
+        return replace(exported, lines=(*exported.lines, *_compared_metrics(exported)))
+    return exported
+
+
+def _compared_metrics(exported: Exported) -> list[str]:
+    """Evaluate a file and its copies on the test set; returns a line for each metric."""
+    from .test import test
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = [exported.path, *exported.copies]
+        found = [test(path, work_dir=folder) for path in files]
+    names = [name for name in found[0] if name.endswith(_MAIN_METRICS)] or list(found[0])
+    return [
+        f'{path.name}: {name} {metrics[name]:.4g} instead of {found[0][name]:.4g}'
+        for path, metrics in zip(exported.copies, found[1:], strict=True)
+        for name in names
+    ]
 
 
 def _chosen_part(model: nn.Module, what: str | None) -> Part:
@@ -176,12 +200,13 @@ def build_parser() -> argparse.ArgumentParser:
         help='image size in pixels; default: that of the first image',
     )
     size.add_argument('--dynamic', action='store_true', help='take images of any size')
-    written.add_argument(
-        '--int8',
-        action='store_true',
-        help='also write OUT with .int8.onnx, a classifier with integer weights, and print what '
-        'it costs in accuracy on the validation set',
-    )
+    for name, what in (('int8', 'with 8-bit weights and activations'), ('fp16', 'in float16')):
+        written.add_argument(
+            f'--{name}',
+            action='store_true',
+            help=f'also write OUT with .{name}.onnx, a copy {what}, and print what it costs in the '
+            'metrics of the test set',
+        )
     check = parser.add_argument_group('what to compare on')
     check.add_argument(
         '--images',
