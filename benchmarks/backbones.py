@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +78,14 @@ def build_ours(case: Case, *, variant: Variant) -> SwinTransformerV2:
                 module.weight.fill_(1)
                 module.bias.normal_(std=_BIAS_STD)
     return backbone
+
+
+def describe_attention(case: Case, *, variant: Variant, training: bool, compiled: bool) -> str:
+    """Say what runs in each stage of our backbone on a CPU."""
+    # One block per stage has the same choices.
+    shallow = replace(case.arch, depths=(1,) * len(case.arch.depths))
+    backbone = build_ours(replace(case, arch=shallow), variant=variant).train(training)
+    return backbone.describe_attention(is_compiled=compiled)
 
 
 class Ours(nn.Module):

@@ -41,6 +41,20 @@ def describe_machine(device: torch.device) -> dict[str, str | int | float]:
     return machine
 
 
+def summarize_machine(device: torch.device) -> str:
+    """Write in a line what figures depend on most: where they are from, and what runs there."""
+    machine = describe_machine(device)
+    if device.type == 'cuda':
+        return f'{machine["gpu"]}, CUDA {machine["cuda"]}, torch {torch.__version__}'
+    limit = machine['onednn_limit']
+    return (
+        f'{machine["processor"]}, {machine["instructions"]}'
+        f'{f" (oneDNN: {limit})" if limit else ""}, {machine["threads"]} threads, '
+        f'torch {torch.__version__}; kernels {machine["cpu_kernels"]}; '
+        f'load {os.getloadavg()[0]:.1f}'
+    )
+
+
 def installed_versions() -> dict[str, str]:
     """Return the versions of everything that takes part."""
     versions = {'python': platform.python_version()}

@@ -83,9 +83,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
-from benchmarks.backbones import Variant
+from benchmarks.backbones import Variant, describe_attention
 from benchmarks.cases import DEFAULT_CASES, TASKS, Case, parse_case
-from benchmarks.machine import describe_machine, installed_versions
+from benchmarks.machine import describe_machine, installed_versions, summarize_machine
 from benchmarks.memory_use import bounded_process
 from benchmarks.result_tables import growth_exponents, result_of, table_of
 from benchmarks.steps import Setting, all_peers, builders_of
@@ -125,6 +125,7 @@ def run(
 ) -> None:
     """Measure and print case after case."""
     peers, variants = read_peers(args.peers), [Variant.parse(text) for text in args.attention]
+    console.print(summarize_machine(device))
     compiled = {'no': (False,), 'yes': (True,), 'both': (False, True)}[args.compile]
     results = []
     columns = (TextColumn('{task.description}'), BarColumn(), TimeElapsedColumn())
@@ -143,6 +144,13 @@ def run(
             outcomes = time_interleaved(
                 builders, device=device, rounds=args.rounds, advance=advance
             )
+        if case.task is None and device.type == 'cpu':
+            training = mode == 'training'
+            for variant in variants:
+                choice = describe_attention(
+                    case, variant=variant, training=training, compiled=is_compiled
+                )
+                console.print(f'ours {variant}: {choice}')
         results.append(result_of(outcomes, case=case, setting=setting))
         console.print(table_of(results[-1]))
         if args.json is not None:

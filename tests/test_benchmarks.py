@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import swinv2_mm.models  # noqa: F401
-from benchmarks.backbones import PEERS, CannotRun, Variant, build_peer
+from benchmarks.backbones import PEERS, CannotRun, Variant, build_peer, describe_attention
 from benchmarks.cases import BATCHES, TASKS, parse_case
+from benchmarks.machine import summarize_machine
 from benchmarks.memory_use import bounded_process, measure_memory
 from benchmarks.products import Product, ProductsAlone, _Products, matrix_products
 from benchmarks.result_tables import growth_exponents
 from benchmarks.steps import LIMIT, Setting, builders_of
 from benchmarks.timing import Candidate, Outcome, ratios, time_interleaved
+from swinv2_mm.core.cpu_kernels import cpu_rule
 from swinv2_mm.errors import UserError
 
 CPU = torch.device('cpu')
@@ -63,6 +65,19 @@ class TestCases:
         for text in ('fast', 'sdpa+no', 'sdpa,'):
             with pytest.raises(UserError, match='--attention'):
                 Variant.parse(text)
+
+
+def test_prints_what_the_figures_depend_on(monkeypatch):
+    monkeypatch.setenv('ONEDNN_MAX_CPU_ISA', 'AVX2')
+    line = summarize_machine(CPU)
+    assert torch.backends.cpu.get_cpu_capability() in line and '(oneDNN: AVX2)' in line
+    assert cpu_rule().name in line
+    case = small_case()
+    texts = [
+        describe_attention(case, variant=variant, training=True, compiled=False)
+        for variant in (Variant('auto'), Variant('sequential'))
+    ]
+    assert 'kept' in texts[0] and 'grouped' in texts[1]
 
 
 @pytest.mark.parametrize('training', [False, True])
