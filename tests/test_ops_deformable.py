@@ -235,6 +235,18 @@ def test_without_offsets_it_is_a_convolution():
     torch.testing.assert_close(out, F.conv2d(x, weight, stride=2, padding=1))
 
 
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), float('-inf')])
+def test_offsets_that_are_no_numbers_lie_outside(value):
+    x, offset, mask, weight, bias = convolution_inputs()
+    with torch.no_grad():
+        offset.fill_(value)
+    out = modulated_deform_conv2d(x, offset, mask, weight, bias, 1, 1)
+    assert torch.equal(out, bias[:, None, None].expand_as(out))
+    for grad in gradients(out, (x, offset, mask, weight)):
+        assert not grad.any()
+    assert not deform_conv2d(x, offset, weight, 1, 1).any()
+
+
 def test_offsets_of_a_larger_map_are_read_in_memory_order():
     """What DyHead relies on; see ``_lay_out``."""
     x, _, _, weight, bias = convolution_inputs(batch=2)  # the output is 5 x 6

@@ -14,6 +14,8 @@ from swinv2_mm.core.torch_private import vision_operator
 
 from .precision import compute_dtype
 
+OUTSIDE = -(2.0**15)  # in pixels, further than any map reaches; exact in half precision
+
 # Stride, padding and dilation as (height, width), then groups and groups of the offsets: what
 # torchvision takes after the tensors.
 Geometry = tuple[int, int, int, int, int, int, int, int]
@@ -227,7 +229,12 @@ def _is_outside(offset: Tensor, *, kernel: tuple[int, int], geometry: Geometry) 
 def _per_output(
     input: Tensor, offset: Tensor, mask: Tensor | None, *, size: torch.Size
 ) -> tuple[Tensor, Tensor]:
-    """Offsets and modulation of exactly the output's size; without a mask, what stands for none."""
+    """Offsets and modulation of exactly the output's size; without a mask, what stands for none.
+
+    Offsets that are no numbers, of a training that diverges, lie outside the map, as in mmcv:
+    torchvision reads memory that is not the map's there.
+    """
+    offset = offset.nan_to_num(nan=OUTSIDE, posinf=OUTSIDE, neginf=OUTSIDE)
     if mask is None:
         return offset, input.new_zeros((len(input), 1))
     return _lay_out(offset, size=size), _lay_out(mask, size=size)
