@@ -7,7 +7,18 @@ from collections import Counter
 import pytest
 import torch
 import torch.nn.functional as F
-from test_attention_triton import QUICK, SINGLE, TILED, Case, errors, inside, outside, random_cases
+from test_attention_triton import (
+    CAPABILITIES,
+    QUICK,
+    SINGLE,
+    TILED,
+    Case,
+    errors,
+    inside,
+    machine_code,
+    outside,
+    random_cases,
+)
 from test_attention_triton import operands as random_operands
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -407,6 +418,33 @@ def test_with_kernels_as_without(case, dtype, monkeypatch):
     # An ulp of the rounded results; measured: 2e-6 and 2e-3.
     limit = 1e-5 if dtype == torch.float32 else 4e-3
     assert max(errors(found, [x.double() for x in results(inputs, d_out, grid)])) < limit
+
+
+@outside
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', CAPABILITIES)
+def test_kernels_compile_for_nvidia(capability):
+    from swinv2_mm.core.attention.hybrid import kernels
+
+    half = ('d_q', 'd_k', 'd_v', 'windows', 'd_bias')
+    tile = {'D': 32, 'DP': 32, 'BT': 64, 'BC': 64, 'WIDE': False}
+    for name, constants, out in (
+        ('operands', tile, '*fp16'),
+        ('operands_backward', tile, None),
+        ('rows', tile | {'TO_MAP': False}, None),
+        ('rows', tile | {'TO_MAP': True}, None),
+        ('bias', {'BI': 16, 'BJ': 128}, '*fp16'),
+        ('bias_backward', {'BI': 16, 'BX': 64}, '*fp32'),
+    ):
+        types = dict.fromkeys(('logit_scale', 'd_scale', 'table'), '*fp32') | {'out': out}
+        types |= dict.fromkeys(('map', 'qkv', 'd_qkv', 'largest', 'largest_d_out'), '*bf16')
+        types |= dict.fromkeys(half, '*fp16')
+        kernel = getattr(kernels, f'{name}_kernel')
+        binary = machine_code(kernel, types, constants, capability)
+        print(f'sm_{capability} {name}: {binary[:3]}')
+        # Measured: 32 to 80 registers.
+        assert binary.registers <= 128
+        assert binary.stack == 0
 
 
 @inside

@@ -8,6 +8,7 @@ and the oracle tests of the backend, in a process of its own. By hand:
 """
 
 import importlib.util
+import itertools
 import math
 import os
 import random
@@ -67,47 +68,106 @@ def test_all_under_interpreter():
     assert passed >= 80
 
 
-@outside
-@pytest.mark.slow
-@pytest.mark.parametrize('capability', [80, 90])
-@pytest.mark.parametrize('side', [8, 24])
-def test_compiles_for_nvidia(side, capability):
-    """Down to machine code, which needs no GPU: the interpreter takes what a GPU would not."""
+class Binary(NamedTuple):
+    """What the assembler says of a kernel."""
+
+    registers: int
+    stack: int
+    shared: int
+    ptx: str
+
+
+def machine_code(kernel, types, constants, capability, *, num_warps=4, num_stages=2) -> Binary:
+    """Compile a kernel for a GPU that need not be there; arguments without a type are int32."""
     import triton
+    from triton.backends import nvidia
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from swinv2_mm.core.attention.triton import backward, backward_keys, launch
-    from swinv2_mm.core.attention.triton.forward import forward_kernel
+    names = kernel.arg_names
+    kinds = {n: 'constexpr' if n in constants else types.get(n, 'i32') for n in names}
+    aligned = {
+        (i,): [['tt.divisibility', 16]] for i, n in enumerate(names) if kinds[n].startswith('*')
+    }
+    fixed = {n: constants[n] for n in names if n in constants}
+    compiled = triton.compile(
+        ASTSource(kernel, kinds, fixed, aligned),
+        target=GPUTarget('cuda', capability, 32),
+        options={'num_warps': num_warps, 'num_stages': num_stages},
+    )
+    ptx = compiled.asm['ptx']
+    target = re.search(r'\.target (\w+)', ptx).group(1)
+    name = 'ptxas-blackwell' if capability >= 100 else 'ptxas'
+    assembler = Path(nvidia.__file__).parent / 'bin' / name
+    command = [str(assembler), '-v', f'--gpu-name={target}', '-', '-o', os.devnull]
+    done = subprocess.run(command, input=ptx, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    registers, stack = (
+        int(re.search(pattern, done.stderr).group(1))
+        for pattern in (r'Used (\d+) registers', r'(\d+) bytes stack frame')
+    )
+    return Binary(registers, stack, compiled.metadata.shared, ptx)
 
-    kernels = [forward_kernel, backward.single_backward_kernel]
-    if side > 8:
-        kernels = [
-            forward_kernel,
-            backward.query_backward_kernel,
-            backward_keys.key_backward_kernel,
-            backward_keys.bias_backward_kernel,
-        ]
+
+CAPABILITIES = (80, 86, 89, 90, 100, 120)
+
+
+@outside
+@pytest.mark.slow
+@pytest.mark.parametrize('capability', CAPABILITIES)
+@pytest.mark.parametrize('side', [8, 24])
+def test_compiles_for_nvidia(side, capability):
+    """Down to machine code, which needs no GPU: the interpreter takes what a GPU would not."""
+    from swinv2_mm.core.attention.triton import backward, backward_keys, launch
+    from swinv2_mm.core.attention.triton.forward import RUNTIME, forward_kernel
+
     qkv = torch.empty(1, 64, 64, 3 * 96, dtype=torch.bfloat16)
-    constants = launch._plan(qkv, 3, [side, side, side // 2, side // 2]).constants
-    constants |= {'WIDE': False, 'FIXED_POINT': True, 'NEEDS_BIAS': True}
+    plan = launch._plan(qkv, 3, [side, side, side // 2, side // 2])
+    constants = plan.constants | {'WIDE': False, 'FIXED_POINT': True, 'SINGLE': plan.is_single}
     options = {name: constants.pop(name) for name in ('num_warps', 'num_stages')}
+    tile, short = constants['BM'], constants['BN']
     maps = ('qkv', 'out', 'd_out', 'd_qkv')
-    for kernel in kernels:
-        types, aligned = {}, {}
-        for i, name in enumerate(kernel.arg_names):
-            types[name] = 'constexpr' if name.isupper() else 'i32'
-            if name.islower() and name not in backward._RUNTIME:
-                types[name] = '*i64' if name == 'd_bias' else '*bf16' if name in maps else '*fp32'
-                aligned[i,] = [['tt.divisibility', 16]]
-        types |= {name: 'i32' for name in ('H', 'W')}
-        fixed = {name: constants[name] for name, kind in types.items() if kind == 'constexpr'}
-        source = ASTSource(kernel, types, fixed, aligned)
-        compiled = triton.compile(source, target=GPUTarget('cuda', capability, 32), options=options)
-        assert compiled.asm['cubin']
+    for kernel, others in (
+        (forward_kernel, {'BN': tile if plan.is_single else short}),
+        (backward.query_backward_kernel, {}),
+        (backward_keys.key_backward_kernel, {'BM': short}),
+        (backward_keys.bias_backward_kernel, {'num_warps': 8}),
+    ):
+        given = constants | others
+        warps = given.pop('num_warps', options['num_warps'])
+        types = {
+            n: '*i64' if n == 'd_bias' else '*bf16' if n in maps else '*fp32'
+            for n in kernel.arg_names
+            if n not in RUNTIME and n not in given
+        }
+        binary = machine_code(
+            kernel, types, given, capability, num_warps=warps, num_stages=options['num_stages']
+        )
+        print(f'sm_{capability} {kernel.__name__} {side}: {binary[:3]}')
         # Half precision is multiplied by tensor cores, and fits in the smallest shared memory.
-        assert re.search('wgmma.mma_async|mma.sync', compiled.asm['ptx'])
-        assert compiled.metadata.shared <= 99 * 1024
+        assert re.search('wgmma.mma_async|mma.sync|tcgen05.mma', binary.ptx)
+        assert binary.shared <= 99 * 1024
+        assert binary.stack == 0
+
+
+@outside
+def test_a_training_on_images_of_many_sizes_meets_few_binaries():
+    """Sizes are arguments: what is compiled anew is a head, a tile, and whether windows shift."""
+    from swinv2_mm.core.attention.triton import launch
+
+    rng, found = random.Random(0), []
+    for _ in range(1500):
+        height, width = rng.randrange(480, 801, 8), rng.randrange(480, 1344, 8)
+        for stage, (tiling, shifted) in enumerate(itertools.product(('fixed', 'balanced'), (0, 1))):
+            size = tuple(-(-side // (4 << stage)) for side in (height, width))
+            grid = window_grid(size, window=(32, 32), shifted=bool(shifted), tiling=tiling)
+            heads = 3 << stage
+            qkv = torch.empty(2, *size, 96 * heads, dtype=torch.bfloat16, device='meta')
+            plan = launch._plan(qkv, heads, [*grid.window, *grid.shift])
+            found.append((plan.is_single, *sorted(map(str, plan.constants.items()))))
+    # Of each, a forward and three backward kernels.
+    assert 4 * len(set(found)) <= 64
+    assert set(found) == set(found[: len(found) // 3])
 
 
 class Case(NamedTuple):

@@ -11,10 +11,10 @@ gradient of the logits, P * (dP - delta) with delta = rowsum(P * dP):
     dlog s = sum(dS * s q^ . k^)
     dbias[offset] = sum of dS over windows and over the pairs of that offset
 
-A window of one tile takes one kernel for all of them (``single_backward_kernel``). Larger ones take
-three, each of which holds its sums in registers: dQ by query tiles, dK and dV by key tiles, and
-dbias by pairs of tiles, walking over windows, so that only one tile per ``per_program`` windows is
-added to the table. ``FIXED_POINT`` makes these sums 64-bit integers, whose order does not matter.
+There are three kernels, each of which holds its sums in registers: dQ by query tiles, dK and dV by
+key tiles, and dbias by pairs of tiles, walking over windows, so that only one tile per
+``per_program`` windows is added to the table. ``FIXED_POINT`` makes these sums 64-bit integers,
+whose order does not matter.
 
 P, dS and the directions are not rounded to half precision (``wide_product``): the rows of dS add up
 to zero, so that what a rounded one is wrong by would be large beside what remains of its products.
@@ -33,6 +33,7 @@ import triton.language as tl
 
 from .forward import (
     MAX_LOG,
+    RUNTIME,
     inverse_norm,
     load_rows,
     narrow,
@@ -44,8 +45,6 @@ from .forward import (
     wide_product,
     window_tokens,
 )
-
-_RUNTIME = ['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x']
 
 
 @triton.jit
@@ -69,8 +68,7 @@ def through_norm(grad, unit, scale, inverse):
 
 
 @triton.jit
-def add_to_table(d_bias, tile, t_q, t_k, factor, N: tl.constexpr, MH: tl.constexpr,
-                 MW: tl.constexpr, FIXED_POINT: tl.constexpr):  # fmt: skip
+def add_to_table(d_bias, tile, t_q, t_k, factor, N, MH, MW, FIXED_POINT: tl.constexpr):
     """Add a tile of logit gradients to the head's table."""
     mask = (t_q < N)[:, None] & (t_k < N)[None, :]
     index = table_index(t_q, t_k, MH, MW)
@@ -79,76 +77,18 @@ def add_to_table(d_bias, tile, t_q, t_k, factor, N: tl.constexpr, MH: tl.constex
     tl.atomic_add(d_bias + index, tile, mask=mask, sem='relaxed')
 
 
-@triton.jit(do_not_specialize=_RUNTIME)
-def single_backward_kernel(
-    qkv, logit_scale, bias, d_out, lse, d_qkv, d_scale, d_bias, factor,
-    num_windows, per_program, H, W, shift_y, shift_x,
-    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    BN: tl.constexpr, SHIFTED: tl.constexpr, NEEDS_BIAS: tl.constexpr, FIXED_POINT: tl.constexpr,
-    ACC: tl.constexpr, WIDE: tl.constexpr,
-):  # fmt: skip
-    """All gradients of windows that fit in one tile. Grid: chunks of windows x heads."""
-    N: tl.constexpr = MH * MW
-    C: tl.constexpr = HEADS * D
-    pid = tl.program_id(0)
-    head = pid % HEADS
-    first = pid // HEADS * per_program
-    t = tl.arange(0, BN)
-    table = head * ((2 * MH - 1) * (2 * MW - 1))
-    scale = tl.exp(tl.minimum(tl.load(logit_scale + head), MAX_LOG))
-    tile_bias = tl.load(bias + table + table_index(t, t, MH, MW))
-    sum_logits = tl.zeros((BN, BN), ACC)
-    sum_scale = tl.zeros((BN,), ACC)
-
-    for window in range(first, tl.minimum(first + per_program, num_windows)):
-        image, pixel, real, segment = window_tokens(t, window, H, W, shift_y, shift_x, MH, MW)
-        base = image * H * W
-        source = qkv + base * (3 * C) + head * D
-        q = load_rows(source, pixel, real, 3 * C, D, DP)
-        k = load_rows(source + C, pixel, real, 3 * C, D, DP)
-        v = load_rows(source + 2 * C, pixel, real, 3 * C, D, DP)
-        do = load_rows(d_out + base * C + head * D, pixel, real, C, D, DP)
-        row = lse + (window * HEADS + head).to(tl.int64) * N
-        lse_q = tl.load(row + t, mask=t < N, other=float('inf'))
-        inverse_q = inverse_norm(q, ACC)
-        inverse_k = inverse_norm(k, ACC)
-        weights, grad, cosines = tile_weights(
-            q, k, v, do, lse_q, inverse_q * scale, inverse_k, tile_bias,
-            segment, segment, real, SHIFTED, ACC, WIDE,
-        )  # fmt: skip
-        grad = weights * (grad - tl.sum(weights * grad, 1)[:, None])
-        unit_q = q.to(ACC) * inverse_q[:, None]
-        unit_k = k.to(ACC) * inverse_k[:, None]
-        short_q, rest_q = split_inverse(q, inverse_q, ACC, WIDE)
-        short_k, rest_k = split_inverse(k, inverse_k, ACC, WIDE)
-        to_q = wide_product(grad * rest_k[None, :], short_k, ACC, WIDE)
-        to_k = wide_product(tl.trans(grad * rest_q[:, None]), short_q, ACC, WIDE)
-        d_q = through_norm(to_q, unit_q, scale, inverse_q)
-        d_k = through_norm(to_k, unit_k, scale, inverse_k)
-        d_v = wide_product(tl.trans(weights), do, ACC, WIDE)
-        target = d_qkv + base * (3 * C) + head * D
-        store_rows(target, d_q, pixel, real, 3 * C, D, DP, WIDE)
-        store_rows(target + C, d_k, pixel, real, 3 * C, D, DP, WIDE)
-        store_rows(target + 2 * C, d_v, pixel, real, 3 * C, D, DP, WIDE)
-        sum_scale += tl.sum(grad * cosines, 1)
-        sum_logits += grad
-    tl.store(d_scale + pid, tl.sum(sum_scale, 0))
-    if NEEDS_BIAS:
-        add_to_table(d_bias + table, sum_logits, t, t, factor, N, MH, MW, FIXED_POINT)
-
-
-@triton.jit(do_not_specialize=_RUNTIME)
+@triton.jit(do_not_specialize=RUNTIME)
 def query_backward_kernel(
     qkv, logit_scale, bias, out, d_out, lse, delta, d_qkv,
-    num_windows, per_program, H, W, shift_y, shift_x,
-    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    num_windows, per_program, H, W, shift_y, shift_x, MH, MW, HEADS,
+    D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write dQ and delta. Grid: windows x heads x tiles of BM queries; walks over BN keys."""
-    N: tl.constexpr = MH * MW
-    C: tl.constexpr = HEADS * D
-    TILES: tl.constexpr = (N + BM - 1) // BM
+    N = MH * MW
+    C = HEADS * D
+    TILES = tl.cdiv(N, BM)
     pid = tl.program_id(0)
     head = pid // TILES % HEADS
     window = pid // (TILES * HEADS)

@@ -14,6 +14,7 @@ import triton.language as tl
 from .backward import add_to_table, through_norm, tile_weights
 from .forward import (
     MAX_LOG,
+    RUNTIME,
     inverse_norm,
     load_rows,
     split_inverse,
@@ -23,14 +24,12 @@ from .forward import (
     window_tokens,
 )
 
-_RUNTIME = ['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x']
 
-
-@triton.jit(do_not_specialize=_RUNTIME)
+@triton.jit(do_not_specialize=RUNTIME)
 def key_backward_kernel(
     qkv, logit_scale, bias, d_out, lse, delta, d_qkv, d_scale,
-    num_windows, per_program, H, W, shift_y, shift_x,
-    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    num_windows, per_program, H, W, shift_y, shift_x, MH, MW, HEADS,
+    D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
     WIDE: tl.constexpr,
 ):  # fmt: skip
@@ -38,9 +37,9 @@ def key_backward_kernel(
 
     Grid: windows x heads x tiles of BN keys; walks over BM queries.
     """
-    N: tl.constexpr = MH * MW
-    C: tl.constexpr = HEADS * D
-    TILES: tl.constexpr = (N + BN - 1) // BN
+    N = MH * MW
+    C = HEADS * D
+    TILES = tl.cdiv(N, BN)
     pid = tl.program_id(0)
     head = pid // TILES % HEADS
     window = pid // (TILES * HEADS)
@@ -82,19 +81,19 @@ def key_backward_kernel(
     tl.store(d_scale + pid, tl.sum(sum_scale, 0))
 
 
-@triton.jit(do_not_specialize=_RUNTIME)
+@triton.jit(do_not_specialize=RUNTIME)
 def bias_backward_kernel(
     qkv, logit_scale, bias, d_out, lse, delta, d_bias, factor,
-    num_windows, per_program, H, W, shift_y, shift_x,
-    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
+    num_windows, per_program, H, W, shift_y, shift_x, MH, MW, HEADS,
+    D: tl.constexpr, DP: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, FIXED_POINT: tl.constexpr,
     ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Add up dbias. Grid: chunks of windows x heads x query tiles x key tiles."""
-    N: tl.constexpr = MH * MW
-    C: tl.constexpr = HEADS * D
-    TILES_Q: tl.constexpr = (N + BM - 1) // BM
-    TILES_K: tl.constexpr = (N + BN - 1) // BN
+    N = MH * MW
+    C = HEADS * D
+    TILES_Q = tl.cdiv(N, BM)
+    TILES_K = tl.cdiv(N, BN)
     pid = tl.program_id(0)
     head = pid // (TILES_Q * TILES_K) % HEADS
     first = pid // (TILES_Q * TILES_K * HEADS) * per_program

@@ -34,6 +34,12 @@ EPS = tl.constexpr(1e-12)
 # what it adds is scaled to zero by the first real key, and every window has one.
 NOTHING = tl.constexpr(-1e30)
 
+# Known at run time only, and nothing is made of their values: a training on images of many sizes
+# meets a handful of binaries.
+RUNTIME = [
+    'num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x', 'MH', 'MW', 'HEADS',
+]  # fmt: skip
+
 
 @triton.jit
 def tokens_of(t, row, column, H, W, nh, nw, shift_y, shift_x, MH, MW):
@@ -50,9 +56,7 @@ def tokens_of(t, row, column, H, W, nh, nw, shift_y, shift_x, MH, MW):
 
 
 @triton.jit
-def window_tokens(
-    t, window, H, W, shift_y, shift_x, MH: tl.constexpr, MW: tl.constexpr,
-):  # fmt: skip
+def window_tokens(t, window, H, W, shift_y, shift_x, MH, MW):
     """Return image, pixel in the image, whether it is real, and segment of tokens ``t``."""
     nw = tl.cdiv(W, MW)
     nh = tl.cdiv(H, MH)
@@ -62,24 +66,24 @@ def window_tokens(
 
 
 @triton.jit
-def load_rows(ptr, pixel, real, STRIDE: tl.constexpr, D: tl.constexpr, DP: tl.constexpr):
+def load_rows(ptr, pixel, real, stride, D: tl.constexpr, DP: tl.constexpr):
     """Load D channels of each token as a (tokens, DP) tile; zero where there is nothing."""
     d = tl.arange(0, DP)
     return tl.load(
-        ptr + pixel[:, None] * STRIDE + d[None, :], mask=real[:, None] & (d < D)[None, :], other=0.0
+        ptr + pixel[:, None] * stride + d[None, :], mask=real[:, None] & (d < D)[None, :], other=0.0
     )
 
 
 @triton.jit
 def store_rows(
-    ptr, x, pixel, real,
-    STRIDE: tl.constexpr, D: tl.constexpr, DP: tl.constexpr, WIDE: tl.constexpr,
+    ptr, x, pixel, real, stride,
+    D: tl.constexpr, DP: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Store a (tokens, DP) tile where ``load_rows`` reads it."""
     d = tl.arange(0, DP)
     mask = real[:, None] & (d < D)[None, :]
     x = narrow(x, ptr.dtype.element_ty, WIDE)
-    tl.store(ptr + pixel[:, None] * STRIDE + d[None, :], x, mask=mask)
+    tl.store(ptr + pixel[:, None] * stride + d[None, :], x, mask=mask)
 
 
 @triton.jit
@@ -139,12 +143,12 @@ def inverse_norm(x, ACC: tl.constexpr):
 
 
 @triton.jit
-def table_index(t_q, t_k, MH: tl.constexpr, MW: tl.constexpr):
+def table_index(t_q, t_k, MH, MW):
     """Index of the offset query minus key in a head's table; (BM,), (BN,) -> (BM, BN)."""
     # Tokens beyond the window read some entry that exists; it is masked later.
     t_q = tl.minimum(t_q, MH * MW - 1)
     t_k = tl.minimum(t_k, MH * MW - 1)
-    row: tl.constexpr = 2 * MW - 1
+    row = 2 * MW - 1
     i = t_q // MW * row + t_q % MW + (MH - 1) * row + MW - 1
     j = t_k // MW * row + t_k % MW
     return i[:, None] - j[None, :]
@@ -166,22 +170,20 @@ def tile_logits(
     return tl.where(real_k[None, :], logits, NOTHING), cosines
 
 
-@triton.jit(do_not_specialize=['num_windows', 'per_program', 'H', 'W', 'shift_y', 'shift_x'])
+@triton.jit(do_not_specialize=RUNTIME)
 def forward_kernel(
     qkv, logit_scale, bias, out, lse,
-    num_windows, per_program, H, W, shift_y, shift_x,
-    MH: tl.constexpr, MW: tl.constexpr, HEADS: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr, ACC: tl.constexpr,
-    WIDE: tl.constexpr,
+    num_windows, per_program, H, W, shift_y, shift_x, MH, MW, HEADS,
+    D: tl.constexpr, DP: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, SHIFTED: tl.constexpr,
+    SINGLE: tl.constexpr, ACC: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
     """Write the output map and the log-sum-exp of each query.
 
     Grid: chunks of ``per_program`` windows x heads x tiles of BM queries, the last one fastest.
     """
-    N: tl.constexpr = MH * MW
-    C: tl.constexpr = HEADS * D
-    TILES: tl.constexpr = (N + BM - 1) // BM
-    SINGLE: tl.constexpr = N <= BN
+    N = MH * MW
+    C = HEADS * D
+    TILES = tl.cdiv(N, BM)
     pid = tl.program_id(0)
     head = pid // TILES % HEADS
     first = pid // (TILES * HEADS) * per_program

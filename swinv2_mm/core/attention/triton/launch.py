@@ -23,8 +23,9 @@ from ..prologue import MAX_LOGIT_SCALE, computing_dtype, without_autocast
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
 _MAX_SIDE, _MAX_HEAD_DIM, _MIN_TILE = 64, 128, 16
-# Side of a tile; the smaller one where tiles of float32 would not fit into shared memory.
-_TILE, _WIDE_TILE = 64, 32
+# Side of a tile; the smaller one for wide heads, whose tiles would not fit into registers.
+# Keys are read in shorter tiles than queries.
+_TILE, _WIDE_TILE, _KEY_TILE = 64, 32, 32
 # Programs per multiprocessor that hide each other's latency before windows share a program.
 _PROGRAMS_PER_SM = 8
 
@@ -63,7 +64,12 @@ def triton_gap(qkv: Tensor, *, window: Size, head_dim: int) -> str | None:
 
 
 class _Launch(NamedTuple):
-    """What all kernels of one call share; ``runtime`` is H, W, shift_y, shift_x."""
+    """What all kernels of one call share.
+
+    Attributes:
+        runtime: H, W, the shifts, the sides of a window and the heads.
+        constants: What a binary is compiled for.
+    """
 
     runtime: tuple[int, ...]
     constants: dict[str, Any]
@@ -74,32 +80,33 @@ class _Launch(NamedTuple):
     @property
     def is_single(self) -> bool:
         """Whether one tile holds a whole window."""
-        return self.tokens <= self.constants['BN']
+        return self.tokens <= self.constants['BM']
 
 
 def _power_of_two(x: int) -> int:
     return max(_MIN_TILE, 1 << (x - 1).bit_length())
 
 
-def _plan(qkv: Tensor, heads: int, geometry: Sequence[int]) -> _Launch:
+def _plan(qkv: Tensor, heads: int, geometry: list[int]) -> _Launch:
     import triton.language as tl
 
     (b, h, w, channels), (mh, mw, *shift) = qkv.shape, geometry
     num_windows = b * -(-h // mh) * -(-w // mw)
     head_dim = channels // (3 * heads)
     padded_dim, is_half = _power_of_two(head_dim), qkv.element_size() == 2
-    largest = _TILE if is_half or padded_dim <= 32 else _WIDE_TILE
+    largest = _TILE if padded_dim <= 32 else _WIDE_TILE
     tile = min(largest, _power_of_two(mh * mw))
     constants = {
-        'MH': mh, 'MW': mw, 'HEADS': heads, 'D': head_dim, 'DP': padded_dim,
-        'BM': tile, 'BN': tile, 'SHIFTED': any(shift),
-        # ptxas reported spills with four warps; eight and one stage are not measured on a GPU.
-        'num_warps': 8 if tile == _TILE and (padded_dim > 64 or not is_half) else 4,
+        'D': head_dim, 'DP': padded_dim, 'BM': tile, 'BN': min(tile, _KEY_TILE),
+        'SHIFTED': any(shift),
+        # Tiles and warps are those that ptxas holds in registers; none is measured on a GPU.
+        'num_warps': 8 if padded_dim > 64 or (tile == _TILE and not is_half) else 4,
         'num_stages': 2 if is_half and padded_dim <= 64 else 1,
         'ACC': tl.float64 if qkv.dtype == torch.float64 else tl.float32,
         'WIDE': qkv.device.type == 'cpu',
     }  # fmt: skip
-    return _Launch((h, w, *shift), constants, num_windows, heads, mh * mw)
+    runtime = (h, w, *shift, mh, mw, heads)
+    return _Launch(runtime, constants, num_windows, heads, mh * mw)
 
 
 def _windows_per_program(launch: _Launch, device: torch.device, *, tiles: int) -> int:
@@ -130,9 +137,8 @@ def window_attention(
 
     launch = _plan(qkv, logit_scale.numel(), geometry)
     constants = launch.constants
-    if launch.tokens >= 512 and constants['DP'] <= 64 and constants['BN'] == _TILE:
-        # More queries per key that is read; a small window would leave the tile half empty.
-        constants |= {'BM': 2 * _TILE, 'num_warps': 8}
+    if launch.is_single:
+        constants['BN'] = constants['BM']
     out = qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
     lse = logit_scale.new_empty(launch.num_windows, launch.heads, launch.tokens)
     tiles = -(-launch.tokens // constants['BM'])
@@ -141,7 +147,7 @@ def window_attention(
     with torch.cuda.device_of(qkv):
         forward_kernel[(programs,)](
             qkv, logit_scale, bias, out, lse, launch.num_windows, share, *launch.runtime,
-            **constants,
+            SINGLE=launch.is_single, **constants,
         )  # fmt: skip
     return out, lse
 
@@ -175,42 +181,35 @@ def window_attention_backward(
         needs_bias: Without it the gradient of the table stays zero.
         deterministic: Sum that of the table in fixed point: bit-wise equal from run to run.
     """
-    from .backward import query_backward_kernel, single_backward_kernel
+    from .backward import query_backward_kernel
     from .backward_keys import bias_backward_kernel, key_backward_kernel
 
     launch = _plan(qkv, logit_scale.numel(), geometry)
-    constants, tile = launch.constants, launch.constants['BM']
+    constants, heads = launch.constants, launch.heads
     d_qkv = torch.empty_like(qkv)
     d_bias = torch.zeros_like(bias, dtype=torch.int64 if deterministic else bias.dtype)
     factor = _fixed_point_factor(d_out, qkv, launch).to(bias.dtype) if deterministic else bias
-    tiles = -(-launch.tokens // tile)
-    share = _windows_per_program(launch, qkv.device, tiles=tiles**2)
+    query_tiles, key_tiles = (-(-launch.tokens // constants[side]) for side in ('BM', 'BN'))
+    tiles = query_tiles * key_tiles
+    share = _windows_per_program(launch, qkv.device, tiles=tiles)
     chunks = -(-launch.num_windows // share)
     operands = (qkv, logit_scale, bias)
     runtime = (launch.num_windows, share, *launch.runtime)
+    delta = torch.empty_like(lse)
+    d_scale = bias.new_empty(launch.num_windows, heads, key_tiles)
     with torch.cuda.device_of(qkv):
-        if launch.is_single:
-            d_scale = bias.new_empty(chunks, launch.heads, 1)
-            del constants['BM']
-            constants['num_warps'] = 8 if tile == _TILE else 4
-            single_backward_kernel[(d_scale.numel(),)](
-                *operands, d_out, lse, d_qkv, d_scale, d_bias, factor, *runtime,
-                **constants, FIXED_POINT=deterministic, NEEDS_BIAS=needs_bias,
+        query_backward_kernel[(launch.num_windows * heads * query_tiles,)](
+            *operands, out, d_out, lse, delta, d_qkv, *runtime, **constants
+        )
+        key_backward_kernel[(d_scale.numel(),)](
+            *operands, d_out, lse, delta, d_qkv, d_scale, *runtime,
+            **constants | {'BM': constants['BN']},
+        )  # fmt: skip
+        if needs_bias:
+            bias_backward_kernel[(chunks * heads * tiles,)](
+                *operands, d_out, lse, delta, d_bias, factor, *runtime,
+                **constants | {'num_warps': 8}, FIXED_POINT=deterministic,
             )  # fmt: skip
-        else:
-            delta = torch.empty_like(lse)
-            d_scale = bias.new_empty(launch.num_windows, launch.heads, tiles)
-            query_backward_kernel[(d_scale.numel(),)](
-                *operands, out, d_out, lse, delta, d_qkv, *runtime, **constants
-            )
-            key_backward_kernel[(d_scale.numel(),)](
-                *operands, d_out, lse, delta, d_qkv, d_scale, *runtime, **constants
-            )
-            if needs_bias:
-                bias_backward_kernel[(chunks * launch.heads * tiles**2,)](
-                    *operands, d_out, lse, delta, d_bias, factor, *runtime, **constants,
-                    FIXED_POINT=deterministic,
-                )  # fmt: skip
     if deterministic:
         d_bias = (d_bias.double() / factor).to(bias.dtype)
     return d_qkv, d_scale.sum((0, 2)) * (logit_scale <= MAX_LOGIT_SCALE), d_bias
