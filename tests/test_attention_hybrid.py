@@ -39,7 +39,15 @@ OPERATORS = {
     torch.ops.swinv2_mm.hybrid_attention.default: operator.forward,
     torch.ops.swinv2_mm.hybrid_attention_backward.default: operator.backward,
 }
-NO_KERNEL = ('empty', 'new_empty', 'detach', '_unsafe_view', 'promote_types', 'is_same_size')
+NO_KERNEL = (
+    'empty',
+    'new_empty',
+    'detach',
+    '_unsafe_view',
+    'promote_types',
+    'device',
+    'is_same_size',
+)
 
 
 class Trace(TorchDispatchMode):
@@ -143,6 +151,7 @@ def test_auto_attends_in_float16_on_cuda(monkeypatch):
     # Of the block that is shifted and padded: 9 kinds of window, each with its own bias.
     assert seen.kernels['_scaled_dot_product_efficient_attention'] == 13
     assert seen.kernels['window_bias_backward'] >= 13
+    assert seen.kernels['bmm'] == 0
 
 
 # Operators and GB moved, of an inference and of a training step. Issue 17 asks for 350 and 1,100 of

@@ -167,7 +167,8 @@ def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     if not _chooses(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
     default = _cuda_default(qkv, head_dim=qkv.shape[-1] // (3 * logit_scale.numel()))
-    if torch.compiler.is_compiling():
+    # A fake tensor has no values to compare, and whoever follows it counts what the model runs.
+    if torch.compiler.is_compiling() or type(qkv) is not Tensor:
         return default(qkv, grid, logit_scale, bias)
 
     def candidates() -> dict[str, Backend]:
