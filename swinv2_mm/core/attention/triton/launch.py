@@ -87,7 +87,7 @@ def _power_of_two(x: int) -> int:
     return max(_MIN_TILE, 1 << (x - 1).bit_length())
 
 
-def _plan(qkv: Tensor, heads: int, geometry: list[int]) -> _Launch:
+def _plan(qkv: Tensor, heads: int, geometry: Sequence[int]) -> _Launch:
     import triton.language as tl
 
     (b, h, w, channels), (mh, mw, *shift) = qkv.shape, geometry
