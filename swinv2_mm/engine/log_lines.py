@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,7 +19,8 @@ _NUM_PARTS = 3
 # Stages of a cascade and layers of a decoder: their losses of one kind are added up.
 _STAGE = re.compile(r'^(s|d|enc|dn|d\d+\.dn)_?\d*\.')
 # Metrics of boxes and of masks have rows of their own.
-_KIND = re.compile(r'(?:.*/)?(?:(bbox|segm)_)?(.*?)')
+_KIND = re.compile(r'(?:.*/)?(?:(bbox|segm)_)?.*')
+_HEAD = re.compile(r'\w+\(\w+\)\s*(\[[^]]*\])+')
 _NO_OBJECTS = -1  # CocoMetric, of a size that no object has
 # As wide as the time before each line.
 INDENT = ' ' * 10
@@ -45,9 +46,10 @@ class LogLine(str):
 class ShortLogProcessor(LogProcessor):
     """MMEngine's ``LogProcessor``, with a form of each line that fits in 120 columns.
 
-    The short form of a training line has step, loss with its largest parts, learning rate,
-    images/s, memory and remaining time; that of a validation has its metrics, those marked that
-    are the best so far. Scalars, files and backends receive what they do without it.
+    The short form of a training line has step, learning rate, remaining time, loss with its largest
+    parts, images/s and memory; that of a validation has its metrics, those marked that are the best
+    so far. Both keep MMEngine's words, for scripts that read them. Scalars, files and backends
+    receive what they do without it.
     """
 
     def get_log_after_iter(self, runner: Runner, batch_idx: int, mode: str) -> tuple[dict, str]:
@@ -62,22 +64,19 @@ class ShortLogProcessor(LogProcessor):
             The scalars, and the line.
         """
         tag, whole = super().get_log_after_iter(runner, batch_idx, mode)
-        step = re.search(r'(?:\[ *(\d+)\])?\[ *(\d+)/(\d+)\]', whole)
-        if step is None:
-            return tag, whole
-        epoch, done, total = step.groups()
-        parts = [f'{mode} {f"{epoch}: " if epoch and mode == "train" else ""}{done:>4}/{total}']
+        parts = [_head(whole)]
+        if 'lr' in tag:
+            parts.append(f'lr: {tag["lr"]:.{self.num_digits}e}')
+        if (seconds := runner.message_hub.runtime_info.get('eta')) is not None:
+            parts.append(f'eta: {datetime.timedelta(seconds=int(seconds))}')
         if mode == 'train' and 'loss' in tag:
             parts.append(_losses(tag))
-            parts.append(f'lr {tag["lr"]:.2g}' if 'lr' in tag else '')
         if 'images_per_s' in tag:
             parts.append(f'{tag["images_per_s"]:.1f} images/s')
         if 'memory' in tag:
             kind = 'GPU' if torch.cuda.is_available() else 'RAM'
             parts.append(f'{kind} {tag["memory"] / 1024:.1f} GB')
-        if (seconds := runner.message_hub.runtime_info.get('eta')) is not None:
-            parts.append(f'eta {datetime.timedelta(seconds=int(seconds))}')
-        return tag, LogLine(whole, short='  '.join(filter(None, parts)))
+        return tag, LogLine(whole, short='  '.join(parts))
 
     def get_log_after_epoch(
         self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
@@ -104,10 +103,15 @@ class ShortLogProcessor(LogProcessor):
                 continue
             earlier = history[f'{mode}/{name}'].data[0][:-1] if f'{mode}/{name}' in history else ()
             is_best = mode == 'val' and len(earlier) > 0 and value > max(earlier)
-            kind, shown = _KIND.fullmatch(name).groups()
-            text = f'{shown} {value:.4g}{" (best)" if is_best else ""}'
-            groups.setdefault(f'{mode} {kind}' if kind else mode, []).append(text)
-        return tag, LogLine(whole, short=_rows(groups))
+            kind = _KIND.fullmatch(name)[1]
+            text = f'{name}: {value:.{self.num_digits}f}{" (best)" if is_best else ""}'
+            groups.setdefault(kind, []).append(text)
+        return tag, LogLine(whole, short=_rows(_head(whole), groups.values()))
+
+
+def _head(line: str) -> str:
+    """Return MMEngine's words for the step: ``Iter(train) [ 10/300]``."""
+    return _HEAD.match(line)[0]
 
 
 def _losses(tag: Mapping[str, Any]) -> str:
@@ -119,19 +123,20 @@ def _losses(tag: Mapping[str, Any]) -> str:
             parts[kind] = parts.get(kind, 0.0) + value
     largest = sorted(parts, key=lambda kind: -parts[kind])[:_NUM_PARTS]
     text = ', '.join(f'{kind} {parts[kind]:.3g}' for kind in parts if kind in largest)
-    return f'loss {tag["loss"]:.4g}' + (f' ({text})' if len(parts) > 1 else '')
+    return f'loss: {tag["loss"]:.4f}' + (f' ({text})' if len(parts) > 1 else '')
 
 
-def _rows(groups: Mapping[str, list[str]]) -> str:
-    """Lay out metrics in rows, each group from a new one on."""
-    start = max(map(len, groups), default=0) + 2
+def _rows(head: str, groups: Iterable[list[str]]) -> str:
+    """Lay out metrics in rows behind the step, each group from a new one on."""
+    margin = ' ' * (len(head) + 2)
     rows = []
-    for head, items in groups.items():
-        row = head.ljust(start)
+    for items in groups:
+        row = ''
         for item in items:
-            if len(INDENT) + len(row) + len(item) > WIDTH and row.strip():
+            if row and len(INDENT) + len(margin) + len(row) + len(item) > WIDTH:
                 rows.append(row.rstrip())
-                row = ' ' * start
+                row = ''
             row += f'{item}  '
         rows.append(row.rstrip())
-    return f'\n{INDENT}'.join(rows)
+    lines = [f'{margin if number else f"{head}  "}{row}' for number, row in enumerate(rows)]
+    return f'\n{INDENT}'.join(lines or [head])
