@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -64,19 +64,20 @@ class ShortLogProcessor(LogProcessor):
             The scalars, and the line.
         """
         tag, whole = super().get_log_after_iter(runner, batch_idx, mode)
-        parts = [_head(whole)]
+        first, last = [_head(whole)], []
         if 'lr' in tag:
-            parts.append(f'lr: {tag["lr"]:.{self.num_digits}e}')
+            first.append(f'lr: {tag["lr"]:.{self.num_digits}e}')
         if (seconds := runner.message_hub.runtime_info.get('eta')) is not None:
-            parts.append(f'eta: {datetime.timedelta(seconds=int(seconds))}')
-        if mode == 'train' and 'loss' in tag:
-            parts.append(_losses(tag))
+            first.append(f'eta: {datetime.timedelta(seconds=int(seconds))}')
         if 'images_per_s' in tag:
-            parts.append(f'{tag["images_per_s"]:.1f} images/s')
+            last.append(f'{tag["images_per_s"]:.1f} images/s')
         if 'memory' in tag:
             kind = 'GPU' if torch.cuda.is_available() else 'RAM'
-            parts.append(f'{kind} {tag["memory"] / 1024:.1f} GB')
-        return tag, LogLine(whole, short='  '.join(parts))
+            last.append(f'{kind} {tag["memory"] / 1024:.1f} GB')
+        losses = _losses(tag) if mode == 'train' and 'loss' in tag else [[]]
+        lines = ['  '.join([*first, *loss, *last]) for loss in losses]
+        short = next((line for line in lines if len(INDENT) + len(line) <= WIDTH), lines[-1])
+        return tag, LogLine(whole, short=short)
 
     def get_log_after_epoch(
         self, runner: Runner, batch_idx: int, mode: str, with_non_scalar: bool = False
@@ -114,16 +115,18 @@ def _head(line: str) -> str:
     return _HEAD.match(line)[0]
 
 
-def _losses(tag: Mapping[str, Any]) -> str:
-    """Show the loss and its largest parts, those of like stages added up."""
+def _losses(tag: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the loss with ever fewer of its largest parts, those of like stages added up."""
     parts: dict[str, float] = {}
     for name, value in tag.items():
         if 'loss' in name and name != 'loss':
             kind = _STAGE.sub('', name).replace('loss_', '').removesuffix('_loss')
             parts[kind] = parts.get(kind, 0.0) + value
-    largest = sorted(parts, key=lambda kind: -parts[kind])[:_NUM_PARTS]
-    text = ', '.join(f'{kind} {parts[kind]:.3g}' for kind in parts if kind in largest)
-    return f'loss: {tag["loss"]:.4f}' + (f' ({text})' if len(parts) > 1 else '')
+    order = sorted(parts, key=lambda kind: -parts[kind])
+    for number in range(_NUM_PARTS if len(parts) > 1 else 0, 0, -1):
+        text = ', '.join(f'{kind} {parts[kind]:.3g}' for kind in parts if kind in order[:number])
+        yield [f'loss: {tag["loss"]:.4f} ({text})']
+    yield [f'loss: {tag["loss"]:.4f}']
 
 
 def _rows(head: str, groups: Iterable[list[str]]) -> str:
