@@ -32,6 +32,9 @@ SCOPE = 'Failed to search registry with scope "{}" in the "{}" registry tree. As
         ('The prefix is not set in metric class IoUMetric, so it fails.', True),
         ('Config:\nmodel = dict()', False),
         ('Config: not found', True),
+        (f'\n+-+\n{"| a |" * 9000}{"x" * 90}', True),
+        ('\n+-+\n' + '| a |\n' * 30, True),
+        ('\n+-+\n' + '| a |\n' * 60, False),
         ('Not resumed from iter_3.pth: it is empty', True),
     ],
 )

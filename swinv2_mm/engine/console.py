@@ -71,7 +71,7 @@ _RECORDS = [
         r'Checkpoints will be saved to .*',
         r'\w+_mAP_copypaste: .*',
         # Tables with a row per class, of many classes.
-        r'\n\+-(?:.*\n){40,}.*',
+        r'\n\+-(?:[^\n]*\n){40,}.*',
     )
 ]
 # Printed by pycocotools each time that it reads a file or scores predictions.
