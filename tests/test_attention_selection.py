@@ -389,9 +389,11 @@ def test_auto_runs_what_was_chosen(monkeypatch):
         inputs = [x.to('cuda') for x in operands(grid)]
         out = backends.auto(inputs[0], grid, *inputs[1:])
         assert (out.device.type, out.dtype) == ('cuda', torch.bfloat16)
-        monkeypatch.setattr(proof, 'choose', lambda *args, **kwargs: 'chosen')
-        backends.auto(inputs[0], grid, *inputs[1:])
-    assert seen == ['cuda']
+    # As on a GPU, with tensors that hold values.
+    monkeypatch.setattr(backends, '_chooses', lambda qkv: True)
+    monkeypatch.setattr(proof, 'choose', lambda *args, **kwargs: 'chosen')
+    backends.auto((real := operands(grid))[0], grid, *real[1:])
+    assert seen == ['cpu']
 
 
 @pytest.mark.slow

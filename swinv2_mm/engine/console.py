@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ _COCO_PRINTS = re.compile(
     r'Evaluate annotation type \*\w+\*|done \(t=\S+s\)\.?| Average (Precision|Recall) .*',
     re.IGNORECASE,
 )
+# (logger, start of the message): of torch about classes of torchao, which transformers imports.
+_OTHER_LOGGERS = [('torch.utils._pytree', '<enum ')]
 _COLOURS = {'warning': '\033[33m', 'error': '\033[31m'}
 
 
@@ -154,6 +157,9 @@ def quiet_console() -> Iterator[None]:
 
     tidy(MMLogger.get_instance('mmengine'))
     coco = [importlib.import_module(name) for name in _COCO_MODULES if _is_installed(name)]
+    others = [(logging.getLogger(n), partial(_does_not_start, s)) for n, s in _OTHER_LOGGERS]
+    for logger, passes in others:
+        logger.addFilter(passes)
     with warnings.catch_warnings():
         for module, start in _WARNINGS:
             warnings.filterwarnings('ignore', re.escape(start), module=re.escape(module) + '$')
@@ -164,8 +170,14 @@ def quiet_console() -> Iterator[None]:
             yield
         finally:
             mmengine.logging.print_log = shown
+            for logger, passes in others:
+                logger.removeFilter(passes)
             for module in coco:
                 vars(module).pop('print', None)
+
+
+def _does_not_start(start: str, record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(start)
 
 
 def _is_installed(name: str) -> bool:
