@@ -73,7 +73,12 @@ def add_command(
     )
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None = None,
+    *,
+    is_intermixed: bool = False,
+) -> argparse.Namespace:
     """Parse a command line, or answer a shell that asks for completions.
 
     Also bounds the memory that images of ever new sizes take, before torch is there to read it.
@@ -83,11 +88,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) ->
     Args:
         parser: Of the command.
         argv: Its arguments; default those of the process.
+        is_intermixed: Whether options may stand between positional arguments whose number varies.
     """
     argcomplete.autocomplete(parser)
     for name in _KERNEL_CACHES:
         os.environ.setdefault(name, _NUM_KERNELS)
-    return parser.parse_args(argv)
+    return parser.parse_intermixed_args(argv) if is_intermixed else parser.parse_args(argv)
 
 
 def announce(argv: Sequence[str] | None = None) -> None:

@@ -171,7 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
+    args = parse(build_parser(), argv, is_intermixed=True)
     announce(argv)
     from swinv2_mm.engine.launch import run_tool
 

@@ -97,8 +97,9 @@ def _read(x: Tensor, tokens: Tensor, *, heads: int, parts: int, dtype: torch.dty
     """Gather windows, with some token in place of padding: -> (parts, n, heads, N, d)."""
     num_tokens = x[..., 0].numel()
     rows = _head_rows(tokens.clamp(max=num_tokens - 1), heads=heads, parts=parts)
-    found = x.reshape(num_tokens * parts * heads, -1).index_select(0, rows)
-    return found.view(parts, len(tokens), heads, tokens.shape[1], -1).to(dtype)
+    head_dim = x.shape[-1] // (parts * heads)
+    found = x.reshape(num_tokens * parts * heads, head_dim).index_select(0, rows)
+    return found.view(parts, len(tokens), heads, tokens.shape[1], head_dim).to(dtype)
 
 
 def _read_normalised(qkv: Tensor, tokens: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -197,7 +198,7 @@ def _backward(
         )
         rows = _head_rows(tokens, heads=heads, parts=3)
         d_rows.view(-1, d_x.shape[-1]).index_copy_(
-            0, rows, d_x.view(len(rows), -1).to(d_rows.dtype)
+            0, rows, d_x.view(len(rows), d_x.shape[-1]).to(d_rows.dtype)
         )
     d_table = torch.autograd.grad(pairs, table, d_pairs)[0] if needs_table else None
     return d_rows[:-1].reshape(qkv.shape), d_scale, d_table
