@@ -177,7 +177,7 @@ def test_images_of_several_sizes(tmp_path):
     """They are padded to the largest of their batch."""
     from mmpretrain.registry import MODELS
 
-    preprocessor = MODELS.build(dict(type='ClsDataPreprocessor', to_rgb=True))
+    preprocessor = MODELS.build(dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=True))
     sizes = ((3, 40, 60), (3, 64, 50))
     batch = preprocessor({'inputs': [torch.ones(size, dtype=torch.uint8) for size in sizes]})
     assert batch['inputs'].shape == (2, 3, 64, 60)
