@@ -23,7 +23,8 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.report.classification import ClassificationTask
 from swinv2_mm.report.comparison import Run, distinct_names, render_comparison
 from swinv2_mm.report.detection import DetectionTask
-from swinv2_mm.report.page import chosen, confusion_table, render
+from swinv2_mm.report.page import confusion_table, render
+from swinv2_mm.report.pictures import chosen
 from swinv2_mm.report.segmentation import SegmentationTask
 from swinv2_mm.report.work_dir import environment_in, speed_of
 

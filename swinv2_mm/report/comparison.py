@@ -15,7 +15,8 @@ from swinv2_mm.datasets.palette import Colour
 from swinv2_mm.errors import UserError
 
 from .findings import PREDICTION, Example, Findings
-from .page import curve_figures, fill_template, picture_section
+from .page import curve_figures, fill_template
+from .pictures import picture_section
 
 _MOST_SETTINGS = 60
 _NOTHING = '\N{EN DASH}'

@@ -96,16 +96,23 @@ def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     return runs(qkv, grid, logit_scale, bias)
 
 
+def _or_sdpa(
+    name: str, kernels: Backend, qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor
+) -> Tensor:
+    """Run kernels of our own where they can; elsewhere ``sdpa``, with a log line that says why."""
+    if _needs_torch(qkv):
+        return sdpa(qkv, grid, logit_scale, bias)
+    reason = _gap_of_call(name, operands=(qkv, logit_scale, bias), grid=grid)
+    if reason is None:
+        return _unless_it_fails(name, kernels, qkv, grid, logit_scale, bias)
+    fall_back(name, reason)
+    return sdpa(qkv, grid, logit_scale, bias)
+
+
 @_backend
 def hybrid(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Torch's attention in float16 between elementwise kernels; else ``sdpa`` and a log line."""
-    if _needs_torch(qkv):
-        return sdpa(qkv, grid, logit_scale, bias)
-    reason = _gap_of_call('hybrid', operands=(qkv, logit_scale, bias), grid=grid)
-    if reason is None:
-        return _unless_it_fails('hybrid', around_sdpa, qkv, grid, logit_scale, bias)
-    fall_back('hybrid', reason)
-    return sdpa(qkv, grid, logit_scale, bias)
+    return _or_sdpa('hybrid', around_sdpa, qkv, grid, logit_scale, bias)
 
 
 @_backend
@@ -121,13 +128,7 @@ def sequential(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor)
 @_backend
 def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """One fused kernel from map to map; ``sdpa`` and a log line where it cannot run."""
-    if _needs_torch(qkv):
-        return sdpa(qkv, grid, logit_scale, bias)
-    reason = _gap_of_call('triton', operands=(qkv, logit_scale, bias), grid=grid)
-    if reason is None:
-        return _unless_it_fails('triton', fused, qkv, grid, logit_scale, bias)
-    fall_back('triton', reason)
-    return sdpa(qkv, grid, logit_scale, bias)
+    return _or_sdpa('triton', fused, qkv, grid, logit_scale, bias)
 
 
 @_backend
