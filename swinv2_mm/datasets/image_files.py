@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -52,6 +52,9 @@ class ImageLimits:
     side_px: int | None = 65_000
     aspect_ratio: float | None = 200
 
+    # Whether whoever has the image can raise them.
+    can_be_raised: ClassVar[bool] = True
+
     def check(self, size: tuple[int, int], *, name: str) -> None:
         """Raise if an image of a size (width, height) exceeds a limit.
 
@@ -73,9 +76,25 @@ class ImageLimits:
             if limit is not None and value > limit:
                 detail = (
                     f'it has {width:,} x {height:,} pixels; the limit is {limit:,} {what}: cut or '
-                    f'scale it, or set {LIMITS_VARIABLE}={setting}=...'
+                    f'scale it{self._raising(setting)}'
                 )
                 raise FileFault(f'{name} is too large: {detail}', detail=detail)
+
+    def _raising(self, setting: str) -> str:
+        """Return how to raise a limit, as the end of a sentence."""
+        return f', or set {LIMITS_VARIABLE}={setting}=...' if self.can_be_raised else ''
+
+
+@dataclass(frozen=True)
+class UploadLimits(ImageLimits):
+    """The most that an image may have which others upload: less, and not theirs to raise."""
+
+    num_bytes: int | None = 20 << 20
+    num_pixels: int | None = 40_000_000
+    side_px: int | None = 20_000
+    aspect_ratio: float | None = 100
+
+    can_be_raised: ClassVar[bool] = False
 
 
 def image_limits() -> ImageLimits:
@@ -129,8 +148,30 @@ def read_image(path: str, *, limits: ImageLimits | None = None) -> np.ndarray:
         FileFault: If it is no whole image, or exceeds a limit.
     """
     with opened(path, limits=limits) as (image, _):
-        image.load()
-        return np.ascontiguousarray(np.asarray(eight_bit_rgb(image))[:, :, ::-1])
+        return _bgr(image)
+
+
+def decode_image(content: bytes, *, limits: ImageLimits, name: str = 'the image') -> np.ndarray:
+    """Decode the content of an image file as ``read_image`` does.
+
+    Args:
+        content: Of the file.
+        limits: Are checked before the pixels are decoded.
+        name: Of the image, for messages.
+
+    Shapes:
+        -> (H, W, 3), BGR, uint8
+
+    Raises:
+        FileFault: If it is no whole image, or exceeds a limit.
+    """
+    with _decoding(content, name=name, limits=limits) as image:
+        return _bgr(image)
+
+
+def _bgr(image: Image.Image) -> np.ndarray:
+    image.load()
+    return np.ascontiguousarray(np.asarray(eight_bit_rgb(image))[:, :, ::-1])
 
 
 def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
@@ -175,16 +216,16 @@ def opened(
     limits = limits or image_limits()
     name = f'{what} {shown(path)}'
     content = read_bytes(path, what=what, limit=limits.num_bytes)
-    with _decoding(content, name=name) as image:
-        limits.check(image.size, name=name)
+    with _decoding(content, name=name, limits=limits) as image:
         yield image, content
 
 
 @contextmanager
-def _decoding(content: bytes, *, name: str) -> Iterator[Image.Image]:
+def _decoding(content: bytes, *, name: str, limits: ImageLimits) -> Iterator[Image.Image]:
     kind = 'unreadable'
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            limits.check(image.size, name=name)
             yield image
             return
     except DataError:
@@ -194,8 +235,8 @@ def _decoding(content: bytes, *, name: str) -> Iterator[Image.Image]:
         reason = 'it is in no known image format'
     except Image.DecompressionBombError:
         reason = (
-            f'it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: cut or scale it, or '
-            f'set {LIMITS_VARIABLE}=num_pixels=...'
+            f'it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels: cut or scale it'
+            f'{limits._raising("num_pixels")}'
         )
     except Exception as error:
         # Decoders raise errors of any type on malformed bytes.

@@ -76,7 +76,7 @@ class Callbacks:
             number, image, window_size=window_size or None, score_threshold=threshold
         )
         seconds = time.monotonic() - start
-        content = _listed(prediction.to_dict(), threshold)
+        content = prediction.to_dict(score_threshold=threshold)
         stem = Path(path).stem
         picture = _keep(encode_jpeg(drawn), f'{stem}-predicted.jpg')
         file = _keep(json.dumps(content, indent=2).encode(), f'{stem}-predicted.json')
@@ -125,13 +125,6 @@ class Callbacks:
 def _keep(content: bytes, name: str) -> str:
     folder = gr.utils.get_upload_folder()
     return gr.processing_utils.save_bytes_to_cache(content, name, folder)
-
-
-def _listed(content: dict, threshold: float) -> dict:
-    """Return a prediction without detections below the threshold."""
-    if 'detections' not in content:
-        return content
-    return {**content, 'detections': [d for d in content['detections'] if d['score'] >= threshold]}
 
 
 def _rows(content: dict) -> list[list[str]]:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 
-from swinv2_mm.datasets.image_files import FORMATS, ImageLimits
+from swinv2_mm.datasets.image_files import FORMATS, ImageLimits, UploadLimits
 from swinv2_mm.errors import UserError
 
 from .callbacks import HIDDEN, Callbacks
 from .model_shelf import MAX_WINDOW, ModelShelf
 from .offline_gradio import gradio as gr
 
-LIMITS = ImageLimits(num_bytes=20 << 20, num_pixels=40_000_000, side_px=20_000, aspect_ratio=100)
+LIMITS = UploadLimits()
 _MOST_WAITING = 8
 _FOLDER = 'GRADIO_TEMP_DIR'
 # Seconds after which what was uploaded and drawn is deleted, and between two looks for it.

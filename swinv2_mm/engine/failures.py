@@ -33,13 +33,20 @@ def explanation(error: BaseException | None) -> str | None:
     return None
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is a lack of memory, of the GPU or the CPU."""
+    # Torch on a CPU has no type of its own for it.
+    is_typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return is_typed or _NO_MEMORY.search(str(error)) is not None
+
+
 def _explained(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f'{error.filename}: ' if error.filename else ''
         fix = f'{_DISK[error.errno]} or choose another --work-dir'
         return f'{where}{error.strerror}; {fix}; {_GO_ON}'
     text = str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY.search(text):
+    if is_out_of_memory(error):
         return (
             'out of memory: lower train_dataloader.batch_size (accumulate=N keeps the images per '
             'update), or set model.backbone.with_cp=True or precision=bf16; '

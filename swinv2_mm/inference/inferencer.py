@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -18,6 +19,7 @@ from mmengine.registry import DefaultScope
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import as_config
+from swinv2_mm.engine.failures import is_out_of_memory
 from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.libraries import library_of
@@ -122,11 +124,11 @@ class SwinV2Inferencer:
         batch: list[LoadedInput] = []
         for loaded in self._read_ahead(images, on_error=on_error, depth=batch_size):
             if batch and (len(batch) == batch_size or loaded.shape != batch[0].shape):
-                yield from self._predict(batch, on_error)
+                yield from self.predict(batch, on_error=on_error)
                 batch = []
             batch.append(loaded)
         if batch:
-            yield from self._predict(batch, on_error)
+            yield from self.predict(batch, on_error=on_error)
 
     def draw(self, prediction: Prediction, *, score_threshold: float = 0.3) -> Any:
         """Draw a prediction on its image; see ``draw_prediction``."""
@@ -163,22 +165,39 @@ class SwinV2Inferencer:
         finally:
             readers.shutdown(cancel_futures=True)
 
-    def _predict(self, batch: list[LoadedInput], on_error: Callable | None) -> Iterator[Prediction]:
+    def predict(
+        self, batch: list[LoadedInput], *, on_error: Callable[[Any, str], None] | None = None
+    ) -> Iterator[Prediction]:
+        """Predict for images that ``prepare`` has read, in one step of the model.
+
+        Args:
+            batch: Inputs of one shape.
+            on_error: See ``__call__``.
+
+        Yields:
+            Predictions in the order of the batch, without those that failed.
+
+        Raises:
+            DataError: See ``on_error``.
+        """
         try:
             samples = self._test_step(batch)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            if len(batch) > 1:
-                for loaded in batch:
-                    yield from self._predict([loaded], on_error)
-                return
-            height, width = batch[0].image.shape[:2]
-            message = f'{batch[0].source}: {width} x {height} pixels are too many for the memory'
-            if on_error is None:
-                raise DataError(message) from error
-            on_error(batch[0].source, message)
-            return
-        for loaded, sample in zip(batch, samples, strict=True):
-            yield Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            # The traceback holds the tensors of the step.
+            cause = error.with_traceback(None)
+            samples = None
+        if samples is not None:
+            for loaded, sample in zip(batch, samples, strict=True):
+                yield Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
+        elif len(batch) > 1:
+            for loaded in batch:
+                yield from self.predict([loaded], on_error=on_error)
+        elif on_error is None:
+            raise DataError(_too_large(batch[0])) from cause
+        else:
+            on_error(batch[0].source, _too_large(batch[0]))
 
     @torch.inference_mode()
     def _test_step(self, batch: list[LoadedInput]) -> list:
@@ -189,3 +208,9 @@ class SwinV2Inferencer:
             # One float per class and pixel: far larger than all else, and not needed again.
             sample.pop('seg_logits', None)
         return [sample.cpu() for sample in samples]
+
+
+def _too_large(loaded: LoadedInput) -> str:
+    height, width = loaded.image.shape[:2]
+    name = 'the image' if isinstance(loaded.source, np.ndarray) else loaded.source
+    return f'{name}: {width} x {height} pixels are too many for the memory'

@@ -41,19 +41,22 @@ class Prediction:
         numbers = self.sample.pred_sem_seg.data[0].numpy()
         return numbers.astype(np.uint8 if len(self.classes.names) <= 256 else np.uint16)
 
-    def to_dict(self) -> dict:
+    def to_dict(self, *, score_threshold: float = 0.0) -> dict:
         """Convert the prediction to what JSON can hold.
 
-        - detection: ``detections``, the surest first, each with ``class``, ``label``, ``score``,
+        - detection: ``detections``, sorted by score, each with ``class``, ``label``, ``score``,
           ``bbox`` (left, top, width, height in pixels) and perhaps ``segmentation`` (COCO's run
           lengths);
         - segmentation: ``shares``, of the pixels, by class name, the largest first;
         - classification: ``best``, up to five classes, each with ``class``, ``label``, ``score``.
+
+        Args:
+            score_threshold: Detections with a lower score are left out.
         """
         height, width = self.image.shape[:2]
         size = {'width': width, 'height': height}
         if self.task == 'detection':
-            return {**size, 'detections': list(self._detections())}
+            return {**size, 'detections': list(self._detections(score_threshold))}
         if self.task == 'segmentation':
             return {**size, 'shares': self._shares()}
         scores = self.sample.pred_score.float()
@@ -71,10 +74,11 @@ class Prediction:
         order = [label for label in np.argsort(-counts, kind='stable').tolist() if counts[label]]
         return {self.classes.name(label): round(counts[label] / counts.sum(), 5) for label in order}
 
-    def _detections(self) -> Iterator[dict]:
+    def _detections(self, score_threshold: float) -> Iterator[dict]:
         from mmdet.structures.mask import encode_mask_results
 
         found = self.sample.pred_instances
+        found = found[found.scores >= score_threshold]
         found = found[found.scores.argsort(descending=True, stable=True)]
         masks = encode_mask_results(found.masks.numpy()) if 'masks' in found else None
         rows = zip(found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)

@@ -86,9 +86,9 @@ def build_preparation(cfg: Config) -> Callable[[ImageInput, int], LoadedInput]:
         except Exception as error:
             # Such as an image that is so narrow that nothing is left of it at another scale.
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-            raise DataError(
-                f'image {shown(results["img_path"])} cannot be used: {reason}'
-            ) from error
+            path = results['img_path']
+            name = f'image {shown(path)}' if path else 'the image'
+            raise DataError(f'{name} cannot be used: {reason}') from error
         shape = data['loaded'].results['img'] if 'loaded' in data else data['inputs']
         return LoadedInput(source, image, data, tuple(shape.shape))
 
@@ -103,7 +103,7 @@ def _read(source: ImageInput, *, limits: ImageLimits) -> dict:
                 f'{source.shape} of {source.dtype}'
             )
         shape = source.shape[:2]
-        limits.check(shape[::-1], name='the array')
+        limits.check(shape[::-1], name='the image')
         return dict(img=source, img_path='', img_shape=shape, ori_shape=shape)
     return LoadCheckedImage(limits).transform(dict(img_path=os.fspath(source)))
 
