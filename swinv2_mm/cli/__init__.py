@@ -20,6 +20,7 @@ __all__ = [
     'new',
     'quickstart',
     'report',
+    'serve',
     'test',
     'train',
 ]

@@ -17,6 +17,7 @@ COMMANDS = {
     'test': 'evaluate a trained model on the test set of a config',
     'infer': 'predict for images, folders and videos',
     'demo': 'serve a page on which trained models can be tried',
+    'serve': 'serve the predictions of a trained model over HTTP',
     'export': 'write a trained model as ONNX or torch.export, verified',
     'report': 'write a report of a training as one HTML file',
     'check': 'validate the data sets of a config',

@@ -28,6 +28,8 @@ _PARTS = (
     ('quickstart', ('sklearn', 'skimage', 'PIL'), 'demo'),
     ('ONNX export', ('onnx', 'onnxruntime', 'onnxscript'), 'export'),
     ('demo page', ('gradio',), 'demo_page'),
+    ('server', ('fastapi', 'uvicorn', 'python_multipart', 'prometheus_client'), 'serve'),
+    ('OpenVINO', ('openvino',), 'openvino'),
     ('video files', ('av',), 'video'),
     ('TensorBoard', ('tensorboard',), 'logging'),
     ('InstaBoost (HTC++)', ('instaboostfast',), 'instaboost'),
