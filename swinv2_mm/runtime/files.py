@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ METADATA = 'swinv2_mm'
 Run = Callable[[Tensor], list[Tensor]]
 
 _PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
+# What runs ONNX files: ``onnxruntime``, or ``openvino``.
+RUNTIME_VARIABLE = 'SWINV2_MM_ONNX_RUNTIME'
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,13 @@ def require_onnx() -> None:
         )
 
 
-def open_exported(path: str | Path) -> ExportedFile:
+def open_exported(path: str | Path, *, runtime: str | None = None) -> ExportedFile:
     """Open a file that ``swinv2-mm export`` wrote.
+
+    Args:
+        path: The file.
+        runtime: What runs an ONNX file, ``onnxruntime`` or ``openvino``; default that of the
+            environment, else ``onnxruntime``.
 
     Raises:
         UserError: If it is no such file, or a package that runs it is missing.
@@ -68,7 +76,9 @@ def open_exported(path: str | Path) -> ExportedFile:
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: no such file')
-    read = _open_onnx if path.suffix == SUFFIXES['onnx'] else _open_torch
+    read = _open_torch
+    if path.suffix == SUFFIXES['onnx']:
+        read = _onnx_reader(runtime or os.environ.get(RUNTIME_VARIABLE, 'onnxruntime'))
     try:
         text, names, run = read(path)
         metadata = json.loads(text) if text else {}
@@ -81,11 +91,21 @@ def open_exported(path: str | Path) -> ExportedFile:
     return ExportedFile(path, metadata, tuple(names or metadata.get('outputs', ())), run)
 
 
+def _onnx_reader(runtime: str) -> Callable[[Path], tuple[str, Sequence[str], Run]]:
+    if runtime not in _RUNTIMES:
+        raise UserError(f'{RUNTIME_VARIABLE}: {runtime!r} is none of {", ".join(_RUNTIMES)}')
+    return _RUNTIMES[runtime]
+
+
 def _open_onnx(path: Path) -> tuple[str, Sequence[str], Run]:
     require_onnx()
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        str(path), sess_options=options, providers=['CPUExecutionProvider']
+    )
     text = session.get_modelmeta().custom_metadata_map.get(METADATA, '')
 
     def run(images: Tensor) -> list[Tensor]:
@@ -93,6 +113,30 @@ def _open_onnx(path: Path) -> tuple[str, Sequence[str], Run]:
         return [torch.from_numpy(output) for output in outputs]
 
     return text, [output.name for output in session.get_outputs()], run
+
+
+def _open_openvino(path: Path) -> tuple[str, Sequence[str], Run]:
+    if importlib.util.find_spec('openvino') is None:
+        raise UserError("OpenVINO is not installed: pip install 'swinv2_mm[openvino]'")
+    import onnx
+    import openvino
+
+    settings = {
+        # Processors with bfloat16 would compute in it.
+        'INFERENCE_PRECISION_HINT': 'f32',
+        'INFERENCE_NUM_THREADS': torch.get_num_threads(),
+    }
+    model = openvino.Core().compile_model(str(path), 'CPU', settings)
+    properties = onnx.load(path, load_external_data=False).metadata_props
+    text = next((entry.value for entry in properties if entry.key == METADATA), '')
+
+    def run(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(output) for output in model(images.numpy()).to_tuple()]
+
+    return text, (), run
+
+
+_RUNTIMES = {'onnxruntime': _open_onnx, 'openvino': _open_openvino}
 
 
 def _open_torch(path: Path) -> tuple[str, Sequence[str], Run]:
