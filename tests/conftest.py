@@ -3,6 +3,7 @@ import importlib.util
 import os
 import signal
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import document_totals
 import leaf_table
 import pytest
 import torch
+
+from swinv2_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / 'shared' / 'data'
@@ -66,6 +69,19 @@ def short_start_up():
         patch.setattr(runner, 'collect_env', lambda: dict(environment))
         patch.setattr(runner, 'time', RunClock())
         yield
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Chromium; a test without one is skipped."""
+    from dev.browser import chromium
+
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(chromium())
+        except UserError as error:
+            pytest.skip(str(error))
+        yield opened
 
 
 @pytest.fixture(scope='session')
