@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accessibility import serious_findings
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -23,7 +25,7 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.report.classification import ClassificationTask
 from swinv2_mm.report.comparison import Run, distinct_names, render_comparison
 from swinv2_mm.report.detection import DetectionTask
-from swinv2_mm.report.page import confusion_table, render
+from swinv2_mm.report.page import confusion_table, fitted, render
 from swinv2_mm.report.pictures import chosen
 from swinv2_mm.report.segmentation import SegmentationTask
 from swinv2_mm.report.work_dir import environment_in, speed_of
@@ -90,9 +92,13 @@ def test_detection(tmp_path):
         assert row[0] == 2 and row[1:] == pytest.approx([*[expected] * 4, score])
     assert findings.rows[2][0] == 0 and np.isnan(findings.rows[2][1:]).all()
     assert findings.metrics['mask AP'] == f'{expected:.1f} %'
-    assert set(findings.curves) == {0, 1}
+    assert [set(curves) for curves in findings.curves.values()] == [{0, 1}, {0, 1}]
+    assert list(findings.curves) == ['boxes at IoU 0.5', 'masks at IoU 0.5']
+    # Right with scores 0.9 and 0.8, one of them twice; wrong with 0.7 and 0.5.
+    scores, right, shares = findings.reliability.points()
+    assert right.tolist() == [0, 0, 1, 1] and shares == pytest.approx([0.25] * 4)
+    assert scores == pytest.approx([0.5, 0.7, 0.8, 0.9])
     assert [example.missed for example in findings.examples] == ['', '1 dog']
-    assert findings.curves_of.startswith('masks')
 
 
 def test_detection_without_a_prediction(tmp_path):
@@ -142,8 +148,11 @@ def test_curves_of_a_segmentor():
     for _ in range(2):
         sample = BaseDataElement(**{name: PixelData(data=data) for name, data in parts.items()})
         task.add({'img_path': 'a'}, sample)
-    curves = task.findings().curves
+    findings = task.findings()
+    curves = findings.curves['pixels']
     assert set(curves) == {0, 1}
+    # Sure by 0.9, 0.6 and 0.8; the second is wrong.
+    assert findings.reliability.error == pytest.approx((0.1 + 0.6 + 0.2) / 3)
     recall, precision = curves[1]
     steps = [(r, p) for r, p in zip(recall, precision, strict=True)]
     assert steps[0] == (1, 1) and (1, 0.5) in steps and steps[-1] == (1, pytest.approx(1 / 3))
@@ -192,20 +201,21 @@ def test_large_confusion_keeps_the_confused(tmp_path):
     assert row[table['names'].index('c3')] == (33, 5)
 
 
-def page_of(folder):
-    findings = detector(folder)
-    classes = [HOSTILE, 'dog', 'rare']
+def page_options(findings):
     records = [{'loss': 1 / i, 'lr': 0.1, 'iter': i, 'step': i} for i in range(1, 9)]
-    return render(
+    return dict(
         title=HOSTILE,
         facts={'Settings': {HOSTILE: HOSTILE}, 'Environment': {}},
         config=f'name = {HOSTILE!r}',
         records=[*records, {HOSTILE: 0.5, 'step': 4}, {HOSTILE: 0.7, 'step': 8}],
         findings=findings,
-        classes=classes,
+        classes=[HOSTILE, 'dog', 'rare'],
         class_colours=class_colours(3),
-        number_per_group=2,
     )
+
+
+def page_of(folder):
+    return render(**page_options(detector(folder)), number_per_group=2)
 
 
 def compared(folder, *, classes=(HOSTILE, 'dog', 'rare'), **changed):
@@ -345,6 +355,39 @@ def test_page_in_a_browser(width, tmp_path):
     assert seen['dog'] == [2, 8, 8]
     assert seen['wide'] <= 0, 'the page scrolls sideways'
     assert seen['charts'] and all(seen['charts'])
+
+
+def test_page_hinders_nobody(browser, tmp_path):
+    """Names, contrast in both themes, keyboard: axe-core finds nothing serious."""
+    (tmp_path / 'page.html').write_text(page_of(tmp_path))
+    (tmp_path / 'comparison.html').write_text(compared(tmp_path))
+    for name, theme, width in (('page', 'dark', 390), ('comparison', 'light', 1280)):
+        page = browser.new_page(viewport={'width': width, 'height': 900}, color_scheme=theme)
+        # What is injected into the page to look at it is a script that its policy refuses.
+        page.goto((tmp_path / f'{name}.html').as_uri())
+        assert serious_findings(page) == [], (name, theme)
+        page.keyboard.press('Tab')
+        assert page.evaluate('document.activeElement.tagName') == 'A'
+        page.close()
+
+
+def test_a_page_of_many_pictures_is_small(tmp_path, monkeypatch):
+    """As many examples as fit, each picture once, whatever is in them."""
+    rng = np.random.default_rng(0)
+    findings = detector(tmp_path)
+    examples = []
+    for number in range(18):
+        path = tmp_path / f'{number}.png'
+        Image.fromarray(rng.integers(0, 256, (120, 120, 3), dtype=np.uint8)).save(path)
+        examples.append(replace(findings.examples[0], path=str(path), score=number / 18))
+    findings.examples = examples
+    show = partial(render, **page_options(findings))
+    pages = [fitted(lambda number: show(number_per_group=number), number=n) for n in (6, None)]
+    assert [page.count('<article') for page in pages] == [18, 18]
+    assert pages[0].count('data:image/jpeg') == 18 and len(pages[0]) < 5e6
+    monkeypatch.setattr('swinv2_mm.report.page._MOST_BYTES', len(pages[0]) - 1)
+    page = fitted(lambda number: show(number_per_group=number), number=None)
+    assert page.count('<article') == 15
 
 
 CONFIGS = {

@@ -9,10 +9,10 @@ from sklearn.metrics import average_precision_score, confusion_matrix, precision
 
 from swinv2_mm.errors import DataError
 
+from .calibration import Reliability
 from .findings import PREDICTION, TRUTH, Example, Findings, Side
 
 _TOP = 5
-_NUM_BINS = 15
 
 
 class ClassificationTask:
@@ -74,27 +74,17 @@ class ClassificationTask:
         metrics = {'top-1': f'{100 * (best == labels).mean():.2f} %'}
         if number > _TOP:
             metrics['top-5'] = f'{100 * (top == labels[:, None]).any(1).mean():.2f} %'
-        error = _calibration_error(scores.max(1), best == labels)
-        metrics['calibration error'] = f'{100 * error:.1f} %'
+        reliability = Reliability.of(scores.max(1), best == labels)
+        metrics['calibration error'] = f'{100 * reliability.error:.1f} %'
         return Findings(
             metrics=metrics,
             columns=('images', 'precision %', 'recall %', 'AP %'),
             main_column='recall %',
             rows=rows,
-            curves=curves,
+            curves={'one class against the others': curves},
             confusion=matrix,
             confusion_names=self.classes,
             score_name='probability of the true class',
             examples=self._examples,
-            curves_of='one class against the others',
+            reliability=reliability,
         )
-
-
-def _calibration_error(confidence: np.ndarray, is_right: np.ndarray) -> float:
-    """Return the expected calibration error (Guo et al. 2017, equation 3).
-
-    It is the mean distance of confidence and accuracy over bins of equal width.
-    """
-    bins = np.minimum((confidence * _NUM_BINS).astype(int), _NUM_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - is_right, minlength=_NUM_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))

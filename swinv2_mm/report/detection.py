@@ -13,13 +13,17 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from .calibration import Reliability
 from .findings import PREDICTION, TRUTH, Example, Findings, Shape, Side
 
 # Predictions below this score are neither drawn nor matched; AP counts all of them.
 LEAST_SCORE = 0.3
 _MATCH_IOU = 0.5
+_PLURALS = {'bbox': 'boxes', 'segm': 'masks'}
 _MOST_DRAWN = 100
+# How far an outline may be from its mask: in pixels, and of large images as a part of a side.
 _OUTLINE_PX = 0.8
+_OUTLINE_STEPS = 600
 
 
 class DetectionTask:
@@ -125,18 +129,20 @@ class DetectionTask:
         metrics, columns, values, curves = {}, ['objects'], [counts], {}
         for kind in kinds:
             name = {'bbox': 'box', 'segm': 'mask'}[kind]
-            precision, scores = self._precision(kind)
+            precision, scores, reliability = self._precision(kind)
             for title, part in (('AP', slice(None)), ('AP50', slice(0, 1))):
                 by_class = np.array([_mean(precision[part, :, k]) for k in range(len(counts))])
                 columns.append(f'{name} {title} %')
                 values.append(100 * by_class)
                 mean = f'{100 * np.nanmean(by_class):.1f} %' if counts.any() else 'no objects'
                 metrics[f'{name} {title}'] = mean
-            # Masks where there are any: what such a model is for.
             recall = np.linspace(0, 1, precision.shape[1])
-            curves = {k: (recall, precision[0, :, k]) for k in map(int, np.flatnonzero(counts))}
+            found = {k: (recall, precision[0, :, k]) for k in map(int, np.flatnonzero(counts))}
+            if found:
+                curves[f'{_PLURALS[kind]} at IoU {_MATCH_IOU:g}'] = found
+            # Of masks where there are any: what such a model is for.
             best = [
-                _best_score(recall, precision[0, :, k], scores[0, :, k]) if k in curves else np.nan
+                _best_score(recall, precision[0, :, k], scores[0, :, k]) if k in found else np.nan
                 for k in range(len(counts))
             ]
         columns.append('best score %')
@@ -151,20 +157,20 @@ class DetectionTask:
             confusion_names=[*self.classes, '(none)'],
             score_name=f'F1 of boxes with IoU {_MATCH_IOU:g} and score {LEAST_SCORE:g}',
             examples=self._examples,
+            reliability=reliability,
             has_boxes=True,
             has_masks=len(kinds) > 1,
-            curves_of=f'{"masks" if len(kinds) > 1 else "boxes"} at IoU 0.5',
         )
 
-    def _precision(self, kind: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return precision and score by IoU threshold, recall and class.
+    def _precision(self, kind: str) -> tuple[np.ndarray, np.ndarray, Reliability | None]:
+        """Return precision and score by IoU threshold, recall and class, and how right scores are.
 
         The precision is -1 where there are no objects.
         """
         categories = [{'id': k + 1, 'name': name} for k, name in enumerate(self.classes)]
         if not self._guesses:
             nothing = np.zeros((10, 101, len(categories)))
-            return nothing, nothing
+            return nothing, nothing, None
         # It reports to stdout.
         with contextlib.redirect_stdout(io.StringIO()):
             truth = COCO()
@@ -186,7 +192,18 @@ class DetectionTask:
             evaluation.accumulate()
         # Objects of any size, at most 100 per image.
         found = evaluation.eval
-        return found['precision'][:, :, :, 0, -1], found['scores'][:, :, :, 0, -1]
+        precision, scores = (found[name][:, :, :, 0, -1] for name in ('precision', 'scores'))
+        return precision, scores, _reliability(evaluation)
+
+
+def _reliability(evaluation: COCOeval) -> Reliability:
+    """Count at the lowest IoU threshold how many predictions are right, by their scores."""
+    whole = evaluation.params.areaRng[0]
+    parts = [part for part in evaluation.evalImgs if part and part['aRng'] == whole]
+    counted = [~part['dtIgnore'][0].astype(bool) for part in parts]
+    scores = [np.array(part['dtScores'])[c] for part, c in zip(parts, counted, strict=True)]
+    right = [part['dtMatches'][0][c] > 0 for part, c in zip(parts, counted, strict=True)]
+    return Reliability.of(np.concatenate(scores), np.concatenate(right))
 
 
 def _best_score(recall: np.ndarray, precision: np.ndarray, scores: np.ndarray) -> float:
@@ -232,10 +249,12 @@ def _shape(entry: dict, *, is_missed: bool = False) -> Shape:
 
 def _outline(runs: dict) -> str:
     """Trace a mask as an SVG path."""
-    contours, _ = cv2.findContours(coco_mask.decode(runs), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    mask = coco_mask.decode(runs)
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(_OUTLINE_PX, max(mask.shape) / _OUTLINE_STEPS)
     parts = []
     for contour in contours:
-        points = cv2.approxPolyDP(contour, _OUTLINE_PX, True)[:, 0]
+        points = cv2.approxPolyDP(contour, tolerance, True)[:, 0]
         if len(points) > 2:
             parts.append('M' + 'L'.join(f'{x},{y}' for x, y in points) + 'Z')
     return ''.join(parts)

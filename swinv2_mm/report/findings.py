@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .calibration import Reliability
+
 # Titles of the sides of an example.
 TRUTH, PREDICTION, ERRORS = 'ground truth', 'prediction', 'errors'
 
@@ -75,12 +77,13 @@ class Findings:
         columns: Heads of the table of classes, the name's left out.
         main_column: The one of them to compare models by.
         rows: Per class what goes under them; NaN where there is nothing to measure.
-        curves: Recall and precision by the index of a class.
-        curves_of: What they are of, such as ``masks at IoU 0.5``.
+        curves: Recall and precision, by what they are of, such as ``masks at IoU 0.5``, and by the
+            index of a class.
         confusion: Counts, truth by prediction.
         confusion_names: Of its rows and columns.
         score_name: What the score of an example is.
         examples: In the order of the data set.
+        reliability: How often predictions are right, by their score; ``None`` without scores.
         has_boxes: Whether examples have shapes with boxes.
         has_masks: Whether they have masks or label maps.
     """
@@ -89,11 +92,11 @@ class Findings:
     columns: Sequence[str]
     main_column: str
     rows: Sequence[Sequence[float]]
-    curves: Mapping[int, tuple[np.ndarray, np.ndarray]]
+    curves: Mapping[str, Mapping[int, tuple[np.ndarray, np.ndarray]]]
     confusion: np.ndarray
     confusion_names: Sequence[str]
     score_name: str
     examples: Sequence[Example]
+    reliability: Reliability | None = None
     has_boxes: bool = False
     has_masks: bool = False
-    curves_of: str = ''

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from swinv2_mm.analysis.canvas import DASHES, new_figure, style, tidy
+from swinv2_mm.analysis.canvas import DASHES, line_style, new_figure, style, tidy
 from swinv2_mm.analysis.curves import Record, default_keys, draw_curves, series
 from swinv2_mm.datasets.palette import Colour
 
@@ -20,8 +20,10 @@ from .findings import Findings
 from .pictures import chosen, picture_section, shortened
 
 _MOST_CONFUSED = 25
-_MOST_CURVES = 8
+_MOST_CURVES = 20
 _MOST_PAIRS = 10
+_NUM_EXAMPLES = 6
+_MOST_BYTES = 5_000_000
 _GRID = '#e6e6e6'  # as ``canvas.tidy`` draws it
 
 
@@ -53,20 +55,25 @@ def curve_figures(runs: Mapping[str, Sequence[Record]]) -> list[Markup]:
         return [as_svg(draw_curves(runs, keys=[key])) for key in keys]
 
 
-def precision_figure(
+def precision_figures(
     findings: Findings, *, classes: Sequence[str], colours: Sequence[str]
-) -> Markup | None:
+) -> dict[str, Markup]:
     """Draw precision over recall of the classes with the most to find, in their colours."""
-    if not findings.curves:
-        return None
-    labels = sorted(findings.curves, key=lambda label: -findings.rows[label][0])[:_MOST_CURVES]
+    figures = {}
+    for title, curves in findings.curves.items():
+        labels = sorted(curves, key=lambda label: -findings.rows[label][0])[:_MOST_CURVES]
+        lines = [(shortened(classes[k]), *curves[k], colours[k]) for k in sorted(labels)]
+        figures[title] = _precision_figure(lines)
+    return figures
+
+
+def _precision_figure(lines: Sequence[tuple[str, np.ndarray, np.ndarray, str]]) -> Markup:
     with style():
         figure = new_figure(width=6.4, height=4.6)
         ax = figure.subplots()
-        for number, label in enumerate(sorted(labels)):
-            recall, precision = findings.curves[label]
-            ax.plot(recall, precision, label=shortened(classes[label]), drawstyle='steps-post',
-                    linewidth=1.3, color=colours[label],
+        for number, (name, recall, precision, colour) in enumerate(lines):
+            ax.plot(recall, precision, label=name, drawstyle='steps-post',
+                    linewidth=1.3, color=colour,
                     linestyle=DASHES[number % len(DASHES)])  # fmt: skip
         ax.set_xlim(0, 1.01)
         ax.set_ylim(0, 1.02)
@@ -74,6 +81,25 @@ def precision_figure(
         ax.set_ylabel('precision')
         tidy(ax)
         figure.legend(loc='outside right upper', fontsize=9)
+        return as_svg(figure)
+
+
+def reliability_figure(findings: Findings) -> Markup | None:
+    """Draw how often predictions are right over their score; dots grow with their number."""
+    if findings.reliability is None or not findings.reliability.counts.any():
+        return None
+    scores, right, shares = findings.reliability.points()
+    with style():
+        figure = new_figure(width=6.4, height=4.6)
+        ax = figure.subplots()
+        ax.plot([0, 1], [0, 1], color='#000000', linewidth=0.8, linestyle=':')
+        ax.plot(scores, right, linewidth=1.3, **line_style(0))
+        ax.scatter(scores, right, s=16 + 240 * shares, color=line_style(0)['color'])
+        ax.set_xlim(0, 1.02)
+        ax.set_ylim(0, 1.02)
+        ax.set_xlabel('score')
+        ax.set_ylabel('share that is right')
+        tidy(ax)
         return as_svg(figure)
 
 
@@ -108,6 +134,22 @@ def confused_pairs(findings: Findings) -> list[dict[str, Any]]:
          'share': 100 * matrix[i, j] / totals[i]}
         for i, j in pairs if matrix[i, j]
     ]  # fmt: skip
+
+
+def fitted(render: Callable[[int], str], *, number: int | None) -> str:
+    """Render a page.
+
+    Args:
+        render: Takes the number of examples per group.
+        number: That number; ``None`` is up to 6, fewer if the page exceeds 5 MB.
+    """
+    if number is not None:
+        return render(number)
+    for number in range(_NUM_EXAMPLES, 0, -1):
+        page = render(number)
+        if len(page.encode()) <= _MOST_BYTES:
+            break
+    return page
 
 
 def render(
@@ -145,7 +187,9 @@ def render(
         facts=facts,
         config=config,
         curves=curve_figures({title: records}),
-        precision=precision_figure(findings, classes=classes, colours=shown['colours']),
+        precision=precision_figures(findings, classes=classes, colours=shown['colours']),
+        num_curves=_MOST_CURVES,
+        reliability=reliability_figure(findings),
         pairs=confused_pairs(findings),
         confusion=confusion_table(findings),
         **shown,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from swinv2_mm.datasets.palette import Colour, class_colours
 
+from .calibration import Reliability
 from .findings import ERRORS, PREDICTION, TRUTH, Example, Findings, Side
 
 _IGNORED = 255
@@ -44,6 +45,7 @@ class SegmentationTask:
         self._examples: list[Example] = []
         # Pixels by class, whether they are of it, and the class's probability there.
         self._levels = np.zeros((len(classes), 2, _NUM_LEVELS), np.int64)
+        self._reliability = Reliability.of(np.zeros(0), np.zeros(0))
 
     def add(self, info: dict, sample: object) -> None:
         """Add the prediction for one image."""
@@ -76,8 +78,11 @@ class SegmentationTask:
         pixels = np.flatnonzero(valid)
         pixels = pixels[:: max(1, -(-len(pixels) // _MOST_PIXELS))]
         scores = logits.flatten(1)[:, torch.from_numpy(pixels).to(logits.device)].float()
-        levels = (scores.softmax(0) * (_NUM_LEVELS - 1)).round().long().cpu().numpy()
+        scores = scores.softmax(0)
+        levels = (scores * (_NUM_LEVELS - 1)).round().long().cpu().numpy()
         truth = truth.ravel()[pixels]
+        best, labels = (values.cpu().numpy() for values in scores.max(0))
+        self._reliability += Reliability.of(best, labels == truth)
         for label, (counts, level) in enumerate(zip(self._levels, levels, strict=True)):
             flat = _NUM_LEVELS * (truth == label) + level
             counts += np.bincount(flat, minlength=2 * _NUM_LEVELS).reshape(2, _NUM_LEVELS)
@@ -94,7 +99,7 @@ class SegmentationTask:
 
     def findings(self) -> Findings:
         """Compute the findings."""
-        matrix = self._confusion
+        matrix, curves = self._confusion, self._curves()
         with np.errstate(invalid='ignore', divide='ignore'):
             recall = matrix.diagonal() / matrix.sum(1)
             precision = matrix.diagonal() / matrix.sum(0)
@@ -108,13 +113,13 @@ class SegmentationTask:
             columns=('pixels %', 'IoU %', 'precision %', 'recall %'),
             main_column='IoU %',
             rows=[tuple(row) for row in 100 * np.stack((share, iou, precision, recall), 1)],
-            curves=self._curves(),
+            curves={'pixels': curves} if curves else {},
             confusion=matrix,
             confusion_names=self.classes,
             score_name='mean IoU of the classes in the picture',
             examples=self._examples,
+            reliability=self._reliability if curves else None,
             has_masks=True,
-            curves_of='pixels',
         )
 
 

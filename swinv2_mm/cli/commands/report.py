@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from swinv2_mm.cli.arguments import (
@@ -32,7 +33,7 @@ def report(
     config: str | Path | None = None,
     checkpoint: str | Path | None = None,
     num_images: int | None = None,
-    num_examples: int = 6,
+    num_examples: int | None = None,
     options: Sequence[str] = (),
 ) -> Path:
     """Write a report of a training, or compare several.
@@ -44,7 +45,8 @@ def report(
         config: Default: the one in the work dir.
         checkpoint: Default: the last one in the work dir.
         num_images: Images to evaluate, spread over the validation set; default all.
-        num_examples: Images shown of the best, the worst and at random.
+        num_examples: Images shown of the best, the worst and at random; default 6, or as many as
+            make a file of 5 MB.
         options: Overrides of config entries, as ``key=value``.
 
     Returns:
@@ -56,7 +58,7 @@ def report(
     """
     if num_images is not None and num_images < 1:
         raise UserError(f'--num-images must be positive, got {num_images}')
-    if num_examples < 0:
+    if num_examples is not None and num_examples < 0:
         raise UserError(f'--num-examples must not be negative, got {num_examples}')
     folders = [Path(work_dir)] if isinstance(work_dir, (str, Path)) else list(map(Path, work_dir))
     if len(folders) > 1 and (config or checkpoint):
@@ -71,7 +73,7 @@ def report(
     from swinv2_mm.datasets.palette import class_colours
     from swinv2_mm.engine.work_dir import checkpoint_in, config_in
     from swinv2_mm.report.comparison import Run, distinct_names, render_comparison
-    from swinv2_mm.report.page import render
+    from swinv2_mm.report.page import fitted, render
     from swinv2_mm.report.predicting import evaluate
     from swinv2_mm.report.work_dir import environment_in, settings_of, speed_of
 
@@ -98,14 +100,16 @@ def report(
         runs.append(Run(name, cfg, records, findings, classes))
     colours = class_colours(len(classes), palette=palette)
     if len(runs) > 1:
-        html = render_comparison(runs, class_colours=colours, number_per_group=num_examples)
+        show = partial(render_comparison, runs, class_colours=colours)
+        html = fitted(lambda number: show(number_per_group=number), number=num_examples)
         out = Path(out) if out else folders[0] / 'comparison.html'
         atomic_write(out, html)
         return out
     ((file, cfg, weights),), (run,), (folder,) = found, runs, folders
     environment = environment_in(folder)
     is_gpu = environment.get('CUDA available') == 'True'
-    html = render(
+    show = partial(
+        render,
         title=file.stem,
         facts={
             'Settings': {**settings_of(cfg), 'checkpoint': Path(weights).name},
@@ -117,8 +121,8 @@ def report(
         findings=run.findings,
         classes=run.classes,
         class_colours=colours,
-        number_per_group=num_examples,
     )
+    html = fitted(lambda number: show(number_per_group=number), number=num_examples)
     out = Path(out) if out else folder / 'report.html'
     atomic_write(out, html)
     return out
@@ -163,8 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
         '--num-examples',
         type=int,
         metavar='N',
-        default=6,
-        help='images shown of the best, the worst and at random',
+        help='images shown of the best, the worst and at random; default 6, fewer above 5 MB',
     )
     return parser
 
