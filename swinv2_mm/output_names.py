@@ -6,6 +6,7 @@ import hashlib
 import re
 import unicodedata
 from pathlib import PurePath
+from typing import Protocol
 
 # Of what is written: a folder of such a name could be a file of another image.
 SUFFIXES = ('.jpg', '.png', '.mp4', '.jsonl', '.json')
@@ -17,15 +18,30 @@ _REFUSED = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
 _RESERVED = re.compile(r'(con|prn|aux|nul|com\d|lpt\d)(\..*)?', re.IGNORECASE)
 
 
-class OutputNames:
-    """The names that are taken; two that differ in case or Unicode form only are one."""
+class NameTable(Protocol):
+    """Where names are kept: a dictionary, or what stands for one."""
 
-    def __init__(self) -> None:
-        self._taken: set[str] = set()
+    def get(self, name: str, default: int) -> int:
+        """Return the number of a name."""
+
+    def __setitem__(self, name: str, number: int) -> None: ...
+
+
+class OutputNames:
+    """The names that are taken; two that differ in case or Unicode form only are one.
+
+    Args:
+        taken: Receives each name with the last number that was put behind it, 1 for none.
+    """
+
+    def __init__(self, taken: NameTable | None = None) -> None:
+        self._taken: NameTable = {} if taken is None else taken
 
     def add(self, name: str) -> None:
         """Take a name that is in use already."""
-        self._taken.add(_key(name))
+        key = _key(name)
+        if not self._taken.get(key, 0):
+            self._taken[key] = 1
 
     def reserve(self, wanted: str) -> str:
         """Return a free name like ``wanted``, and take it: ``a``, ``a-2``, ...
@@ -38,10 +54,13 @@ class OutputNames:
         *folders, last = map(_portable, parts)
         folders = [f'{name}_' if name.lower().endswith(SUFFIXES) else name for name in folders]
         name = base = '/'.join([*folders, last])
-        number = 1
-        while _key(name) in self._taken:
-            number += 1
-            name = f'{base}-{number}'
+        if number := self._taken.get(_key(base), 0):
+            is_taken = True
+            while is_taken:
+                number += 1
+                name = f'{base}-{number}'
+                is_taken = bool(self._taken.get(_key(name), 0))
+            self._taken[_key(base)] = number
         self.add(name)
         return name
 

@@ -49,15 +49,15 @@ custom_hooks += [dict(type='StopOne')]
 
 
 class Job:
-    """A training under torchrun, which can be watched and told."""
+    """A command under torchrun, which can be watched and told."""
 
-    def __init__(self, config, folder, environment, *arguments):
-        self.folder, self.output = folder, folder.with_suffix('.txt')
+    def __init__(self, command, output, environment):
+        self.output = output
         environment = {**environment, 'PYTHON': sys.executable, 'MASTER_PORT': str(free_port())}
         with self.output.open('w') as output:
             self.agent = subprocess.Popen(
-                ['tools/dist_train.sh', config, '2', '--work-dir', folder, *arguments],
-                cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
+                list(map(str, command)), cwd=ROOT, env=environment, stdout=output,
+                stderr=subprocess.STDOUT,
             )  # fmt: skip
 
     def pids(self):
@@ -77,6 +77,7 @@ class Job:
             self.agent.kill()
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
+            self.agent.wait()
 
     def wait_for(self, text):
         end = time.monotonic() + 300
@@ -99,9 +100,9 @@ def start(tmp_path, subprocess_environment):
     jobs = []
 
     def run(name, *arguments):
-        jobs.append(
-            Job(tmp_path / 'config.py', tmp_path / name, subprocess_environment, *arguments)
-        )
+        config, folder = tmp_path / 'config.py', tmp_path / name
+        command = ['tools/dist_train.sh', config, 2, '--work-dir', folder, *arguments]
+        jobs.append(Job(command, tmp_path / f'{name}.txt', subprocess_environment))
         return jobs[-1]
 
     yield run

@@ -221,9 +221,10 @@ def add_launcher(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
-        default='none',
-        help='how the processes of a distributed job were started; the scripts tools/dist_*.sh and '
-        'tools/slurm_*.sh set it',
+        # Without it, each process of torchrun would do the whole work, in the same folder.
+        default='pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none',
+        help='how the processes of a distributed job were started, default pytorch under torchrun; '
+        'the scripts tools/dist_*.sh and tools/slurm_*.sh set it',
     )
     # torchrun and its predecessor pass it; the environment holds the same.
     parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,16 @@ from swinv2_mm.tta.model import wrap_for_tta
 
 from .class_names import find_classes
 from .drawing import draw_prediction
+from .ordered_map import map_in_threads
 from .prediction import Prediction
 from .preparation import ImageInput, LoadedInput, build_preparation, prepare_config
 
-# Images that are read ahead while the model works.
+# Threads that read images while the model works.
 _NUM_READERS = 2
+# Of the model, one after another: then it is not the image.
+_MOST_FAILURES = 10
+# Batches of images among which those of one size are looked for.
+_LOOK_AHEAD = 4
 
 
 class SwinV2Inferencer:
@@ -92,6 +96,7 @@ class SwinV2Inferencer:
         if use_tta:
             self.model = wrap_for_tta(self.model, self.cfg)
         self._prepare = build_preparation(self.cfg)
+        self._num_failures = 0
 
     def __call__(
         self,
@@ -104,10 +109,12 @@ class SwinV2Inferencer:
 
         Args:
             images: Paths or arrays (H, W, 3) of bytes, BGR; any iterable, read as it is needed.
-            batch_size: Most images that go through the model together. Only neighbours of one
-                size do: padding them to each other would change what a model sees.
-            on_error: Called with an image that cannot be read, or is too large for the memory,
-                and the reason; the others go on. Without it the first one raises.
+            batch_size: Most images that go through the model together. Only those of one size do:
+                padding them to each other would change what a model sees. They are looked for
+                among the next ``4 * batch_size`` images.
+            on_error: Called with an image that cannot be read, is too large for the memory, or that
+                the model fails on, and the reason; the others go on. Without it the first one
+                raises.
 
         Yields:
             Predictions in the order of the images, without those that failed.
@@ -121,14 +128,22 @@ class SwinV2Inferencer:
             images = [images]
         elif hasattr(images, 'ndim') and images.ndim == 3:
             images = [images]
-        batch: list[LoadedInput] = []
-        for loaded in self._read_ahead(images, on_error=on_error, depth=batch_size):
-            if batch and (len(batch) == batch_size or loaded.shape != batch[0].shape):
-                yield from self.predict(batch, on_error=on_error)
-                batch = []
-            batch.append(loaded)
-        if batch:
-            yield from self.predict(batch, on_error=on_error)
+        waiting: list[_Waiting] = []
+        inputs = self._read_ahead(images, on_error=on_error, num_ahead=batch_size)
+        is_over = False
+        while not is_over or waiting:
+            # The first in line is always one that has not been predicted.
+            batch = _first_of_a_size(waiting)
+            if not is_over and len(batch) < batch_size and len(waiting) < _LOOK_AHEAD * batch_size:
+                loaded = next(inputs, None)
+                is_over = loaded is None
+                waiting += [] if is_over else [_Waiting(loaded)]
+                continue
+            self._predict_first(batch[:batch_size], on_error)
+            batch.clear()
+            while waiting and waiting[0].loaded is None:
+                if (prediction := waiting.pop(0).prediction) is not None:
+                    yield prediction
 
     def draw(self, prediction: Prediction, *, score_threshold: float = 0.3) -> Any:
         """Draw a prediction on its image; see ``draw_prediction``."""
@@ -143,27 +158,22 @@ class SwinV2Inferencer:
         return self._prepare(image, number)
 
     def _read_ahead(
-        self, images: Iterable[ImageInput], *, on_error: Callable | None, depth: int
+        self, images: Iterable[ImageInput], *, on_error: Callable | None, num_ahead: int
     ) -> Iterator[LoadedInput]:
         """Read and prepare images in threads, a few at a time, in order."""
-        waiting: deque = deque()
         numbered = zip(images, itertools.count(), strict=False)
-        readers = ThreadPoolExecutor(_NUM_READERS)
-        try:
-            while True:
-                for image, number in itertools.islice(numbered, depth + 1 - len(waiting)):
-                    waiting.append((image, readers.submit(self._prepare, image, number)))
-                if not waiting:
-                    return
-                image, future = waiting.popleft()
-                try:
-                    yield future.result()
-                except DataError as error:
-                    if on_error is None:
-                        raise
-                    on_error(image, str(error))
-        finally:
-            readers.shutdown(cancel_futures=True)
+        for (image, _), future in map_in_threads(
+            lambda item: self._prepare(*item),
+            numbered,
+            num_threads=_NUM_READERS,
+            num_ahead=num_ahead,
+        ):
+            try:
+                yield future.result()
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(image, str(error))
 
     def predict(
         self, batch: list[LoadedInput], *, on_error: Callable[[Any, str], None] | None = None
@@ -180,24 +190,51 @@ class SwinV2Inferencer:
         Raises:
             DataError: See ``on_error``.
         """
+        yield from (found for found in self._predict(batch, on_error) if found is not None)
+
+    def _predict_first(self, batch: list[_Waiting], on_error: Callable | None) -> None:
+        found = self._predict([entry.loaded for entry in batch], on_error)
+        for entry, prediction in zip(batch, found, strict=True):
+            entry.loaded, entry.prediction = None, prediction
+
+    def _predict(
+        self, batch: list[LoadedInput], on_error: Callable | None
+    ) -> list[Prediction | None]:
+        """Return the prediction for each image of a batch, ``None`` where it failed."""
         try:
             samples = self._test_step(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
+        except Exception as error:
             # The traceback holds the tensors of the step.
-            cause = error.with_traceback(None)
-            samples = None
-        if samples is not None:
-            for loaded, sample in zip(batch, samples, strict=True):
-                yield Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
-        elif len(batch) > 1:
-            for loaded in batch:
-                yield from self.predict([loaded], on_error=on_error)
-        elif on_error is None:
-            raise DataError(_too_large(batch[0])) from cause
+            failure = error.with_traceback(None) if is_out_of_memory(error) else error
         else:
-            on_error(batch[0].source, _too_large(batch[0]))
+            self._num_failures = 0
+            return [
+                Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
+                for loaded, sample in zip(batch, samples, strict=True)
+            ]
+        if len(batch) > 1:
+            return [found for loaded in batch for found in self._predict([loaded], on_error)]
+        message = self._failure(batch[0], failure, is_raised=on_error is None)
+        if on_error is None:
+            raise DataError(message) from failure
+        on_error(batch[0].source, message)
+        return [None]
+
+    def _failure(self, loaded: LoadedInput, error: Exception, *, is_raised: bool) -> str:
+        """Return why an image cannot be predicted.
+
+        Raises:
+            Exception: The error, if the image is not to blame, or may not be and ``is_raised``.
+        """
+        height, width = loaded.image.shape[:2]
+        name = 'the image' if isinstance(loaded.source, np.ndarray) else loaded.source
+        if is_out_of_memory(error):
+            return f'{name}: {width} x {height} pixels are too many for the memory'
+        if is_raised or self._num_failures == _MOST_FAILURES:
+            raise error
+        self._num_failures += 1
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        return f'{name}: {width} x {height} pixels make the model fail: {reason}'
 
     @torch.inference_mode()
     def _test_step(self, batch: list[LoadedInput]) -> list:
@@ -210,7 +247,15 @@ class SwinV2Inferencer:
         return [sample.cpu() for sample in samples]
 
 
-def _too_large(loaded: LoadedInput) -> str:
-    height, width = loaded.image.shape[:2]
-    name = 'the image' if isinstance(loaded.source, np.ndarray) else loaded.source
-    return f'{name}: {width} x {height} pixels are too many for the memory'
+@dataclass
+class _Waiting:
+    """An image whose turn to be handed out has not come: ``loaded``, or predicted already."""
+
+    loaded: LoadedInput | None
+    prediction: Prediction | None = None
+
+
+def _first_of_a_size(waiting: list[_Waiting]) -> list[_Waiting]:
+    """Return the first image in line, and all others to be predicted that have its size."""
+    inputs = [entry for entry in waiting if entry.loaded is not None]
+    return [entry for entry in inputs if entry.loaded.shape == inputs[0].loaded.shape]

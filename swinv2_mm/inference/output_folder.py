@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,20 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.atomic_write import atomic_path, atomic_write, discard
 from swinv2_mm.errors import UserError
-from swinv2_mm.output_names import OutputNames
 
+from .job import Job
 from .prediction import Prediction
+from .record_index import RecordIndex
 from .sources import Source
 
 RECORDS = 'predictions.jsonl'
 RUN = 'run.json'
+# What several processes write until their records are merged.
+_PARTS = '.parts'
+_LIST = 'list.jsonl'
+_POLL_S = 0.1
 _JPEG_QUALITY = 92
 
 
@@ -29,86 +37,115 @@ class OutputFolder:
     """Output folder: visualizations, label maps and one line of JSON per image.
 
     The line is written last: an image that has one is done. ``run.json`` records what made the
-    files, and a run can only be resumed by the same.
+    files, and a run can only be resumed by the same, with any number of processes.
 
         run.json
         predictions.jsonl         file, name, width, height, and what Prediction.to_dict gives
         pictures/NAME.jpg
         label_maps/NAME.png       class numbers, in the colours of the classes
         videos/NAME.mp4           and NAME.jsonl, a line per frame
-
-    The names of what is done are remembered: about 200 bytes an image.
+        .parts/                   of several processes: the list, and the lines of each
 
     Args:
         root: The folder.
         run: What the results depend on.
         resume: Whether to go on in a folder that has results.
+        job: The processes that write to it.
 
     Raises:
         UserError: If there are results and they are not to be, or cannot be, continued.
     """
 
-    def __init__(self, root: Path, *, run: dict, resume: bool) -> None:
-        self.root = root
-        self._done: set[str] = set()
-        self._names = OutputNames()
+    def __init__(self, root: Path, *, run: dict, resume: bool, job: Job | None = None) -> None:
+        self.root, self._job = root, job or Job()
+        self._parts = root / _PARTS
+        is_shared = self._job.size > 1
+        own = self._parts / f'records-{self._job.rank}.jsonl' if is_shared else root / RECORDS
+        self._list = self._parts / _LIST if is_shared else Path(os.devnull)
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            self._open(run, resume)
+            if self._job.rank == 0:
+                self._index = RecordIndex()
+                self._needs_merge = is_shared
+                root.mkdir(parents=True, exist_ok=True)
+                self._open(run, resume)
+                if is_shared:
+                    self._parts.mkdir(exist_ok=True)
+                    self._list.write_bytes(b'')
+                self._job.publish('folder')
+            self._job.wait_for('folder')
+            own.touch()
+            os.truncate(own, sum(len(line) for line, _ in _complete_lines(own)))
+            self._records = own.open('a', encoding='utf-8')
         except OSError as error:
             raise UserError(f'cannot write to {root}: {error.strerror}') from error
 
     def _open(self, run: dict, resume: bool) -> None:
-        path = self.root / RECORDS
-        if path.exists() and not resume:
-            raise UserError(f'{self.root} holds results; --resume goes on, --out names another')
-        if path.exists():
-            earlier = _read_json(self.root / RUN)
-            if differing := [key for key in run if earlier.get(key) != run[key]]:
-                names = ', '.join(differing)
-                raise UserError(f'{self.root} was made with another {names}: not to be resumed')
-            self._keep_complete_lines(path)
-        else:
+        has_results = (self.root / RECORDS).exists() or self._parts.exists()
+        if not has_results:
             atomic_write(self.root / RUN, json.dumps(run, indent=2) + '\n')
-        self._records = path.open('a', encoding='utf-8')
+            return
+        if not resume:
+            raise UserError(f'{self.root} holds results; --resume goes on, --out names another')
+        earlier = _read_json(self.root / RUN)
+        if differing := [key for key in run if earlier.get(key) != run[key]]:
+            names = ', '.join(differing)
+            raise UserError(f'{self.root} was made with another {names}: not to be resumed')
+        self._needs_merge = True
+        for unfinished in self.root.glob(f'.{RECORDS}.*'):
+            discard(unfinished)
+        for part in self._record_files():
+            for _, record in _complete_lines(part):
+                self._index.add_done(record['file'], record['name'])
 
-    def _keep_complete_lines(self, path: Path) -> None:
-        """Truncate the line that an interrupted run left incomplete."""
-        complete = 0
-        with path.open('rb') as file:
-            for line in file:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    break
+    def _record_files(self) -> list[Path]:
+        files = [self.root / RECORDS, *sorted(self._parts.glob('records-*.jsonl'))]
+        return [path for path in files if path.exists()]
+
+    def list_files(self, sources: Iterable[Source]) -> Iterator[tuple[Source, bool]]:
+        """List files, for all processes; only in the first one.
+
+        Yields:
+            Each file once, under the name of what is written for it, which nothing else in the
+            folder has (``a``, ``a-2``, ...), and whether it is done.
+        """
+        # By lines: others read them as they come.
+        with self._list.open('w', buffering=1, encoding='utf-8') as file:
+            try:
+                for source in sources:
+                    if (listed := self._index.enlist(source)) is not None:
+                        name, is_done = listed
+                        file.write(json.dumps([source.path, name, is_done]) + '\n')
+                        yield Source(source.path, name), is_done
+            finally:
+                file.write('null\n')
+
+    def follow_list(self) -> Iterator[tuple[Source, bool]]:
+        """Yield what the first process lists, as it does."""
+        with self._list.open('rb') as file:
+            while True:
+                line = file.readline()
                 if not line.endswith(b'\n'):
-                    break
-                complete += len(line)
-                self._done.add(record['file'])
-                self._names.add(record['name'])
-        os.truncate(path, complete)
+                    file.seek(-len(line), os.SEEK_CUR)
+                    time.sleep(_POLL_S)
+                    continue
+                if (entry := json.loads(line)) is None:
+                    return
+                path, name, is_done = entry
+                yield Source(path, name), is_done
 
-    def is_done(self, source: Source) -> bool:
-        """Return whether an earlier run finished this file."""
-        return source.path in self._done
-
-    def reserve_name(self, source: Source) -> str:
-        """Return a name that nothing else in the folder has: ``a``, ``a-2``, ..."""
-        return self._names.reserve(source.name)
-
-    def add(self, prediction: Prediction, *, picture: np.ndarray | None) -> None:
-        """Write the results of one image."""
-        name = self.reserve_name(prediction.source)
+    def write(self, prediction: Prediction, *, picture: np.ndarray | None) -> dict[str, Any]:
+        """Write the files of an image, and return its record; from any thread."""
+        name = prediction.source.name
         if picture is not None:
             self.write_bytes(f'pictures/{name}.jpg', encode_jpeg(picture))
         if (label_map := prediction.label_map) is not None:
             colours = prediction.classes.palette
             self.write_bytes(f'label_maps/{name}.png', encode_label_map(label_map, colours))
-        self.add_record(prediction.source, name, prediction.to_dict())
+        return prediction.to_dict()
 
-    def add_record(self, source: Source, name: str, content: dict[str, Any]) -> None:
+    def add_record(self, source: Source, content: dict[str, Any]) -> None:
         """Record a file as done."""
-        record = {'file': source.path, 'name': name, **content}
+        record = {'file': source.path, 'name': source.name, **content}
         self._records.write(json.dumps(record) + '\n')
         self._records.flush()
 
@@ -126,6 +163,47 @@ class OutputFolder:
     def close(self) -> None:
         """Finish writing."""
         self._records.close()
+
+    def merge(self) -> None:
+        """Put the records of all processes and runs in the order of the list.
+
+        In the first process, when all others have closed the folder.
+        """
+        if not self._needs_merge:
+            return
+        parts = self._record_files()
+        places = (
+            (record['file'], number, start)
+            for number, part in enumerate(parts)
+            for start, record in _places(part)
+        )
+        with atomic_path(self.root / RECORDS) as path, ExitStack() as stack:
+            files = [stack.enter_context(part.open('rb')) for part in parts]
+            with path.open('wb') as merged:
+                for number, start in self._index.in_order(places):
+                    files[number].seek(start)
+                    merged.write(files[number].readline())
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+
+def _complete_lines(path: Path) -> Iterator[tuple[bytes, dict]]:
+    """Yield lines and their content, up to one that an interrupted run left incomplete."""
+    with path.open('rb') as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                return
+            if not line.endswith(b'\n'):
+                return
+            yield line, record
+
+
+def _places(path: Path) -> Iterator[tuple[int, dict]]:
+    start = 0
+    for line, record in _complete_lines(path):
+        yield start, record
+        start += len(line)
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from swinv2_mm.engine.throughput import peak_memory_bytes
 from swinv2_mm.errors import DataError
 
 from .inferencer import SwinV2Inferencer
+from .job import Job
+from .ordered_map import map_in_threads
 from .output_folder import OutputFolder
 from .prediction import Prediction
 from .sources import Source
@@ -27,6 +30,8 @@ from .video import VideoReader, VideoWriter
 # When memory is first measured: libraries have allocated what they keep.
 _WARM_AFTER = 50
 _BYTES_PER_MB = 1e6
+# Threads that draw and write while the model works.
+_NUM_WRITERS = 2
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Summary:
         skipped_list: Where those are listed, with ``bad_data='skip'``.
         passed_over: Files in folders that are no images or videos, by how their names end.
         seconds: Duration of the run.
-        memory_mb: Peak memory of the process.
+        memory_mb: Peak memory of the process, the largest one of several.
         warm_memory_mb: The same after the first 50 files, or 0.
     """
 
@@ -85,6 +90,7 @@ class PredictionRun:
         resume: Whether to go on in a folder with results.
         total: Number of files, for the progress bar.
         passed_over: For the summary.
+        job: The processes that share the files.
     """
 
     def __init__(
@@ -98,24 +104,36 @@ class PredictionRun:
         resume: bool,
         total: int | None,
         passed_over: Mapping[str, int],
+        job: Job | None = None,
     ) -> None:
         self._passed_over = passed_over
+        self._job = job or Job()
         self._inferencer = inferencer
         self._batch_size, self._score_threshold = batch_size, score_threshold
         self._num_done = self._num_failed = 0
         self._warm_memory_mb = 0.0
         is_skipping = policy_of(inferencer.cfg, 'infer') == 'skip'
         self._skipped = SkippedList(folder / SKIPPED_FILE) if is_skipping else None
-        self.output = OutputFolder(folder, run=settings, resume=resume)
-        self._bar = tqdm(total=total, unit='file', disable=None)
+        self._num_finished = 0
+        self._list_error: Exception | None = None
+        self.output = OutputFolder(folder, run=settings, resume=resume, job=self._job)
+        # The first process shows what all have done; elsewhere than on a terminal there is no bar.
+        self._bar = tqdm(total=total, unit='file', disable=None if self._job.rank == 0 else True)
 
-    def __call__(self, sources: Iterable[Source]) -> Summary:
-        """Predict for all files; those that cannot be read are reported and skipped."""
+    def __call__(self, sources: Iterable[Source]) -> Summary | None:
+        """Predict for all files; those that cannot be read are reported and skipped.
+
+        Args:
+            sources: All files; only the first process of a job reads them, and tells the others.
+
+        Returns:
+            What all processes have done; ``None`` in others than the first.
+        """
         start = time.monotonic()
         try:
             with self._bar:
-                waiting = self._without_done(sources)
-                for is_video, group in itertools.groupby(waiting, key=lambda s: s.is_video):
+                share = self._share(sources)
+                for is_video, group in itertools.groupby(share, key=lambda s: s.is_video):
                     if is_video:
                         self._predict_videos(group)
                     else:
@@ -125,33 +143,78 @@ class PredictionRun:
             raise
         finally:
             self.output.close()
+        memory_mb = peak_memory_bytes() / _BYTES_PER_MB
+        own = [self._num_done, self._num_failed, memory_mb, self._warm_memory_mb]
+        self._job.publish(f'outcome {self._job.rank}', own)
+        if self._job.rank > 0:
+            return None
+        others = [self._job.wait_for(f'outcome {rank}') for rank in range(1, self._job.size)]
+        if self._list_error is not None:
+            raise self._list_error
+        self.output.merge()
+        num_done, num_failed, memory_mb, warm_memory_mb = zip(own, *others, strict=True)
         return Summary(
             folder=self.output.root,
-            num_done=self._num_done,
-            num_failed=self._num_failed,
+            num_done=sum(num_done),
+            num_failed=sum(num_failed),
             skipped_list=None if self._skipped is None else self._skipped.path,
             passed_over=self._passed_over,
             seconds=time.monotonic() - start,
-            memory_mb=peak_memory_bytes() / _BYTES_PER_MB,
-            warm_memory_mb=self._warm_memory_mb,
+            memory_mb=max(memory_mb),
+            warm_memory_mb=max(warm_memory_mb),
         )
 
-    def _without_done(self, sources: Iterable[Source]) -> Iterator[Source]:
-        for source in sources:
-            if self.output.is_done(source):
+    def _share(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Yield what this process is to do of the files that have no results."""
+        if self._job.size == 1:
+            try:
+                yield from self._without_done(self.output.list_files(sources))
+            except Exception as error:
+                self._list_error = error
+            return
+        # A thread, so that the first process need not wait for what is to come on standard input.
+        lister = threading.Thread(target=self._list, args=[sources], daemon=True)
+        if self._job.rank == 0:
+            lister.start()
+        number = self._job.claim()
+        for position, source in enumerate(self._without_done(self.output.follow_list())):
+            if position == number:
+                yield source
+                number = self._job.claim()
+        if self._job.rank == 0:
+            lister.join()
+
+    def _list(self, sources: Iterable[Source]) -> None:
+        try:
+            for _ in self.output.list_files(sources):
+                pass
+        except Exception as error:
+            self._list_error = error
+
+    def _without_done(self, listed: Iterable[tuple[Source, bool]]) -> Iterator[Source]:
+        for source, is_done in listed:
+            if is_done:
                 self._bar.update()
             else:
                 yield source
 
+    def _finish_one(self) -> None:
+        """Advance the bar by what all processes have finished."""
+        num_finished = self._num_finished + 1
+        if self._job.size > 1:
+            num_finished = self._job.count('finished')
+        self._bar.update(num_finished - self._num_finished)
+        self._num_finished = num_finished
+
     def _succeed(self) -> None:
         self._num_done += 1
-        self._bar.update()
+        self._finish_one()
         if self._num_done == _WARM_AFTER:
             self._warm_memory_mb = peak_memory_bytes() / _BYTES_PER_MB
 
     def _fail(self, source: object, reason: str) -> None:
         self._num_failed += 1
-        self._bar.update()
+        self._finish_one()
         self._bar.set_postfix(failed=self._num_failed)
         if self._skipped is not None:
             self._skipped.add(loader='infer', file=str(source), reason=reason)
@@ -159,8 +222,13 @@ class PredictionRun:
 
     def _predict_images(self, sources: Iterable[Source]) -> None:
         predictions = self._inferencer(sources, batch_size=self._batch_size, on_error=self._fail)
-        for prediction in predictions:
-            self.output.add(prediction, picture=self._draw(prediction))
+        for prediction, content in map_in_threads(
+            lambda prediction: self.output.write(prediction, picture=self._draw(prediction)),
+            predictions,
+            num_threads=_NUM_WRITERS,
+            num_ahead=_NUM_WRITERS,
+        ):
+            self.output.add_record(prediction.source, content.result())
             self._succeed()
 
     def _draw(self, prediction: Prediction) -> np.ndarray | None:
@@ -179,7 +247,7 @@ class PredictionRun:
 
     def _predict_video(self, source: Source) -> None:
         reader = VideoReader(source)
-        name = self.output.reserve_name(source)
+        name = source.name
         folder = self.output.root / 'videos'
         lines = folder / f'{name}.jsonl'
         lines.parent.mkdir(parents=True, exist_ok=True)
@@ -191,4 +259,4 @@ class PredictionRun:
                 if (picture := self._draw(prediction)) is not None:
                     out.write(picture)
         content = {'frames': number + 1, 'predictions': f'videos/{name}.jsonl'}
-        self.output.add_record(source, name, content)
+        self.output.add_record(source, content)

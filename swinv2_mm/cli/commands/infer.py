@@ -3,7 +3,8 @@
 Writes to the folder --out: predictions.jsonl (a line per image), pictures/, for segmentors
 label_maps/, for detectors coco_results.json, for videos videos/. A file that cannot be read is
 reported and skipped; the exit status is then 1, or, with bad_data='skip' in the config, 0 if
-any file could be read, and skipped.jsonl lists the others.
+any file could be read, and skipped.jsonl lists the others. Under torchrun, or srun with --launcher
+slurm, processes share the files.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from swinv2_mm.cli.arguments import (
     WEIGHTS,
     add_cfg_options,
     add_device,
+    add_launcher,
     add_trust,
     announce,
     given,
@@ -49,7 +51,8 @@ def infer(
     coco_ids: str | Path | None = None,
     resume: bool = False,
     options: Sequence[str] = (),
-) -> Summary:
+    launcher: str = 'none',
+) -> Summary | None:
     """Predict for images, folders and videos, and write the results to a folder.
 
     Args:
@@ -70,9 +73,11 @@ def infer(
         coco_ids: COCO annotation file whose image and category ids ``coco_results.json`` takes.
         resume: Whether to go on in a folder with results.
         options: Overrides of config entries, as ``key=value``.
+        launcher: How the processes that share the images were started: ``none``, ``pytorch``,
+            ``slurm`` or ``mpi``.
 
     Returns:
-        What was done and what failed.
+        What was done and what failed; ``None`` in all processes of a job but the first.
 
     Raises:
         UserError: If the config or the weights do not fit what is asked.
@@ -84,15 +89,23 @@ def infer(
         raise UserError('standard input (-) can be read only once')
     from swinv2_mm.inference import SwinV2Inferencer
     from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
+    from swinv2_mm.inference.job import join_job
     from swinv2_mm.inference.sources import find_sources, passed_over
     from swinv2_mm.inference.writing import PredictionRun
     from swinv2_mm.runtime.metadata import config_in
 
     if cfg is None:
         cfg = config_in(weights)
-    total = None if '-' in files else sum(1 for _ in find_sources(files))
+    job = join_job(launcher)
+    is_first = job.rank == 0
+    total = sum(1 for _ in find_sources(files)) if is_first and '-' not in files else None
     inferencer = SwinV2Inferencer(
-        cfg, weights, device=device, window_size=window_size, use_tta=tta, options=options
+        cfg,
+        weights,
+        device=job.device(device),
+        window_size=window_size,
+        use_tta=tta,
+        options=options,
     )
     names = inferencer.classes.names
     numbers = default_numbers(names) if coco_ids is None else read_numbers(coco_ids, classes=names)
@@ -113,10 +126,14 @@ def infer(
         score_threshold=score_threshold,
         resume=resume,
         total=total,
-        passed_over=passed_over(file for file in files if file != '-'),
+        passed_over=passed_over(file for file in files if is_first and file != '-'),
+        job=job,
     )
+    if hasattr(sys.stdin, 'reconfigure'):
+        # Names of files are bytes, of which not all are text.
+        sys.stdin.reconfigure(errors='surrogateescape')
     summary = run(find_sources(files, lines=sys.stdin))
-    if inferencer.task == 'detection':
+    if inferencer.task == 'detection' and is_first:
         write_coco_files(run.output.records(), Path(out), classes=names, numbers=numbers)
     return summary
 
@@ -130,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
         %(prog)s a.jpg film.mp4 --config CONFIG --weights CKPT --out found
         %(prog)s photographs --weights model.onnx
         find . -name '*.png' | %(prog)s - --config CONFIG --weights CKPT --resume
+        torchrun --nproc_per_node 8 tools/infer.py photographs --config CONFIG --weights CKPT
         """,
     )
     parser.add_argument(
@@ -163,6 +181,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_cfg_options(model)
     add_trust(model)
+    add_launcher(model)
     output = parser.add_argument_group('what to write')
     output.add_argument(
         '--out', type=Path, default=Path('predictions'), metavar='FOLDER', help='output folder'
@@ -199,8 +218,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def run() -> None:
         summary = infer(**given(infer, args))
-        print(summary)
-        if not summary.is_success:
+        if summary is not None:
+            print(summary)
+        if summary is not None and not summary.is_success:
             sys.exit(1)
 
     run_tool(run, trust_checkpoint=args.trust_checkpoint)
