@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.evaluator import Evaluator
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
@@ -161,6 +162,15 @@ class CheckedRunner(Runner):
         """Test."""
         with progress_bar(self):
             return super().test()
+
+    def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
+        """Build an evaluator to which processes bring their results by way of the work dir."""
+        evaluator = super().build_evaluator(evaluator)
+        for number, metric in enumerate(evaluator.metrics):
+            if metric.collect_device == 'cpu' and metric.collect_dir is None:
+                # MMEngine's default is a folder in the current one.
+                metric.collect_dir = str(Path(self.work_dir, f'.results-{number}'))
+        return evaluator
 
     def load_checkpoint(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,8 +129,13 @@ def test(
         runner.model = FileModel(weights, model=unwrapped(runner.model))
     if show_dir is not None:
         folders = image_folders(cfg, 'test_dataloader')
-        draw = _drawing(runner)
-        name_drawings(runner.visualizer, folder=Path(show_dir), roots=folders, draw=draw)
+        name_drawings(
+            runner.visualizer,
+            folder=Path(show_dir),
+            roots=folders,
+            paths=lambda: _image_paths(runner),
+            draw=_drawing(runner),
+        )
     guard_data(runner, ['test'])
     for hook in hooks:
         runner.register_hook(hook)
@@ -176,6 +181,11 @@ def _draw_predictions(cfg: Config, folder: Path) -> None:
     cfg.visualizer.save_dir = str(folder)
     hooks = cfg.setdefault('default_hooks', {})
     hooks['visualization'] = {**hooks.get('visualization', {}), **hook}
+
+
+def _image_paths(runner: Runner) -> Iterator[str]:
+    dataset = runner.test_dataloader.dataset
+    return (dataset.get_data_info(index)['img_path'] for index in range(len(dataset)))
 
 
 def _drawing(runner: Runner) -> Callable[[np.ndarray, Any], np.ndarray | None]:
