@@ -56,7 +56,7 @@ def test_three_processes_test_as_one(tmp_path, subprocess_environment, digits_ro
     """20 images do not divide by three; two of them differ in their endings only."""
     data = tmp_path / 'data' / 'digits'
     shutil.copytree(digits_root / 'digits' / 'folders', data / 'folders')
-    first, second, *_ = sorted((data / 'folders' / 'val' / '0').iterdir())
+    first, second, *_ = sorted((data / 'folders' / 'val' / 'zero').iterdir())
     Image.open(second).save(first.with_suffix('.png'))
     second.unlink()
     cfg = load_config(str(ROOT / CLASSIFIER), SMALL)
