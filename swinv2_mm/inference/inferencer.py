@@ -182,7 +182,7 @@ class SwinV2Inferencer:
 
         Args:
             batch: Inputs of one shape.
-            on_error: See ``__call__``.
+            on_error: Called with an image that is too large for the memory, and the reason.
 
         Yields:
             Predictions in the order of the batch, without those that failed.
@@ -190,17 +190,25 @@ class SwinV2Inferencer:
         Raises:
             DataError: See ``on_error``.
         """
-        yield from (found for found in self._predict(batch, on_error) if found is not None)
+        found = self._predict(batch, on_error, is_patient=False)
+        yield from (prediction for prediction in found if prediction is not None)
 
     def _predict_first(self, batch: list[_Waiting], on_error: Callable | None) -> None:
-        found = self._predict([entry.loaded for entry in batch], on_error)
+        inputs = [entry.loaded for entry in batch]
+        found = self._predict(inputs, on_error, is_patient=on_error is not None)
         for entry, prediction in zip(batch, found, strict=True):
             entry.loaded, entry.prediction = None, prediction
 
     def _predict(
-        self, batch: list[LoadedInput], on_error: Callable | None
+        self, batch: list[LoadedInput], on_error: Callable | None, *, is_patient: bool
     ) -> list[Prediction | None]:
-        """Return the prediction for each image of a batch, ``None`` where it failed."""
+        """Return the prediction for each image of a batch, ``None`` where it failed.
+
+        Args:
+            batch: Inputs of one shape.
+            on_error: See ``predict``.
+            is_patient: Whether it is called too if the model fails on an image alone.
+        """
         try:
             samples = self._test_step(batch)
         except Exception as error:
@@ -213,24 +221,25 @@ class SwinV2Inferencer:
                 for loaded, sample in zip(batch, samples, strict=True)
             ]
         if len(batch) > 1:
-            return [found for loaded in batch for found in self._predict([loaded], on_error)]
-        message = self._failure(batch[0], failure, is_raised=on_error is None)
+            singly = [self._predict([one], on_error, is_patient=is_patient) for one in batch]
+            return [prediction for (prediction,) in singly]
+        message = self._failure(batch[0], failure, is_patient=is_patient)
         if on_error is None:
             raise DataError(message) from failure
         on_error(batch[0].source, message)
         return [None]
 
-    def _failure(self, loaded: LoadedInput, error: Exception, *, is_raised: bool) -> str:
+    def _failure(self, loaded: LoadedInput, error: Exception, *, is_patient: bool) -> str:
         """Return why an image cannot be predicted.
 
         Raises:
-            Exception: The error, if the image is not to blame, or may not be and ``is_raised``.
+            Exception: The error, unless ``is_patient``, or if one image after another has it.
         """
         height, width = loaded.image.shape[:2]
         name = 'the image' if isinstance(loaded.source, np.ndarray) else loaded.source
         if is_out_of_memory(error):
             return f'{name}: {width} x {height} pixels are too many for the memory'
-        if is_raised or self._num_failures == _MOST_FAILURES:
+        if not is_patient or self._num_failures == _MOST_FAILURES:
             raise error
         self._num_failures += 1
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
