@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from mmengine.structures import InstanceData
 
-from swinv2_mm.datasets.palette import Colour
+from swinv2_mm.datasets.palette import Colour, class_colour
 
 from .class_names import Classes
 from .prediction import Prediction
+from .run_lengths import ReducedMasks
 from .text_labels import Point, TextLabels
 
 # Smaller images have no room for names; they are enlarged, but not to more than the longer side.
@@ -113,22 +114,29 @@ def _draw_detections(prediction: Prediction, *, scale: float, score_threshold: f
     order = found.scores.argsort(stable=True).tolist()
     order = [k for k in order if found.scores[k] >= score_threshold]
     labels = found.labels[order].tolist()
-    colours = [prediction.classes.colour(label) for label in labels]
+    tracks = found.track_ids[order].tolist() if 'track_ids' in found else [-1] * len(order)
+    colours = [
+        prediction.classes.colour(label) if track < 0 else class_colour(track)
+        for label, track in zip(labels, tracks, strict=True)
+    ]
     picture = _enlarged(prediction.image, scale)
     height, width = picture.shape[:2]
     line = max(1, round(min(height, width) / _SIDE_PER_LINE_PX))
     if 'masks' in found:
-        masks = (np.asarray(found.masks[k], bool).view(np.uint8) for k in order)
-        picture = _blend_masks(picture, masks, colours, scale=scale, line=line)
+        parts = (_mask_part(found.masks, k) for k in order)
+        picture = _blend_masks(picture, parts, colours, scale=scale, line=line)
     corners = np.nan_to_num(found.bboxes[order].numpy() * scale).reshape(-1, 4)
     corners = corners.clip(0, [width - 1, height - 1] * 2).round().astype(int)
     for (left, top, right, bottom), colour in zip(corners.tolist(), colours, strict=True):
         cv2.rectangle(picture, (left, top), (right, bottom), colour[::-1], line)
     text = TextLabels(picture)
-    rows = zip(corners.tolist(), labels, found.scores[order].tolist(), colours, strict=True)
-    for corner, label, score, colour in reversed(list(rows)):
+    scores = found.scores[order].tolist()
+    rows = zip(corners.tolist(), labels, scores, tracks, colours, strict=True)
+    for corner, label, score, track, colour in reversed(list(rows)):
         name = prediction.classes.name(label)
         ending = '' if prediction.is_truth else f' {score:.2f}'
+        if track >= 0:
+            ending = f' #{track}{ending}'
         places = _places(corner, text.measure(name + ending))
         text.write(name, places, colour=colour, ending=ending)
     return text.picture()
@@ -143,23 +151,31 @@ def _places(corners: list[int], size: tuple[float, float]) -> Iterator[Point]:
     yield right - width, bottom - height
 
 
+def _mask_part(masks: Any, number: int) -> tuple[np.ndarray, int, int]:
+    """Return what a mask holds (h, w), with its first column and row."""
+    if isinstance(masks, ReducedMasks):
+        return masks.part(number)
+    mask = np.asarray(masks[number], bool).view(np.uint8)
+    x, y, width, height = cv2.boundingRect(mask)
+    return mask[y : y + height, x : x + width], x, y
+
+
 def _blend_masks(
     picture: np.ndarray,
-    masks: Iterable[np.ndarray],
+    parts: Iterable[tuple[np.ndarray, int, int]],
     colours: list[Colour],
     *,
     scale: float,
     line: int,
 ) -> np.ndarray:
-    """Blend all masks (H, W) at once, later ones over earlier ones, and outline each."""
+    """Blend all masks at once, later ones over earlier ones, and outline each."""
     # Whose each pixel is, counted from 1.
-    owners = np.zeros(picture.shape[:2], np.uint16)
+    owners = np.zeros(picture.shape[:2], np.min_scalar_type(len(colours)))
     outlines = []
-    for number, mask in enumerate(masks, start=1):
-        x, y, width, height = cv2.boundingRect(mask)
-        if not width:
+    for number, (part, x, y) in enumerate(parts, start=1):
+        height, width = part.shape
+        if not part.size:
             continue
-        part = mask[y : y + height, x : x + width]
         left, top, right, bottom = (round(scale * at) for at in (x, y, x + width, y + height))
         if scale != 1:
             size = right - left, bottom - top

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,15 +38,14 @@ class Prediction:
         """Class numbers (H, W) of a segmentation."""
         if self.task != 'segmentation':
             return None
-        numbers = self.sample.pred_sem_seg.data[0].numpy()
-        return numbers.astype(np.uint8 if len(self.classes.names) <= 256 else np.uint16)
+        return self.sample.pred_sem_seg.data[0].numpy().astype(label_type(self.classes))
 
     def to_dict(self, *, score_threshold: float = 0.0) -> dict:
         """Convert the prediction to what JSON can hold.
 
         - detection: ``detections``, sorted by score, each with ``class``, ``label``, ``score``,
           ``bbox`` (left, top, width, height in pixels) and perhaps ``segmentation`` (COCO's run
-          lengths);
+          lengths) and ``track_id`` (of a video);
         - segmentation: ``shares``, of the pixels, by class name, the largest first;
         - classification: ``best``, up to five classes, each with ``class``, ``label``, ``score``.
 
@@ -58,7 +57,8 @@ class Prediction:
         if self.task == 'detection':
             return {**size, 'detections': list(self._detections(score_threshold))}
         if self.task == 'segmentation':
-            return {**size, 'shares': self._shares()}
+            counts = np.bincount(self.label_map.ravel(), minlength=len(self.classes.names))
+            return {**size, 'shares': class_shares(counts, self.classes)}
         scores = self.sample.pred_score.float()
         best = scores.topk(min(_NUM_BEST, len(scores)))
         return {
@@ -69,11 +69,6 @@ class Prediction:
             ],
         }
 
-    def _shares(self) -> dict[str, float]:
-        counts = np.bincount(self.label_map.ravel(), minlength=len(self.classes.names))
-        order = [label for label in np.argsort(-counts, kind='stable').tolist() if counts[label]]
-        return {self.classes.name(label): round(counts[label] / counts.sum(), 5) for label in order}
-
     def _detections(self, score_threshold: float) -> Iterator[dict]:
         from mmdet.structures.mask import encode_mask_results
 
@@ -82,14 +77,43 @@ class Prediction:
         found = found[found.scores.argsort(descending=True, stable=True)]
         masks = encode_mask_results(found.masks.numpy()) if 'masks' in found else None
         rows = zip(found.bboxes.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True)
-        for i, ((left, top, right, bottom), score, label) in enumerate(rows):
-            detection = {
-                'class': self.classes.name(label),
-                'label': label,
-                'score': round(score, 5),
-                'bbox': [round(v, 2) for v in (left, top, right - left, bottom - top)],
-            }
-            if masks is not None:
-                counts = masks[i]['counts'].decode()
-                detection['segmentation'] = {**masks[i], 'counts': counts}
-            yield detection
+        tracks = found.track_ids.tolist() if 'track_ids' in found else None
+        for i, (box, score, label) in enumerate(rows):
+            mask = None if masks is None else masks[i]
+            record = detection_record(box, score, label, classes=self.classes, mask=mask)
+            yield record if tracks is None or tracks[i] < 0 else {**record, 'track_id': tracks[i]}
+
+
+def label_type(classes: Classes) -> type[np.integer]:
+    """Return the type of a label map: bytes, as far as they count."""
+    return np.uint8 if len(classes.names) <= 256 else np.uint16
+
+
+def class_shares(counts: np.ndarray, classes: Classes) -> dict[str, float]:
+    """Return the share of each class in the pixels of a label map by name, the largest first."""
+    order = [label for label in np.argsort(-counts, kind='stable').tolist() if counts[label]]
+    return {classes.name(label): round(counts[label] / counts.sum(), 5) for label in order}
+
+
+def detection_record(
+    box: Sequence[float], score: float, label: int, *, classes: Classes, mask: dict | None
+) -> dict:
+    """Return a detection as JSON can hold it.
+
+    Args:
+        box: Left, top, right, bottom in pixels.
+        score: Of the detection.
+        label: Number of its class.
+        classes: Names.
+        mask: COCO's compressed RLE, its counts as bytes.
+    """
+    left, top, right, bottom = box
+    record = {
+        'class': classes.name(label),
+        'label': label,
+        'score': round(score, 5),
+        'bbox': [round(v, 2) for v in (left, top, right - left, bottom - top)],
+    }
+    if mask is not None:
+        record['segmentation'] = {**mask, 'counts': mask['counts'].decode()}
+    return record
