@@ -26,7 +26,9 @@ from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.class_names import find_classes
 from swinv2_mm.inference.coco_files import read_numbers
+from swinv2_mm.inference.prediction import Prediction
 from swinv2_mm.inference.sources import find_sources, passed_over
+from swinv2_mm.inference.tiles import TiledPrediction
 from swinv2_mm.inference.video import VideoReader, VideoWriter
 
 CONFIGS = {
@@ -304,6 +306,49 @@ class TestTool:
             expected = np.array(found.classes.palette)[found.label_map]
             assert (colours == expected).all()
 
+    def test_tiles(self, infer, inferencers, images, tmp_path):
+        """A large and a small image; label maps are those of the Python API."""
+        rasterio = pytest.importorskip('rasterio')
+        image = np.tile(cv2.imread(str(images[0])), (2, 3, 1))[:200, :310]
+        folder = tmp_path / 'in'
+        folder.mkdir()
+        cv2.imwrite(str(folder / 'large.png'), image)
+        cv2.imwrite(str(folder / 'small.png'), image[:100, :120])
+        place = rasterio.Affine(2, 0, 0, 0, -2, 0)
+        with rasterio.open(
+            folder / 'place.tif', 'w', driver='GTiff', width=310, height=200, count=3,
+            dtype='uint8', transform=place,
+        ) as file:  # fmt: skip
+            file.write(image[..., ::-1].transpose(2, 0, 1))
+        content = (folder / 'place.tif').read_bytes()
+        (folder / 'broken.tif').write_bytes(content[: len(content) // 2])
+        tiles = ('--tile', '128', '--overlap', '32', '--batch-size', '2')
+        status, errors = infer(folder, *tiles, task='segmentation')
+        assert status == 1 and errors.count('failed: ') == 1 and 'broken.tif' in errors
+        out = tmp_path / 'out'
+        names = sorted(path.name for path in (out / 'label_maps').iterdir())
+        assert names == ['large.png', 'place.tif', 'small.png']
+        predict = inferencers['segmentation']
+        sources = [str(folder / 'large.png'), image[:100, :120]]
+        large, small = predict(sources, tile=128, overlap=32, batch_size=3)
+        assert isinstance(large, TiledPrediction) and isinstance(small, Prediction)
+        with Image.open(out / 'label_maps' / 'large.png') as written:
+            assert (np.asarray(written) == large.label_map).mean() > 0.999
+        with rasterio.open(out / 'label_maps' / 'place.tif') as written:
+            assert written.transform == place
+            assert (written.read(1) == large.label_map).mean() > 0.999
+        records = {record['name']: record for record in self.records(out)}
+        assert (records['large']['width'], records['large']['height']) == (310, 200)
+        assert len(list((out / 'pictures').iterdir())) == 3
+        with pytest.raises(UserError, match='needs a tile'):
+            next(predict(sources, overlap=32))
+
+        status, errors = infer(folder / 'large.png', *tiles, task='detection', out=tmp_path / 'b')
+        assert status == 0, errors
+        results = json.loads((tmp_path / 'b' / 'coco_results.json').read_text())
+        assert len(results) > 5
+        assert all(result['segmentation']['size'] == [200, 310] for result in results)
+
     def test_coco_files(self, infer, digits_root, images, tmp_path):
         annotations = digits_root / 'digits' / 'annotations' / 'val.json'
         status, errors = infer(
@@ -369,6 +414,10 @@ class TestTool:
             (['--batch-size', '0'], '--batch-size'),
             (['--device', 'abacus'], 'abacus'),
             (['-', '-'], 'only once'),
+            (['--overlap', '8'], '--tile'),
+            (['--tile', '8'], 'tile'),
+            (['--tile', '64'], 'whole images'),
+            (['--track'], 'classification'),
             (['empty'], 'no images'),
         ],
     )

@@ -18,8 +18,8 @@ from swinv2_mm.inference.drawing import draw_prediction
 from swinv2_mm.inference.label_map_files import open_label_map
 from swinv2_mm.inference.label_strips import LogitBlender
 from swinv2_mm.inference.large_images import ArrayRows, open_rows
+from swinv2_mm.inference.ordered_map import read_ahead
 from swinv2_mm.inference.prediction import Prediction
-from swinv2_mm.inference.read_ahead import read_ahead
 from swinv2_mm.inference.run_lengths import encode_runs, mask_runs, runs_box, sample_runs, union
 from swinv2_mm.inference.tile_grid import TileGrid, Tiling, blending_weights
 from swinv2_mm.inference.tile_merging import DetectionMerger, Detections
@@ -139,14 +139,7 @@ def detect(tiles, with_masks=True):
 
 
 def detections_in_tiles(image, tiling, predict=detect):
-    return predict_in_tiles(
-        ArrayRows(image),
-        source='a',
-        tiling=tiling,
-        task='detection',
-        classes=CLASSES,
-        predict=predict,
-    )
+    return predict_in_tiles(image, tiling, task='detection', classes=CLASSES, predict=predict)
 
 
 @pytest.mark.parametrize('overlap', [16, 32])
@@ -215,8 +208,7 @@ def segment(tiles):
 def test_label_map_in_tiles_equals_that_of_the_whole(size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     found = predict_in_tiles(
-        ArrayRows(image), source='a', tiling=Tiling(64, 16), task='segmentation', classes=CLASSES,
-        predict=segment,
+        image, Tiling(64, 16), task='segmentation', classes=CLASSES, predict=segment,
     )  # fmt: skip
     expected = logits_of(image).argmax(0).numpy()
     assert found.label_map.dtype == np.uint8 and (found.label_map == expected).all()
@@ -271,13 +263,13 @@ def test_reads_ahead():
             yield number
         raise DataError('the end')
 
-    found = read_ahead(items(), depth=2)
+    found = read_ahead(items(), num_ahead=2)
     assert next(found) == 0
     assert next(found) == 1 and len(taken) <= 4
     assert [next(found) for _ in range(4)] == [2, 3, 4, 5]
     with pytest.raises(DataError):
         next(found)
-    assert list(read_ahead(range(5), depth=3)) == list(range(5))
+    assert list(read_ahead(range(5), num_ahead=3)) == list(range(5))
 
 
 def test_broken_and_large_files(tmp_path, monkeypatch):
@@ -358,11 +350,10 @@ def test_label_map_of_a_geotiff_lies_where_the_image_does(tmp_path):
     image = scene(3, size=(150, 170))
     bands = np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1))
     path = write_tiff(tmp_path / 'a.tif', bands, **place)
-    with open_rows(path) as rows, open_label_map(tmp_path / 'map', rows, classes=CLASSES) as writer:
-        found = predict_in_tiles(
-            rows, source=path, tiling=Tiling(64, 16), task='segmentation', classes=CLASSES,
-            predict=segment, writer=writer,
-        )  # fmt: skip
+    found = predict_in_tiles(
+        path, Tiling(64, 16), task='segmentation', classes=CLASSES, predict=segment,
+        open_writer=lambda rows: open_label_map(tmp_path / 'map', rows, classes=CLASSES),
+    )  # fmt: skip
     assert found.label_map is None
     with rasterio.open(tmp_path / 'map') as file:
         assert file.crs == place['crs'] and file.transform == place['transform']

@@ -2,5 +2,6 @@
 
 from .inferencer import SwinV2Inferencer
 from .prediction import Prediction
+from .tiles import TiledPrediction
 
-__all__ = ['Prediction', 'SwinV2Inferencer']
+__all__ = ['Prediction', 'SwinV2Inferencer', 'TiledPrediction']

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,13 @@ from swinv2_mm.tta.model import wrap_for_tta
 
 from .class_names import find_classes
 from .drawing import draw_prediction
+from .label_strips import sigmoid_threshold
+from .large_images import RowReader
 from .ordered_map import map_in_threads
 from .prediction import Prediction
 from .preparation import ImageInput, LoadedInput, build_preparation, prepare_config
+from .tile_grid import Tiling
+from .tiles import StripWriter, TiledPrediction, predict_in_tiles
 
 # Threads that read images while the model works.
 _NUM_READERS = 2
@@ -103,31 +109,93 @@ class SwinV2Inferencer:
         images: Iterable[ImageInput] | ImageInput,
         *,
         batch_size: int = 1,
+        tile: int | None = None,
+        overlap: int | None = None,
         on_error: Callable[[Any, str], None] | None = None,
-    ) -> Iterator[Prediction]:
+    ) -> Iterator[Prediction | TiledPrediction]:
         """Predict for images one after another; memory does not grow with their number.
 
         Args:
             images: Paths or arrays (H, W, 3) of bytes, BGR; any iterable, read as it is needed.
-            batch_size: Most images that go through the model together. Only those of one size do:
-                padding them to each other would change what a model sees. They are looked for
-                among the next ``4 * batch_size`` images.
+            batch_size: Most images, or tiles, that go through the model together. Only those of
+                one size do: padding them to each other would change what a model sees. They are
+                looked for among the next ``4 * batch_size`` images.
+            tile: Side in pixels of tiles that larger images go through the model in; ``None``
+                takes every image whole.
+            overlap: Least overlap of tiles in pixels; default a quarter of the tile.
             on_error: Called with an image that cannot be read, is too large for the memory, or that
                 the model fails on, and the reason; the others go on. Without it the first one
                 raises.
 
         Yields:
-            Predictions in the order of the images, without those that failed.
+            Predictions in the order of the images, without those that failed; a
+            ``TiledPrediction`` for an image that is larger than a tile.
 
         Raises:
             DataError: See ``on_error``.
         """
         if batch_size < 1:
             raise UserError(f'batch size must be positive, got {batch_size}')
+        if overlap is not None and tile is None:
+            raise UserError('overlap is that of tiles: it needs a tile')
         if not isinstance(images, Iterable) or isinstance(images, (str, bytes)):
             images = [images]
         elif hasattr(images, 'ndim') and images.ndim == 3:
             images = [images]
+        if tile is None:
+            yield from self._stream(images, batch_size=batch_size, on_error=on_error)
+            return
+        tiling = Tiling.of(tile, overlap)
+        for image in images:
+            try:
+                found = self.predict_in_tiles(image, tiling, batch_size=batch_size)
+            except DataError as error:
+                if on_error is None:
+                    raise
+                on_error(image, str(error))
+            else:
+                yield found
+
+    def predict_in_tiles(
+        self,
+        image: ImageInput,
+        tiling: Tiling,
+        *,
+        batch_size: int = 1,
+        open_writer: Callable[[RowReader], AbstractContextManager[StripWriter]] | None = None,
+    ) -> Prediction | TiledPrediction:
+        """Predict for one image in tiles.
+
+        Args:
+            image: A path or an array (H, W, 3) of bytes, BGR.
+            tiling: How it is cut.
+            batch_size: Most tiles that go through the model together.
+            open_writer: Opens what takes the label map of a segmentor strip by strip; without it,
+                the map is in the prediction.
+
+        Raises:
+            DataError: If the image cannot be read, or a tile is too large for the memory.
+            UserError: If the model takes images as a whole.
+        """
+        return predict_in_tiles(
+            image,
+            tiling,
+            task=self.task,
+            classes=self.classes,
+            predict=partial(self._stream, batch_size=batch_size, keeps_logits=True),
+            threshold=sigmoid_threshold(self.model),
+            open_writer=open_writer,
+        )
+
+    def _stream(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        batch_size: int,
+        on_error: Callable[[Any, str], None] | None = None,
+        keeps_logits: bool = False,
+    ) -> Iterator[Prediction]:
+        """Read images, and predict for them in batches."""
         waiting: list[_Waiting] = []
         inputs = self._read_ahead(images, on_error=on_error, num_ahead=batch_size)
         is_over = False
@@ -139,14 +207,18 @@ class SwinV2Inferencer:
                 is_over = loaded is None
                 waiting += [] if is_over else [_Waiting(loaded)]
                 continue
-            self._predict_first(batch[:batch_size], on_error)
+            self._predict_first(batch[:batch_size], on_error, keeps_logits=keeps_logits)
             batch.clear()
             while waiting and waiting[0].loaded is None:
                 if (prediction := waiting.pop(0).prediction) is not None:
                     yield prediction
 
-    def draw(self, prediction: Prediction, *, score_threshold: float = 0.3) -> Any:
-        """Draw a prediction on its image; see ``draw_prediction``."""
+    def draw(
+        self, prediction: Prediction | TiledPrediction, *, score_threshold: float = 0.3
+    ) -> Any:
+        """Draw a prediction on its image, or on the reduced one; see ``draw_prediction``."""
+        if isinstance(prediction, TiledPrediction):
+            prediction = prediction.reduced
         return draw_prediction(prediction, score_threshold=score_threshold)
 
     def prepare(self, image: ImageInput, number: int = 0) -> LoadedInput:
@@ -193,14 +265,23 @@ class SwinV2Inferencer:
         found = self._predict(batch, on_error, is_patient=False)
         yield from (prediction for prediction in found if prediction is not None)
 
-    def _predict_first(self, batch: list[_Waiting], on_error: Callable | None) -> None:
+    def _predict_first(
+        self, batch: list[_Waiting], on_error: Callable | None, *, keeps_logits: bool
+    ) -> None:
         inputs = [entry.loaded for entry in batch]
-        found = self._predict(inputs, on_error, is_patient=on_error is not None)
+        found = self._predict(
+            inputs, on_error, is_patient=on_error is not None, keeps_logits=keeps_logits
+        )
         for entry, prediction in zip(batch, found, strict=True):
             entry.loaded, entry.prediction = None, prediction
 
     def _predict(
-        self, batch: list[LoadedInput], on_error: Callable | None, *, is_patient: bool
+        self,
+        batch: list[LoadedInput],
+        on_error: Callable | None,
+        *,
+        is_patient: bool,
+        keeps_logits: bool = False,
     ) -> list[Prediction | None]:
         """Return the prediction for each image of a batch, ``None`` where it failed.
 
@@ -208,9 +289,10 @@ class SwinV2Inferencer:
             batch: Inputs of one shape.
             on_error: See ``predict``.
             is_patient: Whether it is called too if the model fails on an image alone.
+            keeps_logits: Whether samples of a segmentor keep ``seg_logits``.
         """
         try:
-            samples = self._test_step(batch)
+            samples = self._test_step(batch, keeps_logits=keeps_logits)
         except Exception as error:
             # The traceback holds the tensors of the step.
             failure = error.with_traceback(None) if is_out_of_memory(error) else error
@@ -221,7 +303,8 @@ class SwinV2Inferencer:
                 for loaded, sample in zip(batch, samples, strict=True)
             ]
         if len(batch) > 1:
-            singly = [self._predict([one], on_error, is_patient=is_patient) for one in batch]
+            settings = {'is_patient': is_patient, 'keeps_logits': keeps_logits}
+            singly = [self._predict([one], on_error, **settings) for one in batch]
             return [prediction for (prediction,) in singly]
         message = self._failure(batch[0], failure, is_patient=is_patient)
         if on_error is None:
@@ -238,7 +321,7 @@ class SwinV2Inferencer:
         height, width = loaded.image.shape[:2]
         name = 'the image' if isinstance(loaded.source, np.ndarray) else loaded.source
         if is_out_of_memory(error):
-            return f'{name}: {width} x {height} pixels are too many for the memory'
+            return f'{name}: {width} x {height} pixels are too many for the memory: take tiles'
         if not is_patient or self._num_failures == _MOST_FAILURES:
             raise error
         self._num_failures += 1
@@ -246,13 +329,14 @@ class SwinV2Inferencer:
         return f'{name}: {width} x {height} pixels make the model fail: {reason}'
 
     @torch.inference_mode()
-    def _test_step(self, batch: list[LoadedInput]) -> list:
+    def _test_step(self, batch: list[LoadedInput], *, keeps_logits: bool = False) -> list:
         # The caller's own scope is back before anything is yielded.
         with DefaultScope.overwrite_default_scope(self.cfg.default_scope):
             samples = self.model.test_step(pseudo_collate([b.data for b in batch]))
-        for sample in samples:
-            # One float per class and pixel: far larger than all else, and not needed again.
-            sample.pop('seg_logits', None)
+        if not keeps_logits:
+            for sample in samples:
+                # One float per class and pixel: far larger than all else, only tiles need it.
+                sample.pop('seg_logits', None)
         return [sample.cpu() for sample in samples]
 
 

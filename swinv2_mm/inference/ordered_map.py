@@ -1,4 +1,4 @@
-"""Call a function in threads, a few items ahead, and hand out the results in order."""
+"""Work a few items ahead in threads, and hand out the results in order."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import closing
+from typing import Any, TypeVar
 
 Item = TypeVar('Item')
 Result = TypeVar('Result')
+_END: Any = object()
 
 
 def map_in_threads(
@@ -42,3 +44,24 @@ def map_in_threads(
             yield waiting.popleft()
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Iterable[Item], *, num_ahead: int) -> Iterator[Item]:
+    """Take items from an iterable in a thread while the caller works on earlier ones.
+
+    An error of the iterable is raised where its item would be. No thread is left behind when the
+    generator is closed.
+    """
+    iterator = iter(items)
+    calls = map_in_threads(
+        lambda _: next(iterator, _END), itertools.repeat(None), num_threads=1, num_ahead=num_ahead
+    )
+    try:
+        with closing(calls):
+            for _, future in calls:
+                if (item := future.result()) is _END:
+                    return
+                yield item
+    finally:
+        if hasattr(iterator, 'close'):
+            iterator.close()

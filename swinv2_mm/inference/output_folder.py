@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ from PIL import Image
 from swinv2_mm.atomic_write import atomic_path, atomic_write, discard
 from swinv2_mm.errors import UserError
 
+from .class_names import Classes
 from .job import Job
+from .label_map_files import label_map_suffix, open_label_map
+from .large_images import RowReader
 from .prediction import Prediction
 from .record_index import RecordIndex
 from .sources import Source
+from .tiles import StripWriter, TiledPrediction
 
 RECORDS = 'predictions.jsonl'
 RUN = 'run.json'
@@ -42,7 +46,8 @@ class OutputFolder:
         run.json
         predictions.jsonl         file, name, width, height, and what Prediction.to_dict gives
         pictures/NAME.jpg
-        label_maps/NAME.png       class numbers, in the colours of the classes
+        label_maps/NAME.png       class numbers, in the colours of the classes; NAME.tif for a
+                                  GeoTIFF in tiles
         videos/NAME.mp4           and NAME.jsonl, a line per frame
         .parts/                   of several processes: the list, and the lines of each
 
@@ -133,7 +138,18 @@ class OutputFolder:
                 path, name, is_done = entry
                 yield Source(path, name), is_done
 
-    def write(self, prediction: Prediction, *, picture: np.ndarray | None) -> dict[str, Any]:
+    @contextmanager
+    def label_map_writer(
+        self, image: RowReader, *, source: Source, classes: Classes
+    ) -> Iterator[StripWriter]:
+        """Yield what takes the label map of a large image, strip by strip."""
+        path = self.root / 'label_maps' / f'{source.name}{label_map_suffix(image)}'
+        with atomic_path(path) as part, open_label_map(part, image, classes=classes) as writer:
+            yield writer
+
+    def write(
+        self, prediction: Prediction | TiledPrediction, *, picture: np.ndarray | None
+    ) -> dict[str, Any]:
         """Write the files of an image, and return its record; from any thread."""
         name = prediction.source.name
         if picture is not None:

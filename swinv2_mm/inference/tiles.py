@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -16,9 +17,9 @@ from swinv2_mm.errors import UserError
 
 from .class_names import Classes
 from .label_strips import LogitBlender
-from .large_images import RowReader
+from .large_images import RowReader, open_rows
+from .ordered_map import read_ahead
 from .prediction import Prediction, class_shares, detection_record, label_type
-from .read_ahead import read_ahead
 from .run_lengths import ReducedMasks, encode_runs, mask_runs
 from .tile_grid import TileGrid, Tiling
 from .tile_merging import DetectionMerger, Detections
@@ -77,12 +78,17 @@ class TiledPrediction:
             yield detection_record(box, score, label, classes=self.classes, mask=mask)
 
 
+def _stride(size: tuple[int, int]) -> int:
+    """Return how many pixels of an image become one of the reduced image, on either side."""
+    return -(-max(size) // _REDUCED_PX)
+
+
 class _Reducer:
     """Reduce an image to a fraction of its size, strip by strip."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         height, width = size
-        self.stride = -(-max(size) // _REDUCED_PX)
+        self.stride = _stride(size)
         self.image = np.empty((height // self.stride, width // self.stride, 3), np.uint8)
         self._waiting: list[np.ndarray] = []
         self._row = 0
@@ -102,54 +108,83 @@ class _Reducer:
 
 
 def predict_in_tiles(
-    image: RowReader,
-    *,
     source: Any,
     tiling: Tiling,
+    *,
     task: str,
     classes: Classes,
     predict: Callable[[Iterable[np.ndarray]], Iterator[Prediction]],
     threshold: float | None = None,
-    writer: StripWriter | None = None,
-) -> TiledPrediction:
-    """Predict for an image in tiles.
+    open_writer: Callable[[RowReader], AbstractContextManager[StripWriter]] | None = None,
+) -> Prediction | TiledPrediction:
+    """Predict for an image in tiles, or as a whole if it is no larger than one.
 
     The image is read in strips as high as a tile while the model works on the strip before.
 
     Args:
-        image: Open, see ``open_rows``.
-        source: What was given.
+        source: A path, or an array (H, W, 3) of bytes, BGR.
         tiling: How it is cut.
         task: ``detection`` or ``segmentation``.
         classes: Names and colours.
         predict: Takes tiles (h, w, 3) and yields a prediction for each, segmentations with
             ``seg_logits``.
         threshold: See ``LogitBlender``.
-        writer: Takes the label map; without it, the map is kept in memory.
+        open_writer: Opens what takes the label map strip by strip; without it, the map is kept in
+            memory.
 
     Raises:
         DataError: If the image cannot be read.
-        UserError: If the task is none of these.
+        UserError: If it is larger than a tile, and the task is none of these.
     """
-    if task not in ('detection', 'segmentation'):
-        raise UserError(f'tiles are for detectors and segmentors: {task} takes an image as a whole')
-    grid = TileGrid(image.size, tiling)
-    reducer = _Reducer(image.size)
-    tiles = _tiles(image, grid, reducer)
-    if task == 'detection':
-        merger = DetectionMerger(image.size)
-        places = ((rows, columns) for rows in grid.rows for columns in grid.columns)
-        for (rows, columns), found in zip(places, predict(tiles), strict=True):
-            merger.add(
-                _placed(found, rows[0], columns[0], image.size[0]), rows=rows, columns=columns
+    with open_rows(source) as image:
+        if max(image.size) <= tiling.tile:
+            (found,) = predict([np.ascontiguousarray(image.rows(0, image.size[0]))])
+            found.sample.pop('seg_logits', None)
+            return replace(found, source=source)
+        if task == 'detection':
+            return _detect(source, image, TileGrid(image.size, tiling), classes, predict)
+        if task != 'segmentation':
+            raise UserError(
+                f'tiles are for detectors and segmentors: {task} takes an image as a whole'
             )
-        return _detected(source, image.size, reducer, merger.merge(), classes)
-    labels = _Labels(image.size, stride=reducer.stride, classes=classes, writer=writer)
+        with open_writer(image) if open_writer else nullcontext() as writer:
+            labels = _Labels(image.size, classes=classes, writer=writer)
+            grid = TileGrid(image.size, tiling)
+            return _segment(source, image, grid, labels, predict, threshold)
+
+
+def _detect(
+    source: Any, image: RowReader, grid: TileGrid, classes: Classes, predict: Callable
+) -> TiledPrediction:
+    reducer, merger = _Reducer(image.size), DetectionMerger(image.size)
+    places = ((rows, columns) for rows in grid.rows for columns in grid.columns)
+    tiles = _tiles(image, grid, reducer)
+    for (rows, columns), found in zip(places, predict(tiles), strict=True):
+        merger.add(_placed(found, rows[0], columns[0], image.size[0]), rows=rows, columns=columns)
+    found = merger.merge()
+    boxes = found.boxes.float() / reducer.stride
+    instances = InstanceData(bboxes=boxes, scores=found.scores, labels=found.labels)
+    if found.masks is not None:
+        instances.masks = ReducedMasks(found.masks, size=image.size, stride=reducer.stride)
+    sample = SimpleNamespace(pred_instances=instances)
+    reduced = Prediction(source, reducer.image, sample, 'detection', classes)
+    return TiledPrediction(source, image.size, reduced, detections=found)
+
+
+def _segment(
+    source: Any,
+    image: RowReader,
+    grid: TileGrid,
+    labels: _Labels,
+    predict: Callable,
+    threshold: float | None,
+) -> TiledPrediction:
+    reducer = _Reducer(image.size)
     blender = LogitBlender(grid, on_strip=labels.add, dtype=labels.dtype, threshold=threshold)
-    for found in predict(tiles):
+    for found in predict(_tiles(image, grid, reducer)):
         blender.add(found.sample.seg_logits.data)
     sample = SimpleNamespace(pred_sem_seg=SimpleNamespace(data=labels.reduced()))
-    reduced = Prediction(source, reducer.image, sample, task, classes)
+    reduced = Prediction(source, reducer.image, sample, 'segmentation', labels.classes)
     return TiledPrediction(
         source, image.size, reduced, label_map=labels.whole, counts=labels.counts
     )
@@ -157,7 +192,7 @@ def predict_in_tiles(
 
 def _tiles(image: RowReader, grid: TileGrid, reducer: _Reducer) -> Iterator[np.ndarray]:
     """Yield the tiles; each row of the image is read once, and goes to the reducer."""
-    for strip in read_ahead(_strips(image, grid, reducer), depth=1):
+    for strip in read_ahead(_strips(image, grid, reducer), num_ahead=1):
         for left, right in grid.columns:
             yield np.ascontiguousarray(strip[:, left:right])
 
@@ -186,30 +221,17 @@ def _placed(found: Prediction, top: int, left: int, height: int) -> Detections:
     return Detections(boxes, instances.scores.float(), instances.labels.long(), masks)
 
 
-def _detected(
-    source: Any, size: tuple[int, int], reducer: _Reducer, found: Detections, classes: Classes
-) -> TiledPrediction:
-    instances = InstanceData(
-        bboxes=found.boxes.float() / reducer.stride, scores=found.scores, labels=found.labels
-    )
-    if found.masks is not None:
-        instances.masks = ReducedMasks(found.masks, size=size, stride=reducer.stride)
-    sample = SimpleNamespace(pred_instances=instances)
-    reduced = Prediction(source, reducer.image, sample, 'detection', classes)
-    return TiledPrediction(source, size, reduced, detections=found)
-
-
 class _Labels:
     """Hand the strips of a label map on, count classes, and keep every n-th pixel to draw."""
 
     def __init__(
-        self, size: tuple[int, int], *, stride: int, classes: Classes, writer: StripWriter | None
+        self, size: tuple[int, int], *, classes: Classes, writer: StripWriter | None
     ) -> None:
-        self.dtype = label_type(classes)
+        self.classes, self.dtype = classes, label_type(classes)
         self.whole = np.empty(size, self.dtype) if writer is None else None
         self.counts = np.zeros(len(classes.names), np.int64)
-        self._reduced_size = size[0] // stride, size[1] // stride
-        self._stride, self._writer = stride, writer
+        self._stride, self._writer = _stride(size), writer
+        self._reduced_size = size[0] // self._stride, size[1] // self._stride
         self._top = 0
         self._samples: list[np.ndarray] = []
 

@@ -1,58 +1,90 @@
-"""Read and write videos through OpenCV."""
+"""Read and write videos through FFmpeg (PyAV)."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
 
 from swinv2_mm.atomic_write import discard, publish
+from swinv2_mm.datasets.files import shown
 from swinv2_mm.datasets.image_files import image_limits
 from swinv2_mm.errors import DataError, UserError
 
-# FFmpeg's own messages would come between ours; and a file must not make it open others.
-_FFMPEG_SETTINGS = {
-    'OPENCV_FFMPEG_LOGLEVEL': '-8',
-    'OPENCV_FFMPEG_CAPTURE_OPTIONS': 'protocol_whitelist;file',
-}
-_DEFAULT_RATE = 25.0  # frames per second, where a file does not say
+# A file, a play list for one, must not make FFmpeg open others.
+_OPTIONS = {'protocol_whitelist': 'file'}
+_DEFAULT_RATE = Fraction(25)  # frames per second, where a file does not say
 # Some containers only estimate how many frames they hold.
 _COUNT_TOLERANCE = 0.02
+# Of what is written: any frame rate, also one that varies, is whole numbers of it.
+_TIME_BASE = Fraction(1, 90_000)
+# x264: near what the eye cannot tell from the original, at a fraction of the time of a model.
+_QUALITY = {'crf': '20', 'preset': 'veryfast'}
+_COLOURS = 1  # ITU-R BT.709, in the numbering of FFmpeg
+# Of swscale, in the numbering of FFmpeg: bicubic, exact rounding, whole chroma. Grey stays grey.
+_EXACT = 0x4 | 0x40000 | 0x2000
+# What an MP4 file holds as it is and browsers play; other sound is encoded as AAC.
+_SAMPLES_PER_SECOND = 48_000
+_COPIED_SOUND = frozenset({'aac', 'mp3', 'opus', 'flac', 'alac', 'ac3', 'eac3'})
+
+
+def _av() -> ModuleType:
+    """Import PyAV.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(f"videos need PyAV: pip install 'av>=14' ({error})") from error
+    # FFmpeg's own messages would come between ours.
+    av.logging.set_level(None)
+    return av
 
 
 class VideoReader:
-    """The frames of a video, one at a time.
+    """The frames of a video, one at a time, turned upright.
 
     Attributes:
-        rate: Frames per second.
+        path: Of the file.
+        rate: Frames per second, on average.
         num_frames: As the file says; 0 if it does not.
+        times: Of the frames that have been read, in seconds; whoever uses a frame takes its time.
 
     Raises:
         DataError: If the file is missing or not a video.
+        UserError: If PyAV is not installed.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self._path = os.fspath(path)
+        self._av = _av()
+        self.path = os.fspath(path)
         # A pipe would be waited for.
-        if not os.path.isfile(self._path):
-            raise DataError(f'video {self._path} does not exist, or is no file')
-        for name, value in _FFMPEG_SETTINGS.items():
-            os.environ.setdefault(name, value)
-        self._capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG)
-        if not self._capture.isOpened():
-            raise DataError(f'video {self._path} cannot be read: truncated or not a video')
-        width, height = (
-            int(self._capture.get(side))
-            for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-        )
-        image_limits().check((width, height), name=f'video {self._path}')
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        if not os.path.isfile(self.path):
+            raise DataError(f'video {shown(self.path)} does not exist, or is no file')
+        try:
+            self._container = self._av.open(self.path, options=_OPTIONS)
+            self._stream = self._container.streams.video[0]
+            size = self._stream.codec_context.width, self._stream.codec_context.height
+        except (self._av.error.FFmpegError, IndexError, AttributeError):
+            # No container, no stream, or one that FFmpeg cannot decode and gives no context.
+            raise DataError(
+                f'video {shown(self.path)} cannot be read: truncated or not a video'
+            ) from None
+        image_limits().check(size, name=f'video {shown(self.path)}')
+        self._stream.thread_type = 'AUTO'
+        rate = self._stream.average_rate or self._stream.guessed_rate or _DEFAULT_RATE
         self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
-        self.num_frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.num_frames = max(0, self._stream.frames)
+        self.times: deque[float] = deque()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield frames (H, W, 3), BGR.
@@ -60,54 +92,116 @@ class VideoReader:
         Raises:
             DataError: After the last one, if the file should hold more.
         """
-        count = 0
+        count, time = 0, 0.0
         try:
-            while True:
-                is_read, frame = self._capture.read()
-                if not is_read:
-                    break
+            for frame in self._decoded():
+                # Where a file has no times, or one that goes back, frames follow at its rate.
+                expected = time + 1 / float(self.rate) if count else 0.0
+                time = frame.time if frame.time is not None else expected
+                self.times.append(time)
                 count += 1
-                yield frame
+                picture = frame.to_ndarray(format='bgr24', interpolation=_EXACT)
+                yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
         finally:
-            self._capture.release()
+            self._container.close()
         if count == 0 or count + 1 < self.num_frames * (1 - _COUNT_TOLERANCE):
             raise DataError(
-                f'video {self._path} is broken or truncated: {count} of {self.num_frames} frames '
-                'could be read'
+                f'video {shown(self.path)} is broken or truncated: {count} of {self.num_frames} '
+                'frames could be read'
             )
+
+    def _decoded(self) -> Iterator[Any]:
+        """Yield decoded frames; what is broken is left out."""
+        broken = self._av.error.FFmpegError
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, broken):
+                # The second: the end of a truncated file.
+                return
+            try:
+                frames = packet.decode()
+            except broken:
+                continue
+            yield from frames
 
 
 class VideoWriter:
-    """Write an MP4 file atomically.
+    """Write an MP4 file atomically: H.264, with the sound of another file.
 
     Args:
         path: Ends in ``.mp4``.
         rate: Frames per second.
+        sound: A video whose first sound track goes with the frames.
     """
 
-    def __init__(self, path: Path, *, rate: float) -> None:
+    def __init__(
+        self, path: Path, *, rate: float | Fraction, sound: str | os.PathLike | None = None
+    ) -> None:
+        self._av = _av()
         self._path = path
         self._partial = path.with_name(f'.partial-{path.name}')
-        self._rate = rate
-        self._writer: cv2.VideoWriter | None = None
+        self._rate = Fraction(rate).limit_denominator(1001)
+        self._source = sound
+        self._container: Any = None
+        self._sound: _Sound | None = None
+        self._count, self._last = 0, -1
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def write(self, picture: np.ndarray) -> None:
-        """Append a frame (H, W, 3), BGR; all must have one size.
+    def write(self, picture: np.ndarray, *, time: float | None = None) -> None:
+        """Append a frame (H, W, 3), BGR; one of another size than the first is scaled to it.
+
+        Args:
+            picture: The frame.
+            time: When it is shown, in seconds; ``None``: at the rate of the file.
 
         Raises:
             UserError: If the file cannot be written.
         """
+        try:
+            if self._container is None:
+                self._open(picture)
+            if time is None:
+                time = float(self._count / self._rate)
+            self._count += 1
+            self._last = max(self._last + 1, round(time / _TIME_BASE))
+            if self._sound is not None:
+                self._sound.write_until(time)
+            self._container.mux(self._stream.encode(self._frame(picture)))
+        except (self._av.error.FFmpegError, ValueError, OSError) as error:
+            raise UserError(f'video {self._path} cannot be written: {error}') from error
+
+    def _open(self, picture: np.ndarray) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = self._av.open(str(self._partial), 'w', format='mp4')
+        self._stream = self._container.add_stream('libx264', rate=self._rate, options=_QUALITY)
         height, width = picture.shape[:2]
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            code = cv2.VideoWriter_fourcc(*'mp4v')
-            self._writer = cv2.VideoWriter(str(self._partial), code, self._rate, (width, height))
-            if not self._writer.isOpened():
-                raise UserError(f'video {self._path} cannot be written')
-        self._writer.write(picture)
+        # Colours have half the resolution: sides are even.
+        self._stream.width, self._stream.height = width + width % 2, height + height % 2
+        self._stream.pix_fmt = 'yuv420p'
+        context = self._stream.codec_context
+        context.time_base = _TIME_BASE
+        context.colorspace = context.color_primaries = context.color_trc = _COLOURS
+        if self._source is not None:
+            self._sound = _Sound(self._av, self._source, self._container)
+
+    def _frame(self, picture: np.ndarray) -> Any:
+        size = self._stream.width, self._stream.height
+        height, width = picture.shape[:2]
+        missing = size[0] - width, size[1] - height
+        if set(missing) <= {0, 1}:
+            picture = cv2.copyMakeBorder(
+                picture, 0, missing[1], 0, missing[0], cv2.BORDER_REPLICATE
+            )
+        else:
+            picture = cv2.resize(picture, size)
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format='bgr24')
+        frame = frame.reformat(format='yuv420p', dst_colorspace=_COLOURS, interpolation=_EXACT)
+        frame.pts, frame.time_base = self._last, _TIME_BASE
+        return frame
 
     def __exit__(
         self,
@@ -115,11 +209,91 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is None:
+        if self._container is None:
             return
-        self._writer.release()
         # What could be read of a truncated video is worth keeping.
-        if error is None or isinstance(error, DataError):
+        is_kept = error is None or isinstance(error, DataError)
+        try:
+            if is_kept:
+                self._container.mux(self._stream.encode(None))
+                if self._sound is not None:
+                    self._sound.write_until(float(self._last * _TIME_BASE + 1 / self._rate))
+                    self._sound.finish()
+        finally:
+            if self._sound is not None:
+                self._sound.close()
+            self._container.close()
+        if is_kept:
             publish(self._partial, self._path)
         else:
             discard(self._partial)
+
+
+class _Sound:
+    """The first sound track of a file, copied to a container while its frames are written.
+
+    Without a track, or with one that cannot be decoded, the container gets none.
+
+    Args:
+        av: PyAV.
+        path: Of the file.
+        output: The container, before anything is written to it.
+    """
+
+    def __init__(self, av: ModuleType, path: str | os.PathLike, output: Any) -> None:
+        self._av, self._output = av, output
+        self._input = av.open(os.fspath(path), options=_OPTIONS)
+        self._track = None
+        self._waiting: deque[Any] = deque()
+        tracks = [t for t in self._input.streams.audio if t.codec_context is not None]
+        if not tracks:
+            return
+        source = tracks[0]
+        self._is_copied = source.codec_context.name in _COPIED_SOUND
+        if self._is_copied:
+            self._track = output.add_stream_from_template(source)
+        else:
+            # PyAV resamples what it encodes.
+            self._track = output.add_stream('aac', rate=_SAMPLES_PER_SECOND)
+            is_mono = source.codec_context.channels == 1
+            self._track.codec_context.layout = 'mono' if is_mono else 'stereo'
+        self._packets = self._parts(source)
+        self._next = next(self._packets, None)
+
+    def _parts(self, source: Any) -> Iterator[tuple[float, Any]]:
+        """Yield packets, or frames to encode, with the second that each begins at."""
+        packets = self._input.demux(source)
+        while True:
+            try:
+                packet = next(packets)
+                parts = [packet] if self._is_copied else packet.decode()
+            except StopIteration:
+                return
+            except self._av.error.FFmpegError:
+                # One broken packet, or the end of a truncated file, after which nothing comes.
+                continue
+            for part in parts:
+                if part.pts is not None:
+                    yield float(part.pts * part.time_base), part
+
+    def write_until(self, time: float) -> None:
+        """Write what begins before a second."""
+        while self._track is not None and self._next is not None and self._next[0] < time:
+            self._write(self._next[1])
+            self._next = next(self._packets, None)
+
+    def _write(self, part: Any) -> None:
+        if self._is_copied:
+            part.stream = self._track
+            self._output.mux(part)
+        else:
+            self._output.mux(self._track.encode(part))
+
+    def finish(self) -> None:
+        """Write what the encoder still holds."""
+        if self._track is not None and not self._is_copied:
+            self._output.mux(self._track.encode(None))
+
+    def close(self) -> None:
+        """Close the file that the sound is read from."""
+        self._input.close()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ from .ordered_map import map_in_threads
 from .output_folder import OutputFolder
 from .prediction import Prediction
 from .sources import Source
-from .video import VideoReader, VideoWriter
+from .tile_grid import Tiling
+from .tiles import TiledPrediction
+from .video import VideoReader
+from .video_prediction import predict_video
 
 # When memory is first measured: libraries have allocated what they keep.
 _WARM_AFTER = 50
@@ -87,6 +90,8 @@ class PredictionRun:
         settings: What the results depend on: a run is resumed with the same only.
         batch_size: Images that go through the model together.
         score_threshold: Detections are drawn from this score on; ``None`` draws nothing.
+        tiling: How large images are cut; ``None`` takes them whole.
+        track_from: Score from which detections of videos begin a track; ``None`` follows none.
         resume: Whether to go on in a folder with results.
         total: Number of files, for the progress bar.
         passed_over: For the summary.
@@ -101,6 +106,8 @@ class PredictionRun:
         settings: dict[str, Any],
         batch_size: int,
         score_threshold: float | None,
+        tiling: Tiling | None = None,
+        track_from: float | None = None,
         resume: bool,
         total: int | None,
         passed_over: Mapping[str, int],
@@ -110,6 +117,7 @@ class PredictionRun:
         self._job = job or Job()
         self._inferencer = inferencer
         self._batch_size, self._score_threshold = batch_size, score_threshold
+        self._tiling, self._track_from = tiling, track_from
         self._num_done = self._num_failed = 0
         self._warm_memory_mb = 0.0
         is_skipping = policy_of(inferencer.cfg, 'infer') == 'skip'
@@ -135,7 +143,9 @@ class PredictionRun:
                 share = self._share(sources)
                 for is_video, group in itertools.groupby(share, key=lambda s: s.is_video):
                     if is_video:
-                        self._predict_videos(group)
+                        self._one_by_one(group, self._predict_video)
+                    elif self._tiling is not None:
+                        self._one_by_one(group, self._predict_in_tiles)
                     else:
                         self._predict_images(group)
         except KeyboardInterrupt:
@@ -231,32 +241,40 @@ class PredictionRun:
             self.output.add_record(prediction.source, content.result())
             self._succeed()
 
-    def _draw(self, prediction: Prediction) -> np.ndarray | None:
+    def _draw(self, prediction: Prediction | TiledPrediction) -> np.ndarray | None:
         if self._score_threshold is None:
             return None
         return self._inferencer.draw(prediction, score_threshold=self._score_threshold)
 
-    def _predict_videos(self, sources: Iterable[Source]) -> None:
+    def _one_by_one(self, sources: Iterable[Source], predict: Callable[[Source], dict]) -> None:
         for source in sources:
             try:
-                self._predict_video(source)
+                self.output.add_record(source, predict(source))
             except DataError as error:
                 self._fail(source, str(error))
             else:
                 self._succeed()
 
-    def _predict_video(self, source: Source) -> None:
-        reader = VideoReader(source)
-        name = source.name
+    def _predict_in_tiles(self, source: Source) -> dict[str, Any]:
+        """Predict for one image; its label map is written as its strips are finished."""
+        classes = self._inferencer.classes
+        prediction = self._inferencer.predict_in_tiles(
+            source,
+            self._tiling,
+            batch_size=self._batch_size,
+            open_writer=partial(self.output.label_map_writer, source=source, classes=classes),
+        )
+        return self.output.write(prediction, picture=self._draw(prediction))
+
+    def _predict_video(self, source: Source) -> dict[str, Any]:
         folder = self.output.root / 'videos'
-        lines = folder / f'{name}.jsonl'
-        lines.parent.mkdir(parents=True, exist_ok=True)
-        frames = self._inferencer(reader, batch_size=self._batch_size)
-        bar = tqdm(frames, total=reader.num_frames or None, desc=name, leave=False, disable=None)
-        with lines.open('w') as file, VideoWriter(folder / f'{name}.mp4', rate=reader.rate) as out:
-            for number, prediction in enumerate(bar):
-                file.write(json.dumps({'frame': number, **prediction.to_dict()}) + '\n')
-                if (picture := self._draw(prediction)) is not None:
-                    out.write(picture)
-        content = {'frames': number + 1, 'predictions': f'videos/{name}.jsonl'}
-        self.output.add_record(source, content)
+        count = predict_video(
+            self._inferencer,
+            VideoReader(source),
+            lines=folder / f'{source.name}.jsonl',
+            drawn=folder / f'{source.name}.mp4',
+            draw=self._draw,
+            batch_size=self._batch_size,
+            track_from=self._track_from,
+        )
+        return {'frames': count, 'predictions': f'videos/{source.name}.jsonl'}

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from swinv2_mm.inference.writing import Summary
 
 
+# Where nothing is drawn.
+_TRACKED_FROM = 0.3
+
+
 def infer(
     cfg: str | Path | Config | None,
     weights: str | Path,
@@ -49,6 +53,9 @@ def infer(
     tta: bool = False,
     score_threshold: float | None = 0.3,
     coco_ids: str | Path | None = None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    track: bool = False,
     resume: bool = False,
     options: Sequence[str] = (),
     launcher: str = 'none',
@@ -70,6 +77,10 @@ def infer(
         tta: Whether to merge several scales and flips, by the config entry ``tta``.
         score_threshold: Detections are drawn from this score on, the files hold all; ``None`` draws
             nothing.
+        tile: Side in pixels of tiles that larger images go through the model in; ``None`` takes
+            every image whole.
+        overlap: Least overlap of tiles in pixels; default a quarter of the tile.
+        track: Whether the detections of videos get track ids, by the package trackers.
         coco_ids: COCO annotation file whose image and category ids ``coco_results.json`` takes.
         resume: Whether to go on in a folder with results.
         options: Overrides of config entries, as ``key=value``.
@@ -91,9 +102,13 @@ def infer(
     from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
     from swinv2_mm.inference.job import join_job
     from swinv2_mm.inference.sources import find_sources, passed_over
+    from swinv2_mm.inference.tile_grid import Tiling
     from swinv2_mm.inference.writing import PredictionRun
     from swinv2_mm.runtime.metadata import config_in
 
+    if overlap is not None and tile is None:
+        raise UserError('--overlap is that of tiles: it needs --tile')
+    tiling = None if tile is None else Tiling.of(tile, overlap)
     if cfg is None:
         cfg = config_in(weights)
     job = join_job(launcher)
@@ -107,6 +122,10 @@ def infer(
         use_tta=tta,
         options=options,
     )
+    if tiling is not None and inferencer.task == 'classification':
+        raise UserError('--tile is for detectors and segmentors: a classifier takes whole images')
+    if track and inferencer.task != 'detection':
+        raise UserError(f'--track follows detections; this model does {inferencer.task}')
     names = inferencer.classes.names
     numbers = default_numbers(names) if coco_ids is None else read_numbers(coco_ids, classes=names)
     settings = {
@@ -116,6 +135,9 @@ def infer(
         'window_size': None if window_size is None else str(window_size),
         'tta': tta,
         'score_threshold': score_threshold,
+        'tile': tile,
+        'overlap': overlap,
+        'track': track,
         'cfg_options': list(options),
     }
     run = PredictionRun(
@@ -124,6 +146,8 @@ def infer(
         settings=settings,
         batch_size=batch_size,
         score_threshold=score_threshold,
+        tiling=tiling,
+        track_from=(score_threshold or _TRACKED_FROM) if track else None,
         resume=resume,
         total=total,
         passed_over=passed_over(file for file in files if is_first and file != '-'),
@@ -146,6 +170,8 @@ def build_parser() -> argparse.ArgumentParser:
         %(prog)s photographs --config CONFIG --weights CKPT
         %(prog)s a.jpg film.mp4 --config CONFIG --weights CKPT --out found
         %(prog)s photographs --weights model.onnx
+        %(prog)s aerial.tif --config CONFIG --weights CKPT --tile 1024 --overlap 128
+        %(prog)s film.mp4 --config CONFIG --weights CKPT --track
         find . -name '*.png' | %(prog)s - --config CONFIG --weights CKPT --resume
         torchrun --nproc_per_node 8 tools/infer.py photographs --config CONFIG --weights CKPT
         """,
@@ -178,6 +204,18 @@ def build_parser() -> argparse.ArgumentParser:
         '--tta',
         action='store_true',
         help='test-time augmentation: merge several scales and flips, as the command test does',
+    )
+    model.add_argument(
+        '--tile',
+        type=int,
+        metavar='N',
+        help='cut images that are larger than N x N pixels into tiles of that size, and merge',
+    )
+    model.add_argument(
+        '--overlap', type=int, metavar='N', help='least overlap of tiles, default a quarter'
+    )
+    model.add_argument(
+        '--track', action='store_true', help='follow detections through videos: track ids'
     )
     add_cfg_options(model)
     add_trust(model)
