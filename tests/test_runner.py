@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 
+import numpy as np
 import oracle
 import pytest
 import torch
@@ -62,6 +63,25 @@ def test_a_foreign_classifier_starts_a_training(train, tmp_path):
     assert torch.equal(weights[f'backbone.{name}'], model.backbone.get_parameter(name))
     assert 'timm' in train.log and '8, 8, 8, 8' in train.log
     assert 'keep their initial values' not in train.log
+
+
+def test_a_foreign_classifier_is_its_own_average(tool, use_data, tmp_path):
+    """EMAHook copies the model before weights are loaded, and tests its copy."""
+    path = tmp_path / 'a.safetensors'
+    foreign(path)
+    found = []
+    for name, options in (
+        ('plain', []),
+        ('average', ["+custom_hooks=[dict(type='EMAHook')]"]),
+    ):
+        out = tmp_path / f'{name}.npz'
+        arguments = (path, '--work-dir', tmp_path / name, '--out', out)
+        status, errors = tool('test', CLASSIFIER, *arguments, '--cfg-options', *SMALL, *options)
+        assert status == 0, errors
+        found.append(np.load(out))
+    assert found[0].files
+    for key in found[0].files:
+        assert np.array_equal(found[0][key], found[1][key]), key
 
 
 def test_a_larger_head_needs_a_map(train, tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.registry import RUNNERS
@@ -209,6 +209,11 @@ class CheckedRunner(Runner):
             revise_keys=revise_keys,
             prepare=lambda content: self.call_hook('after_load_checkpoint', checkpoint=content),
         )
+        if report.layout != 'own':
+            # The average was copied from the model before, and MMEngine fills it from own names.
+            for hook in self.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.ema_model.module.load_state_dict(model.state_dict())
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}: {report}')
         if report.missing:
