@@ -4,6 +4,8 @@ import gc
 import logging
 import subprocess
 import sys
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,30 @@ def test_flex_forward(grid, monkeypatch, fresh_log):
     assert not fresh_log.messages
     # Measured: 9e-16.
     torch.testing.assert_close(actual, eager(inputs[0], grid, *inputs[1:]), rtol=0, atol=1e-12)
+
+
+def test_flex_shares_graphs_among_sizes(monkeypatch):
+    """Of windows, maps, shifts, batches and heads; a graph each would pass torch's limit of 8."""
+    torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, example_inputs):
+        graphs.append(graph)
+        return graph
+
+    original = torch.compile
+    monkeypatch.setattr(
+        torch, 'compile', lambda *args, **kw: original(*args, backend=backend, **kw)
+    )
+    monkeypatch.setattr(flex, 'flex_attention', flex._compiled.__wrapped__())
+    sizes = ((16, 24), (32, 16), (40, 24), (24, 24), (17, 23), (20, 33))
+    for number, (size, side, shifted) in enumerate(product(sizes, (4, 8), (False, True))):
+        grid = window_grid(size, window=(side, side), shifted=shifted, tiling='fixed')
+        inputs = operands(grid, heads=2 + number % 3, images=2 + number % 2)
+        with torch.no_grad():
+            actual = flex.looked_up(inputs[0], grid, *inputs[1:])
+        torch.testing.assert_close(actual, eager(inputs[0], grid, *inputs[1:]), rtol=0, atol=1e-12)
+    assert len(graphs) <= 4
 
 
 # --- sequential ---------------------------------------------------------------------------------

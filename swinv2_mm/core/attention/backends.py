@@ -28,7 +28,7 @@ from .triton import fused, triton_gap
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
 # Names what ``auto`` is, on every device.
 VARIABLE = 'SWINV2_ATTENTION'
-# What ``auto`` measures on CUDA. ``flex`` compiles a kernel for every size of map.
+# What ``auto`` measures on CUDA. ``flex`` has to be asked for: torch compiles it at its first use.
 _CUDA_CANDIDATES = ('hybrid', 'triton', 'sdpa')
 
 
@@ -99,7 +99,7 @@ def sdpa(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
 def _or_sdpa(
     name: str, kernels: Backend, qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor
 ) -> Tensor:
-    """Run kernels of our own where they can; elsewhere ``sdpa``, with a log line that says why."""
+    """Run kernels where they can; elsewhere ``sdpa``, with a log line that says why."""
     if _needs_torch(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
     reason = _gap_of_call(name, operands=(qkv, logit_scale, bias), grid=grid)
@@ -134,13 +134,7 @@ def triton(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
 @_backend
 def flex(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """``flex_attention``, bias and masks looked up; ``sdpa`` and a log line where it cannot run."""
-    if _needs_torch(qkv):
-        return sdpa(qkv, grid, logit_scale, bias)
-    reason = _gap_of_call('flex', operands=(qkv, logit_scale, bias), grid=grid)
-    if reason is None:
-        return looked_up(qkv, grid, logit_scale, bias)
-    fall_back('flex', reason)
-    return sdpa(qkv, grid, logit_scale, bias)
+    return _or_sdpa('flex', looked_up, qkv, grid, logit_scale, bias)
 
 
 def _chooses(qkv: Tensor) -> bool:
