@@ -134,8 +134,11 @@ def time_interleaved(
 
         _guarded(outcome, enter, device=device)
         advance(name)
-    for _ in range(rounds):
-        for name, outcome in outcomes.items():
+    names = list(outcomes)
+    for turn in range(rounds):
+        # Back and forth: who always follows the same one always finds its leavings in the cache.
+        for name in names if turn % 2 == 0 else reversed(names):
+            outcome = outcomes[name]
             if name in running:
                 candidate, repeats = running[name]
 

@@ -121,12 +121,12 @@ def numbered(log, name, result=None, fails_at=None):
 
 
 class TestTiming:
-    def test_in_turn(self, monkeypatch):
+    def test_back_and_forth(self, monkeypatch):
         monkeypatch.setattr('benchmarks.timing._MIN_SAMPLE_S', 0.0)
         log = []
         builders = {name: numbered(log, name) for name in 'abc'}
         outcomes = time_interleaved(builders, device=CPU, rounds=3)
-        assert ''.join(log).endswith('abcabcabc')
+        assert ''.join(log).endswith('abccbaabc')
         assert [len(outcome.seconds) for outcome in outcomes] == [3, 3, 3]
 
     def test_one_drops_out(self, monkeypatch):
