@@ -124,10 +124,7 @@ def test_flex_shares_graphs_among_sizes(monkeypatch):
         graphs.append(graph)
         return graph
 
-    original = torch.compile
-    monkeypatch.setattr(
-        torch, 'compile', lambda *args, **kw: original(*args, backend=backend, **kw)
-    )
+    monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend=backend))
     monkeypatch.setattr(flex, 'flex_attention', flex._compiled.__wrapped__())
     sizes = ((16, 24), (32, 16), (40, 24), (24, 24), (17, 23), (20, 33))
     for number, (size, side, shifted) in enumerate(product(sizes, (4, 8), (False, True))):
