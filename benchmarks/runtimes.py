@@ -45,6 +45,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--rounds', type=int, default=10, metavar='N', help='samples of each')
     parser.add_argument('--threads', type=int, default=1, metavar='N', help='of every runtime')
+    parser.add_argument(
+        '--files',
+        type=Path,
+        metavar='FOLDER',
+        help='keep exported and compiled files, and take those that are there already',
+    )
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all figures')
     return parse(parser)
 
@@ -127,9 +133,10 @@ def inductor(path: Path) -> Run:
         CannotRun: If there is no compiler.
     """
     names = open_exported(path).output_names
-    program = torch.export.load(path)
     package = path.with_suffix('.aoti.pt2')
-    torch._inductor.aoti_compile_and_package(program, package_path=str(package))
+    if not package.exists():
+        program = torch.export.load(path)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(package))
     compiled = torch._inductor.aoti_load_package(str(package))
 
     def run(x: Tensor) -> Outputs:
@@ -166,17 +173,19 @@ def measure(
     """Export a model, and time all runtimes on the same images; returns the figures."""
     shape = parse_shape(args.shape)
     for name, file_format in (('model.onnx', 'onnx'), ('model.pt2', 'torch-export')):
-        written = export(
-            cfg,
-            weights,
-            folder / name,
-            file_format=file_format,
-            shape=shape,
-            images=args.images,
-            num_images=args.num_images,
-        )
+        if not (folder / name).exists():
+            export(
+                cfg,
+                weights,
+                folder / name,
+                file_format=file_format,
+                shape=shape,
+                images=args.images,
+                num_images=args.num_images,
+            )
     model, _ = load_trained_model(cfg, weights, device='cpu')
     part = whole_part(model)
+    assert part is not None
     images = [
         resized(image, shape_px=shape)
         for image in read_images(args.images, num_images=args.num_images)
@@ -212,7 +221,7 @@ def measure(
         for outcome in outcomes
     ]
     name = Path(cfg.filename).stem
-    return {'model': name, 'part': written.part, 'size_px': shape, 'rows': rows}
+    return {'model': name, 'part': part, 'size_px': shape, 'rows': rows}
 
 
 def _candidate(step: Callable[[], object]) -> Candidate:
@@ -277,8 +286,10 @@ def main() -> None:
     results = []
     for config, weights in args.models or DEFAULT_MODELS:
         with tempfile.TemporaryDirectory() as folder:
-            found = config_and_weights(config, weights, folder=Path(folder))
-            results.append(measure(*found, folder=Path(folder), args=args))
+            folder = (args.files or Path(folder)) / Path(config).stem
+            folder.mkdir(parents=True, exist_ok=True)
+            found = config_and_weights(config, weights, folder=folder)
+            results.append(measure(*found, folder=folder, args=args))
         console.print(table_of(results[-1:]))
         if args.json is not None:
             report = {

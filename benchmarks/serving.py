@@ -207,7 +207,8 @@ def hold_against(
     is_alive, after = process.poll() is None, send(url, good)
     for kind, counts in statuses.items():
         print(f'  {kind:<16}' + ', '.join(f'{n} x {status}' for status, n in counts.items()))
-    print(*faults, sep='\n')
+    for fault in faults:
+        print(f'  {fault}')
     grown = (metric(url, resident) - memory) / _MB
     print(
         f'{number} bad uploads in {seconds:.1f} s: server {"alive" if is_alive else "dead"}, '

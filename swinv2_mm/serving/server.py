@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -86,6 +87,8 @@ def _server(app: fastapi.FastAPI, *, grace_s: float) -> uvicorn.Server:
     # They warn of each malformed request or form: its answer says what is wrong with it.
     for name in ('uvicorn.error', 'python_multipart'):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # So does Pillow, of damage that it can read around.
+    warnings.filterwarnings('ignore', module='PIL')
     config = uvicorn.Config(
         app,
         # Its parser bounds the headers of a request; others take any length.
