@@ -16,7 +16,7 @@ RANDOM = 'random'
 DEFAULT_MODELS = (
     ('configs/classification/swinv2-nano-w8_digits.py', RANDOM),
     ('configs/segmentation/upernet_swinv2-nano-w8_digits.py', RANDOM),
-    ('configs/detection/htc++-box_swinv2-nano-w12_facade.py', RANDOM),
+    ('configs/detection/retinanet_swinv2-t-w16_fpn_1x_coco.py', RANDOM),
     ('configs/detection/cascade-mask-rcnn_swinv2-nano-w8_digits.py', RANDOM),
 )
 

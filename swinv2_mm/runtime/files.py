@@ -20,6 +20,8 @@ SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 METADATA = 'swinv2_mm'
 
 Run = Callable[[Tensor], list[Tensor]]
+# From a file to its metadata, the names of its outputs, and what it computes.
+Reader = Callable[[Path], tuple[str, Sequence[str], Run]]
 
 _PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 # What runs ONNX files: ``onnxruntime``, or ``openvino``.
@@ -76,7 +78,7 @@ def open_exported(path: str | Path, *, runtime: str | None = None) -> ExportedFi
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: no such file')
-    read = _open_torch
+    read: Reader = _open_torch
     if path.suffix == SUFFIXES['onnx']:
         read = _onnx_reader(runtime or os.environ.get(RUNTIME_VARIABLE, 'onnxruntime'))
     try:
@@ -91,7 +93,7 @@ def open_exported(path: str | Path, *, runtime: str | None = None) -> ExportedFi
     return ExportedFile(path, metadata, tuple(names or metadata.get('outputs', ())), run)
 
 
-def _onnx_reader(runtime: str) -> Callable[[Path], tuple[str, Sequence[str], Run]]:
+def _onnx_reader(runtime: str) -> Reader:
     if runtime not in _RUNTIMES:
         raise UserError(f'{RUNTIME_VARIABLE}: {runtime!r} is none of {", ".join(_RUNTIMES)}')
     return _RUNTIMES[runtime]
@@ -136,7 +138,7 @@ def _open_openvino(path: Path) -> tuple[str, Sequence[str], Run]:
     return text, (), run
 
 
-_RUNTIMES = {'onnxruntime': _open_onnx, 'openvino': _open_openvino}
+_RUNTIMES: dict[str, Reader] = {'onnxruntime': _open_onnx, 'openvino': _open_openvino}
 
 
 def _open_torch(path: Path) -> tuple[str, Sequence[str], Run]:
