@@ -57,7 +57,9 @@ class Study:
 
     def folder_of(self, step: str, seed: int) -> Path:
         """Return the work dir of a step."""
-        return self.folder / re.sub(r'\W+', '-', step) / f'seed-{seed}'
+        is_shared = self.content['steps'][step].get('shared')
+        folder = self.folder.parent if is_shared else self.folder
+        return folder / re.sub(r'\W+', '-', step) / f'seed-{seed}'
 
     def run(self, step: str, seed: int) -> dict:
         """Run a step and what it needs, unless they are finished.

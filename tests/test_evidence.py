@@ -10,6 +10,7 @@ from dev import evidence
 from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import UserError
 
+KEYS = {'train', 'test', 'start', 'as_long_as', 'options', 'arguments', 'shared'}
 STUDIES = yaml.safe_load(evidence.STUDIES.read_text())
 
 
@@ -19,7 +20,7 @@ def test_steps_and_options_of_a_study_fit(name, tmp_path):
     steps = study.content['steps']
     assert set(study.rows) <= set(steps) and study.content['metrics'] and study.content['about']
     for step in steps.values():
-        assert step.keys() <= {'train', 'test', 'start', 'as_long_as', 'options', 'arguments'}
+        assert step.keys() <= KEYS
         for needed in ('test', 'start', 'as_long_as'):
             assert step.get(needed, next(iter(steps))) in steps
         if 'train' in step:
@@ -47,7 +48,7 @@ def test_a_study_runs_and_goes_on(digits_root, tmp_path, monkeypatch, capsys):
     content = {
         'about': 'digits', 'hours': 0, 'metrics': {'accuracy/top1': 'top-1, %'}, 'options': small,
         'steps': {
-            'first': {'train': config},
+            'first': {'train': config, 'shared': True},
             'tuned': {'train': config, 'start': 'first'},
             'tested': {'test': 'first', 'arguments': ['--window-size', '4']},
         },
@@ -61,7 +62,7 @@ def test_a_study_runs_and_goes_on(digits_root, tmp_path, monkeypatch, capsys):
     table = (tmp_path / 'digits/table.md').read_text()
     assert table in capsys.readouterr().out and table.count('±') == 6
     assert (tmp_path / 'digits/curves.png').is_file()
-    result = tmp_path / 'digits/first/seed-0/result.json'
+    result = tmp_path / 'first/seed-0/result.json'
     # What is finished is not run again; another command in its folder is refused.
     monkeypatch.setattr(evidence, 'processor_time', None)
     evidence.main()
