@@ -358,7 +358,7 @@ def test_a_file_that_disagrees_is_not_kept(tool, classifier, tmp_path, monkeypat
     monkeypatch.setattr(writing, 'open_exported', lambda path: opened(path, error=1e-3))
     status, errors = tool('export', *arguments)
     assert status == 1
-    assert 'largest relative difference 0.001' in errors
+    assert 'logits 0.001' in errors
     assert errors.count('\n') == 1
     assert {path.name for path in tmp_path.iterdir()} == {'tiny.py', 'tiny.pth'}
     monkeypatch.setattr(writing, 'open_exported', lambda path: opened(path, error=0))
@@ -395,7 +395,7 @@ def test_safetensors_with_the_config_that_a_training_saved(classifier, tmp_path)
         num_images=1,
     )
     assert exported.path.is_file()
-    assert exported.agreement.difference < TOLERANCE
+    assert exported.agreement.differences['logits'] < TOLERANCE
 
 
 def test_weights_of_another_model_are_refused(tool, classifier, tmp_path):

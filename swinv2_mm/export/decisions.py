@@ -6,6 +6,7 @@ what mmdet's does, also for no box at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ from swinv2_mm.errors import UserError
 
 # ``test_cfg`` of a model, or a part of it.
 Settings = Any
+# Height and width; numbers that are left open in a graph.
+Size = tuple[int, int]
+# Of a detector, by their names.
+Outputs = dict[str, Tensor]
 
 
 def side_lengths(height: int | torch.SymInt, width: int | torch.SymInt) -> Tensor:
@@ -29,28 +34,13 @@ def clipped(boxes: Tensor, sides: Tensor) -> Tensor:
     return torch.minimum(boxes.clamp(min=0), sides)
 
 
-def largest(scores: Tensor, num_most: int) -> tuple[Tensor, Tensor]:
-    """Return the largest scores and their indices, all if there are fewer: (N,) -> (k,), (k,)."""
-    length = scores.shape[0]
-    # Python's own would compare, and so fix, a size that is left open.
-    count = min(length, num_most) if isinstance(length, int) else torch.sym_min(length, num_most)
-    return scores.topk(count)
-
-
 def best_of_level(scores: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return the scores of a level that go on, and their indices: (N,) -> (k,), (k,)."""
-    num_most = settings.get('nms_pre', -1)
+    count, num_most = scores.shape[0], settings.get('nms_pre', -1)
     if num_most > 0:
-        return largest(scores, num_most)
-    return scores, torch.arange(scores.shape[0])
-
-
-def wide_enough(boxes: Tensor, settings: Settings) -> Tensor:
-    """Return the indices of boxes whose sides exceed ``min_bbox_size``: (N, 4) -> (n,)."""
-    smallest = settings.get('min_bbox_size', -1)
-    if smallest < 0:
-        return torch.arange(boxes.shape[0])
-    return ((boxes[:, 2:] - boxes[:, :2]) > smallest).all(dim=1).nonzero()[:, 0]
+        # Python's own would compare, and so fix, a size that is left open.
+        count = min(count, num_most) if isinstance(count, int) else torch.sym_min(count, num_most)
+    return scores.topk(count)
 
 
 def suppressed(
@@ -85,6 +75,23 @@ def suppressed(
     if kind == 'soft_nms':
         return _softly_suppressed(boxes, scores, nms=nms, num_most=num_most)
     raise UserError(f'nms of type {kind} cannot be exported: nms and soft_nms can')
+
+
+def best_of_all(
+    boxes: Sequence[Tensor], scores: Sequence[Tensor], groups: Sequence[Tensor], settings: Settings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Join the levels and drop boxes that are too small or overlap a better one of their group.
+
+    Shapes:
+        [(N, 4)], [(N,)], [(N,)] -> (n, 4), (n,), (n,)
+    """
+    box, score, group = torch.cat(boxes), torch.cat(scores), torch.cat(groups)
+    smallest = settings.get('min_bbox_size', -1)
+    if smallest >= 0:
+        wide = ((box[:, 2:] - box[:, :2]) > smallest).all(dim=1).nonzero()[:, 0]
+        box, score, group = box[wide], score[wide], group[wide]
+    keep, score = suppressed(box, score, group, nms=settings.nms, num_most=settings.max_per_img)
+    return box[keep], score, group[keep]
 
 
 def _softly_suppressed(

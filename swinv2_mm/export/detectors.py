@@ -16,16 +16,14 @@ from torch import Tensor
 from swinv2_mm.runtime.masks import pasted
 
 from .decisions import (
+    Outputs,
+    Size,
+    best_of_all,
     best_of_level,
     clipped,
     detections,
     side_lengths,
-    suppressed,
-    wide_enough,
 )
-
-Size = tuple[int, int]
-Outputs = dict[str, Tensor]
 
 
 def two_stage(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
@@ -77,11 +75,8 @@ def one_stage(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
         boxes.append(_decoded(head, anchors[level][rows], _per_anchor(deltas, 4)[rows], size))
         scores.append(kept)
         labels.append(best % num_classes)
-    box, score, label = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
-    wide = wide_enough(box, settings)
-    box, score, label = box[wide], score[wide], label[wide]
-    keep, score = suppressed(box, score, label, nms=settings.nms, num_most=settings.max_per_img)
-    return {'boxes': box[keep], 'scores': score, 'labels': label[keep]}
+    found = best_of_all(boxes, scores, labels, settings)
+    return dict(zip(('boxes', 'scores', 'labels'), found, strict=True))
 
 
 def _proposals(rpn: Any, feats: Sequence[Tensor], *, size: Size) -> Tensor:
@@ -96,11 +91,7 @@ def _proposals(rpn: Any, feats: Sequence[Tensor], *, size: Size) -> Tensor:
         boxes.append(_decoded(rpn, anchors[level][index], _per_anchor(delta, 4)[index], size))
         scores.append(best)
         levels.append(torch.full_like(index, level))
-    box, score, group = torch.cat(boxes), torch.cat(scores), torch.cat(levels)
-    wide = wide_enough(box, settings)
-    box, score, group = box[wide], score[wide], group[wide]
-    keep, _ = suppressed(box, score, group, nms=settings.nms, num_most=settings.max_per_img)
-    return box[keep]
+    return best_of_all(boxes, scores, levels, settings)[0]
 
 
 def _classified(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Mapping
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,14 @@ OPSET = 18
 _LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
 # The example of open sizes: nothing in it is equal to something else by chance.
 _EXAMPLE_BATCH, _EXAMPLE_PX = 3, (101, 165)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # torchvision calls torch by a name that is going.
+        warnings.filterwarnings('ignore', '.*create_unbacked_symint', category=FutureWarning)
+        yield
 
 
 def trace(
@@ -47,9 +55,7 @@ def trace(
     example = torch.zeros(batch, 3, *(shape_px or _EXAMPLE_PX))
     try:
         # A map of one window is to be like any other, not a special case.
-        with torch.no_grad(), sizes_of_one_are_like_others(), warnings.catch_warnings():
-            # torchvision calls torch by a name that is going.
-            warnings.filterwarnings('ignore', 'create_unbacked_symint', category=FutureWarning)
+        with torch.no_grad(), sizes_of_one_are_like_others(), _without_warnings():
             return torch.export.export(model, (example,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:
         # Whatever the parts of a model that are not ours run into; torch has no common type.
@@ -83,7 +89,7 @@ def write(
         return
     try:
         # torch prints its progress.
-        with redirect_stdout(io.StringIO()):
+        with redirect_stdout(io.StringIO()), _without_warnings():
             onnx_program = torch.onnx.export(
                 program,
                 input_names=['images'],

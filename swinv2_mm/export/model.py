@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import LIBRARIES
 
+from .deformable import replace_deformable
 from .detectors import one_stage, two_stage
+from .dino import dino
+from .mask2former import mask2former
 from .pooling import replace_pools
 from .regions import replace_extractors
-from .transformers import dino, mask2former, replace_deformable
 
 Part = Literal[
     'classifier', 'segmentor', 'backbone', 'two-stage', 'one-stage', 'dino', 'mask2former'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ class Exported:
         agreement: How far it is from the model.
         copies: Files beside it that compute in fewer bits.
         lines: The same in words, one line per finding.
+        metrics: Of the test set, by the file and by each of the copies; empty without copies.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Exported:
     agreement: Agreement
     copies: tuple[Path, ...]
     lines: tuple[str, ...]
+    metrics: Mapping[Path, Mapping[str, float]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return '\n'.join(self.lines)

@@ -45,7 +45,7 @@ def ms_deform_attn_forward(
     queries = sampling_locations.shape[1]
     output = value.new_zeros((batch, queries, heads * channels), dtype=dtype)
     for level, span, size in _levels(value_spatial_shapes, value_level_start_index):
-        output += _attend(
+        output += attend(
             value[:, span].to(dtype),
             sampling_locations[:, :, :, level].to(dtype),
             attention_weights[:, :, :, level].to(dtype),
@@ -85,7 +85,7 @@ def ms_deform_attn_backward(
             )
         ]
         with torch.enable_grad():
-            output = _attend(*leaves, size=size)
+            output = attend(*leaves, size=size)
         grads = torch.autograd.grad(output, leaves, grad_output)
         grad_value[:, span] = grads[0]
         grad_sampling_loc[:, :, :, level] = grads[1]
@@ -101,8 +101,8 @@ def _levels(
         yield level, slice(starts[level], starts[level] + height * width), (height, width)
 
 
-def _attend(value: Tensor, locations: Tensor, weights: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """The share of one level in the output.
+def attend(value: Tensor, locations: Tensor, weights: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """Return the share of one level in the output.
 
     Shapes:
         (B, H*W, h, d), (B, Q, h, P, 2), (B, Q, h, P) -> (B, Q, h*d)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,21 +78,46 @@ def open_exported(path: str | Path, *, runtime: str | None = None) -> ExportedFi
         UserError: If it is no such file, or a package that runs it is missing.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f'{path}: no such file')
-    read: Reader = _open_torch
-    if path.suffix == SUFFIXES['onnx']:
-        read = _onnx_reader(runtime or os.environ.get(RUNTIME_VARIABLE, 'onnxruntime'))
-    try:
+    with _readable(path):
+        read: Reader = _open_torch
+        if _is_onnx(path):
+            read = _onnx_reader(runtime or os.environ.get(RUNTIME_VARIABLE, 'onnxruntime'))
         text, names, run = read(path)
         metadata = json.loads(text) if text else {}
+    return ExportedFile(path, metadata, tuple(names or metadata.get('outputs', ())), run)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Return what a file that ``swinv2-mm export`` wrote says about itself.
+
+    Raises:
+        UserError: As ``open_exported``.
+    """
+    path = Path(path)
+    if _is_onnx(path):
+        return open_exported(path).metadata
+    # Much sooner than its graph is.
+    with _readable(path):
+        return json.loads(_metadata_of_archive(path))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a file into a ``UserError``."""
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
+    try:
+        yield
     except UserError:
         raise
     except Exception as error:
         # What the two runtimes raise for a broken file has no common type.
         reason = ' '.join(str(error).split())[:200]
         raise UserError(f'{path}: not an exported file that can be read ({reason})') from error
-    return ExportedFile(path, metadata, tuple(names or metadata.get('outputs', ())), run)
+
+
+def _is_onnx(path: Path) -> bool:
+    return path.suffix == SUFFIXES['onnx']
 
 
 def _onnx_reader(runtime: str) -> Reader:
@@ -145,11 +172,17 @@ def _open_torch(path: Path) -> tuple[str, Sequence[str], Run]:
     # Registers NMS and RoIAlign, which the file may call.
     import torchvision  # noqa: F401
 
-    content = {METADATA: ''}
-    module = torch.export.load(path, extra_files=content).module()
+    module = torch.export.load(path).module()
 
     def run(images: Tensor) -> list[Tensor]:
         with torch.inference_mode():
             return list(module(images))
 
-    return content[METADATA], (), run
+    return _metadata_of_archive(path), (), run
+
+
+def _metadata_of_archive(path: Path) -> str:
+    """Return the text that ``torch.export.save`` put beside the graph; empty if there is none."""
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(f'extra/{METADATA}')]
+        return archive.read(names[0]).decode() if names else '{}'

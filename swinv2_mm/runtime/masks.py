@@ -1,9 +1,19 @@
-"""Paste the masks of boxes into an image, in products of matrices."""
+"""Bring masks to the size of an image: those of boxes, in products of matrices, and of queries."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+# Of the map that the masks of Mask2Former are computed on.
+_MASK_STRIDE = 4
+
+
+def enlarged(masks: Tensor) -> Tensor:
+    """Scale the mask logits of queries to the padded image: (B, Q, h, w) -> (B, Q, 4 h, 4 w)."""
+    size = [side * _MASK_STRIDE for side in masks.shape[2:]]
+    return F.interpolate(masks, size=size, mode='bilinear', align_corners=False)
 
 
 def pasted(masks: Tensor, boxes: Tensor, *, height: int, width: int) -> Tensor:

@@ -13,7 +13,7 @@ from swinv2_mm.config.datasets import testing_pipeline
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import LIBRARIES
 
-from .files import is_exported, open_exported
+from .files import is_exported, read_metadata
 
 
 def describe(cfg: Config, *, classes: Sequence[str]) -> dict[str, Any]:
@@ -48,8 +48,10 @@ def config_in(path: str | Path) -> Config:
     """
     if not is_exported(path):
         raise UserError(f'{path}: name a config too; only an exported file holds its own')
+    text = read_metadata(path).get('config', '')
     try:
-        found = ast.literal_eval(open_exported(path).metadata.get('config', ''))
+        found = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise UserError(f'{path} holds no config that can be read: name the config too') from error
-    return Config(found)
+    # For messages and results; a training writes the config under this name.
+    return Config(found, cfg_text=text, filename=f'{path}.py')

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -16,11 +15,10 @@ from swinv2_mm.engine.trained_model import build_model
 from swinv2_mm.errors import UserError
 
 from .files import open_exported
-from .masks import pasted
+from .masks import enlarged, pasted
 
 # Masks that are held as float32 at a time.
 _MASKS_PER_STEP = 16
-_MASK_STRIDE = 4
 
 
 class FileModel(nn.Module):
@@ -96,9 +94,7 @@ class FileModel(nn.Module):
 
     def _fuse(self, x: Tensor, sample: Any) -> Any:
         found = self._outputs(x)
-        coarse = found['mask_logits']
-        padded = [side * _MASK_STRIDE for side in coarse.shape[2:]]
-        masks = F.interpolate(coarse, size=padded, mode='bilinear', align_corners=False)
+        masks = enlarged(found['mask_logits'])
         results = self.model.panoptic_fusion_head.predict(
             found['class_logits'], masks, [sample], rescale=True
         )

@@ -29,7 +29,7 @@ from swinv2_mm.cli.arguments import (
 from swinv2_mm.errors import UserError
 
 # Those that stand for the others of their evaluator.
-_MAIN_METRICS = ('top1', 'mIoU', 'mAP', 'PQ')
+MAIN_METRICS = ('top1', 'mIoU', 'mAP', 'PQ')
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -126,24 +126,29 @@ def export(
         metadata=describe(cfg, classes=find_classes(cfg, checkpoint_meta=meta, model=model).names),
         precisions=precisions,
     )
-    if exported.copies and part != 'backbone':
-        return replace(exported, lines=(*exported.lines, *_compared_metrics(exported)))
-    return exported
+    return _evaluated(exported) if exported.copies and part != 'backbone' else exported
 
 
-def _compared_metrics(exported: Exported) -> list[str]:
-    """Evaluate a file and its copies on the test set; returns a line for each metric."""
+def _evaluated(exported: Exported) -> Exported:
+    """Evaluate a file and its copies on the test set; adds a line for each metric."""
     from .test import test
 
-    with tempfile.TemporaryDirectory() as folder:
-        files = [exported.path, *exported.copies]
-        found = [test(path, work_dir=folder) for path in files]
-    names = [name for name in found[0] if name.endswith(_MAIN_METRICS)] or list(found[0])
-    return [
-        f'{path.name}: {name} {metrics[name]:.4g} instead of {found[0][name]:.4g}'
-        for path, metrics in zip(exported.copies, found[1:], strict=True)
+    files = (exported.path, *exported.copies)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            found = {path: test(path, work_dir=folder) for path in files}
+    except UserError as error:
+        # No test set here, or one with images of other sizes; the files are good.
+        return replace(exported, lines=(*exported.lines, f'metrics are not measured: {error}'))
+    original = found[exported.path]
+    names = [name for name in original if name.endswith(MAIN_METRICS)] or list(original)
+    metrics = {path: {name: found[path][name] for name in names} for path in files}
+    lines = [
+        f'{path.name}: {name} {metrics[path][name]:.4g} instead of {original[name]:.4g}'
+        for path in exported.copies
         for name in names
     ]
+    return replace(exported, lines=(*exported.lines, *lines), metrics=metrics)
 
 
 def _chosen_part(model: nn.Module, what: str | None) -> Part:
