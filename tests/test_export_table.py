@@ -28,7 +28,7 @@ def test_leaves_fit_their_data(tmp_path):
         # One class is that of the RPN too; Mask2Former counts things.
         assert found <= wanted.get(case.data, {10}), case
         scales = [step['scale'] for step in cfg.test_dataloader.dataset.pipeline if 'scale' in step]
-        assert scales == [(256, 256)]
+        assert scales == [(128, 128)]
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_leaves_fit_their_data(tmp_path):
 )
 def test_a_model_is_trained_exported_and_tested(digits_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('SWINV2_DATA', str(digits_root))
-    short = CONTENT['shared'].replace('px, steps = 256, 60', 'px, steps = 96, 20')
+    short = CONTENT['shared'].replace('px, steps = 128, 60', 'px, steps = 96, 20')
     model = {**CONTENT['models']['RetinaNet'], 'data': ['digits']}
     content = {'shared': short, 'data': {'digits': 'digits-instance.py'}, 'models': {'tiny': model}}
     path = tmp_path / 'models.yml'

@@ -6,7 +6,6 @@ what mmdet's does, also for no box at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,7 +77,7 @@ def suppressed(
 
 
 def best_of_all(
-    boxes: Sequence[Tensor], scores: Sequence[Tensor], groups: Sequence[Tensor], settings: Settings
+    boxes: list[Tensor], scores: list[Tensor], groups: list[Tensor], settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Join the levels and drop boxes that are too small or overlap a better one of their group.
 
