@@ -1,23 +1,29 @@
 """The demo page: models on offer, predictions, refusals, and all of it in a browser."""
 
+import ast
 import io
 import json
 import re
+import shlex
 import shutil
 import struct
 import sys
+import zipfile
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from accessibility import serious_findings
 from conftest import ROOT
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.cli.commands.infer import main as infer_main
 from swinv2_mm.config.file import load_config
 from swinv2_mm.datasets.image_files import ImageLimits
 from swinv2_mm.demo_page.attention_view import pixel_seen
@@ -38,11 +44,13 @@ LIMITS = ImageLimits(num_bytes=1 << 20, num_pixels=1_000_000, side_px=2000, aspe
 
 
 @pytest.fixture(scope='module')
-def work_dirs(tmp_path_factory):
+def work_dirs(tmp_path_factory, digits_root):
     """Work dirs as training leaves them, of untrained models."""
     root = tmp_path_factory.mktemp('work_dirs')
     for task, name in CONFIGS.items():
-        cfg = load_config(str(ROOT / 'configs' / name))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv('SWINV2_DATA', str(digits_root))
+            cfg = load_config(str(ROOT / 'configs' / name))
         if task == 'detection':  # an untrained one is sure of nothing
             cfg.model.test_cfg.rcnn.update(score_thr=0.0, max_per_img=4)
         torch.manual_seed(0)
@@ -135,8 +143,64 @@ def test_predicts(task, url, shelf, photo):
         'detection': lambda: content['detections'],
         'segmentation': lambda: content['shares'],
     }[task]()
-    assert len(table['data'] if 'data' in table else table['value']['data']) == len(rows) > 0
+    assert table.count('<td>') == 2 * len(rows) > 0
     assert saved_picture
+
+
+def test_several_images(calls, shelf, photo, tmp_path):
+    broken = tmp_path / 'broken.jpg'
+    broken.write_bytes(b'not an image')
+    number = number_of(shelf, 'segmentation')
+    status, shown, zipped = calls.predict_all([photo, str(broken), photo], number, 0, 0.3)
+    assert 'Images: 2' in status and 'broken.jpg' in status and str(tmp_path) not in status
+    assert all(cv2.imread(path) is not None and 'Classes' in text for path, text in shown)
+    with zipfile.ZipFile(zipped['value']) as archive:
+        names = set(archive.namelist())
+        lines = [json.loads(line) for line in archive.read('predictions.jsonl').splitlines()]
+        assert json.loads(archive.read('run.json'))['task'] == 'segmentation'
+    stem = Path(photo).stem
+    for folder, suffix in (('pictures', 'jpg'), ('label_maps', 'png')):
+        assert {f'{folder}/{stem}.{suffix}', f'{folder}/{stem}-2.{suffix}'} <= names
+    assert [line['file'] for line in lines] == [Path(photo).name] * 2
+    assert lines[0]['shares'] == calls.predict(photo, number, 0, 0.3)[-1]['shares']
+    for paths, words in ((None, 'choose'), ([photo] * 51, 'at most 50')):
+        with pytest.raises(gradio.Error) as refusal:
+            calls.predict_all(paths, number, 0, 0.3)
+        assert words in refusal.value.message
+
+
+@pytest.mark.parametrize('task', CONFIGS)
+def test_examples_are_of_the_validation_set(task, calls, shelf, digits_root):
+    number = number_of(shelf, task)
+    small = calls.thumbnails(number)
+    assert small['visible'] is True and 1 < len(small['value']) <= 8
+    assert max(cv2.imread(small['value'][-1]).shape) == 240
+    chosen = calls.example(number, SimpleNamespace(index=1))
+    val = (digits_root / 'digits').rglob(f'val/**/{Path(chosen).name}')
+    assert Path(chosen).read_bytes() in [path.read_bytes() for path in val if path.is_file()]
+
+
+@pytest.mark.parametrize('window', [0, 3])
+def test_the_lines_do_the_same(window, calls, shelf, photo, tmp_path, monkeypatch, capsys):
+    """Python and command predict what the page does, for the settings that it has."""
+    number = number_of(shelf, 'detection')
+    python, command = calls.code(photo, number, window, 0.05)
+    expected = calls.predict(photo, number, window, 0.05)
+    monkeypatch.chdir(Path(photo).parent)
+    words = shlex.split(command)
+    assert words[:3] == ['swinv2-mm', 'infer', Path(photo).name]
+    with monkeypatch.context() as patch:
+        patch.setattr('cv2.imwrite', lambda name, picture: drawn.append(picture))
+        drawn = []
+        exec(python, {})
+    found = ast.literal_eval(capsys.readouterr().out)['detections']
+    assert [d for d in found if d['score'] >= 0.05] == expected[-1]['detections']
+    saved_picture = cv2.imread(expected[1])
+    assert drawn[0].shape == saved_picture.shape
+    assert abs(drawn[0].astype(int) - saved_picture).mean() < 4, 'but for JPEG'
+    infer_main([*words[2:], '--out', str(tmp_path / 'out')])
+    (line,) = (tmp_path / 'out' / 'predictions.jsonl').read_text().splitlines()
+    assert json.loads(line)['detections'] == found
 
 
 def test_threshold_and_window(calls, shelf, photo):
@@ -261,20 +325,6 @@ def test_without_gradio(monkeypatch):
         import swinv2_mm.demo_page.offline_gradio  # noqa: F401
 
 
-@pytest.fixture(scope='module')
-def browser():
-    program = shutil.which('chromium') or shutil.which('google-chrome')
-    if program is None:
-        pytest.skip('needs chromium (apt-get install chromium)')
-    api = pytest.importorskip(
-        'playwright.sync_api', reason='pip install -r requirements/browser.txt'
-    )
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=['--no-sandbox'])
-        yield browser
-        browser.close()
-
-
 @pytest.mark.parametrize('width', [360, 1280])
 def test_in_a_browser(width, browser, url, shelf, photo, tmp_path):
     from playwright.sync_api import expect
@@ -313,10 +363,72 @@ def test_in_a_browser(width, browser, url, shelf, photo, tmp_path):
         page.get_by_role('button', name='Save JSON').click()
     assert json.loads(download.value.path().read_text())['shares']
     assert page.evaluate('document.documentElement.scrollWidth') == width, 'nothing sticks out'
+    assert 'segmentation.py' in page.locator('#python').inner_text()
+    assert 'swinv2-mm infer' in page.locator('#shell').inner_text()
     assert problems == [] and elsewhere == [], 'neither a script failed nor was the network used'
 
     (tmp_path / 'broken.jpg').write_bytes(b'not an image')
     page.get_by_label('Remove Image').click()
     upload.set_input_files(tmp_path / 'broken.jpg')
     expect(page.get_by_text('broken.jpg cannot be read')).to_be_visible()
+    page.close()
+
+
+def test_other_ways_to_give_an_image(browser, url, shelf, photo):
+    """Examples, the clipboard, the camera, and several files."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=60_000)
+    context = browser.new_context(permissions=['clipboard-read', 'clipboard-write', 'camera'])
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(url)
+    status = page.locator('#status')
+    page.locator('#examples button').nth(2).click()
+    expect(status).to_contain_text('64 x 64 pixels')
+
+    page.get_by_label('Remove Image').click()
+    expect(status).to_contain_text('will appear here')
+    page.evaluate("""async () => {
+        const canvas = new OffscreenCanvas(70, 50);
+        canvas.getContext('2d').fillRect(5, 5, 9, 9);
+        const image = await canvas.convertToBlob({type: 'image/png'});
+        await navigator.clipboard.write([new ClipboardItem({'image/png': image})]);
+    }""")
+    page.get_by_label('Paste from clipboard').click()
+    expect(status).to_contain_text('70 x 50 pixels')
+
+    page.get_by_label('Remove Image').click()
+    page.get_by_label('Capture from camera').click()
+    page.get_by_text('Click to Access Webcam').click()
+    page.wait_for_function("document.querySelector('#upload video')?.videoWidth > 0")
+    page.get_by_label('capture photo').click()
+    # The camera arrives, and has more pixels than this page takes.
+    expect(page.get_by_text(re.compile('1,920 x 1,440 pixels'))).to_be_visible()
+
+    page.get_by_role('tab', name='Several images').click()
+    page.locator('#files input[type=file]').set_input_files([photo, photo])
+    page.get_by_role('button', name='Predict all').click()
+    expect(page.locator('#status-of-all')).to_contain_text('Images: 2')
+    expect(page.locator('#gallery img')).to_have_count(2)
+    with page.expect_download() as download:
+        page.get_by_role('button', name='Save all').click()
+    assert zipfile.is_zipfile(download.value.path())
+    context.close()
+
+
+@pytest.mark.parametrize('theme', ['light', 'dark'])
+def test_the_page_hinders_nobody(theme, browser, url, photo):
+    """Names, contrast, keyboard: axe-core finds nothing serious before and after a prediction."""
+    from playwright.sync_api import expect
+
+    page = browser.new_page(viewport={'width': 1280, 'height': 900})
+    page.goto(f'{url}?__theme={theme}')
+    expect(page.locator('#examples img').first).to_be_visible(timeout=60_000)
+    page.wait_for_function('document.title')
+    assert serious_findings(page) == []
+    page.locator('#upload input[type=file]').set_input_files(photo)
+    expect(page.locator('#status')).to_contain_text('Best class', timeout=60_000)
+    page.wait_for_load_state('networkidle')
+    assert serious_findings(page) == []
     page.close()

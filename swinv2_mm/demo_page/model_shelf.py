@@ -79,7 +79,7 @@ class ModelShelf:
 
     def __init__(self, choices: Iterable[ModelChoice], *, device: str | None = None) -> None:
         self.choices = list(choices)
-        self._device = device
+        self.device = device
         self._loaded: OrderedDict[int, SwinV2Inferencer] = OrderedDict()
         self._windows: dict[int, tuple] = {}
         self._lock = threading.Lock()
@@ -117,7 +117,7 @@ class ModelShelf:
     def _take(self, number: int, window_size: int | None) -> SwinV2Inferencer:
         if number not in self._loaded:
             choice = self.choices[number]
-            inferencer = SwinV2Inferencer(choice.config, choice.weights, device=self._device)
+            inferencer = SwinV2Inferencer(choice.config, choice.weights, device=self.device)
             self._windows[number] = tuple(b.window_sizes for b in find_backbones(inferencer.model))
             self._loaded[number] = inferencer
         self._loaded.move_to_end(number)
