@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import os
 import re
 import sys
 import warnings
@@ -11,11 +12,13 @@ import mmengine
 import pytest
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.registry import VISBACKENDS
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.console import KnownNoise, quiet_console
 from swinv2_mm.engine.log_backends import add_log_backends
 from swinv2_mm.engine.log_lines import INDENT, WIDTH, ShortLogProcessor
+from swinv2_mm.engine.prediction_images import backends_of_images
 from swinv2_mm.errors import UserError
 
 LEAF = 'configs/classification/swinv2-nano-w8_digits.py'
@@ -168,18 +171,29 @@ def test_tensorboard_by_one_option(tool, use_data, tmp_path):
     accumulator = EventAccumulator(str(events))
     accumulator.Reload()
     assert [event.step for event in accumulator.Scalars('images_per_s')] == [2, 4]
+    # Some images of the validation set, drawn beside the ground truth.
+    images = accumulator.Tags()['images']
+    assert sorted(images) == [f'val/{number}' for number in range(8)]
+    (event,) = accumulator.Images('val/1')
+    assert event.step == 4 and (event.width, event.height) == (960, 480)
 
 
 def test_backends_are_added_to_those_there_are(monkeypatch):
-    for name in ('tensorboard', 'wandb'):
+    names = ['tensorboard', 'wandb', 'aim', 'clearml']
+    for name in names:
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.delenv('CLEARML_OFFLINE_MODE', raising=False)
     cfg = Config.fromfile(LEAF)
     assert cfg.log_to == []
-    cfg.log_to = ['tensorboard', 'wandb']
+    cfg.log_to = names
     add_log_backends(cfg)
     kinds = [backend.type for backend in cfg.visualizer.vis_backends]
-    assert kinds == ['LocalVisBackend', 'TensorboardVisBackend', 'WandbVisBackend']
+    made = ('Local', 'Tensorboard', 'Wandb', 'Aim', 'ClearML')
+    expected = [f'{name}VisBackend' for name in made]
+    assert kinds == expected and backends_of_images(cfg) == expected[1:]
+    assert all(VISBACKENDS.get(kind) is not None for kind in kinds)
     assert cfg.visualizer.vis_backends[2].init_kwargs.mode == 'offline'
+    assert os.environ.pop('CLEARML_OFFLINE_MODE') == '1'
 
 
 @pytest.mark.parametrize('name, message', [('wandb', 'pip install wandb'), ('visdom', 'unknown')])

@@ -18,7 +18,7 @@ FLIPS = {'none': (), 'horizontal': (-1,), 'vertical': (-2,), 'diagonal': (-2, -1
 PARTS = ('train', 'val', 'test', 'infer')
 POLICIES = ('raise', 'skip')
 PRECISIONS = ('bf16', 'fp16')
-LOG_BACKENDS = ('tensorboard', 'mlflow', 'wandb')
+LOG_BACKENDS = ('tensorboard', 'mlflow', 'wandb', 'aim', 'clearml')
 _SYNC_BN = ('torch', 'mmcv')
 # Registered by the Runner in whatever config, in this order.
 STANDARD_HOOKS = ('IterationSeedHook', 'ThroughputHook', 'PreemptionHook', 'NonFiniteHook')
@@ -249,8 +249,9 @@ ENTRIES: dict[str, Entry] = {
         [],
     ),
     'log_to': Entry(
-        'where scalars go beside the log file: `tensorboard`, `mlflow`, `wandb`, any of them '
-        '([logging.md](logging.md))',
+        'where scalars and validation images go beside the log file: any of '
+        + ', '.join(f'`{name}`' for name in LOG_BACKENDS)
+        + ' ([logging.md](logging.md))',
         _names('log_to', LOG_BACKENDS),
         [],
     ),

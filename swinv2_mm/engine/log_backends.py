@@ -1,4 +1,4 @@
-"""Log scalars to TensorBoard, MLflow or W&B: ``log_to = ['tensorboard']`` in a config."""
+"""Log scalars and images to TensorBoard and other backends: ``log_to = ['tensorboard']``."""
 
 from __future__ import annotations
 
@@ -30,6 +30,24 @@ def _backends(work_dir: str) -> dict[str, dict]:
             type='WandbVisBackend',
             init_kwargs=dict(mode=os.environ.get('WANDB_MODE', 'offline'), project='swinv2_mm'),
         ),
+        'aim': dict(
+            type='AimVisBackend',
+            init_kwargs=dict(
+                repo=os.environ.get('AIM_REPO', os.path.abspath(work_dir)),
+                experiment=os.path.basename(os.path.abspath(work_dir)),
+            ),
+        ),
+        # Files in a folder of its own, to be imported later, unless the environment says otherwise.
+        'clearml': dict(
+            type='ClearMLVisBackend',
+            init_kwargs=dict(
+                project_name='swinv2_mm',
+                task_name=os.path.basename(os.path.abspath(work_dir)),
+                # It would follow torch.save and the command line as well.
+                auto_connect_frameworks=False,
+                auto_connect_arg_parser=False,
+            ),
+        ),
     }
 
 
@@ -41,6 +59,8 @@ def add_log_backends(cfg: Config) -> None:
     """
     backends = _backends(cfg.get('work_dir') or '.')
     for name in read_entry(cfg, 'log_to'):
+        if name == 'clearml':
+            os.environ.setdefault('CLEARML_OFFLINE_MODE', '1')
         try:
             importlib.import_module(name)
         except ImportError as error:

@@ -6,18 +6,21 @@ instance, which takes 15 s for 100 instances at 1024 x 682.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from swinv2_mm.datasets.palette import Colour, class_colour
+from swinv2_mm.libraries import library_of
 
-from .class_names import Classes
+from .class_names import Classes, find_classes
 from .prediction import Prediction
 from .run_lengths import ReducedMasks
 from .text_labels import Point, TextLabels
@@ -86,6 +89,27 @@ def draw_beside_truth(
         sides.insert(0, Prediction(None, image, truth, task, classes, is_truth=True))
     drawn = [draw_prediction(side, score_threshold=score_threshold) for side in sides]
     return np.hstack(drawn)
+
+
+def drawing_of(runner: Runner, *, loader: str) -> Callable[[np.ndarray, Any], np.ndarray | None]:
+    """Return a function that draws an image (RGB) and its data sample beside the ground truth.
+
+    Args:
+        runner: Of a training or test.
+        loader: ``val`` or ``test``: whose data set names the classes.
+    """
+    task = library_of(runner.cfg, purpose='visualizations').task
+
+    @cache
+    def classes() -> Classes:
+        # The data set, which knows the names of class folders, is built when the loop begins.
+        meta = getattr(runner, f'{loader}_dataloader').dataset.metainfo
+        return find_classes(runner.cfg, checkpoint_meta=meta, model=runner.model)
+
+    def draw(image: np.ndarray, sample: Any) -> np.ndarray | None:
+        return draw_beside_truth(image[..., ::-1], sample, task=task, classes=classes())
+
+    return draw
 
 
 def _truth(sample: Any, task: str) -> Any:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from swinv2_mm.cli.arguments import (
     FOLDERS,
@@ -26,7 +25,6 @@ from swinv2_mm.cli.arguments import (
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
-    import numpy as np
     from mmengine.config import Config
     from mmengine.runner import Runner
 
@@ -89,6 +87,7 @@ def test(
     from swinv2_mm.engine.preflight import check_metrics
     from swinv2_mm.engine.submission import write_submission_only
     from swinv2_mm.engine.trained_model import set_window_size
+    from swinv2_mm.inference.drawing import drawing_of
     from swinv2_mm.runtime.files import is_exported
     from swinv2_mm.runtime.metadata import config_in
     from swinv2_mm.runtime.model import FileModel
@@ -134,7 +133,7 @@ def test(
             folder=Path(show_dir),
             roots=folders,
             paths=lambda: _image_paths(runner),
-            draw=_drawing(runner),
+            draw=drawing_of(runner, loader='test'),
         )
     guard_data(runner, ['test'])
     for hook in hooks:
@@ -186,26 +185,6 @@ def _draw_predictions(cfg: Config, folder: Path) -> None:
 def _image_paths(runner: Runner) -> Iterator[str]:
     dataset = runner.test_dataloader.dataset
     return (dataset.get_data_info(index)['img_path'] for index in range(len(dataset)))
-
-
-def _drawing(runner: Runner) -> Callable[[np.ndarray, Any], np.ndarray | None]:
-    """Return the function that draws a test image (RGB) and its data sample."""
-    from swinv2_mm.inference.class_names import Classes, find_classes
-    from swinv2_mm.inference.drawing import draw_beside_truth
-    from swinv2_mm.libraries import library_of
-
-    task = library_of(runner.cfg, purpose='--show-dir').task
-
-    @cache
-    def classes() -> Classes:
-        # The data set, which knows the names of class folders, is built when the test begins.
-        meta = runner.test_dataloader.dataset.metainfo
-        return find_classes(runner.cfg, checkpoint_meta=meta, model=runner.model)
-
-    def draw(image: np.ndarray, sample: Any) -> np.ndarray | None:
-        return draw_beside_truth(image[..., ::-1], sample, task=task, classes=classes())
-
-    return draw
 
 
 def _keep_predictions(cfg: Config, path: Path) -> None:

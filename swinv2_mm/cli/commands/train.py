@@ -71,9 +71,11 @@ def train(
     from swinv2_mm.data_check.guard import guard_data
     from swinv2_mm.engine.config_errors import config_errors
     from swinv2_mm.engine.launch import build_runner, save_config
+    from swinv2_mm.engine.prediction_images import PredictionImagesHook, backends_of_images
     from swinv2_mm.engine.preflight import check_training
     from swinv2_mm.engine.work_dir import checkpoints_in
     from swinv2_mm.errors import UserError
+    from swinv2_mm.inference.drawing import drawing_of
 
     cfg = as_config(cfg, options)
     if amp:
@@ -103,6 +105,8 @@ def train(
         )
     save_config(cfg, runner)
     guard_data(runner, ['train', 'val'])
+    if backends_of_images(runner.cfg):
+        runner.register_hook(PredictionImagesHook(drawing_of(runner, loader='val')))
     with config_errors(cfg):
         check_training(runner, cfg)
         runner.train()
