@@ -232,5 +232,5 @@ def url_of(name: str) -> str | None:
     hint = f"; did you mean '{close[0]}'?" if close else ''
     raise CheckpointError(
         f"unknown weights '{name}'{hint} (known: {', '.join(_PAPER)}, and {len(_FAMILY)} of the "
-        'SimMIM family, listed in docs/weights.md)'
+        'SimMIM family, listed in docs/model_zoo.md)'
     )

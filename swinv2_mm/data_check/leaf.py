@@ -145,6 +145,11 @@ def _pretrained(cfg: Config) -> list[str]:
     return ["fresh_parameters = ['head']"] if cfg.get('load_from') else []
 
 
+def steps_for(num_images: int, *, batch: int) -> int:
+    """Return how many iterations train on a data set by a recipe that counts them."""
+    return max(_LEAST_ITERATIONS, _EPOCHS * num_images // batch)
+
+
 def _schedule(cfg: Config, num_images: int) -> list[str]:
     """Return what a recipe for more data needs so that its batches and rates fit."""
     loader, loop = cfg.train_dataloader, cfg.train_cfg
@@ -154,7 +159,7 @@ def _schedule(cfg: Config, num_images: int) -> list[str]:
     batch = min(loader.batch_size, num_images)
     first = cfg.param_scheduler[0]
     if 'max_iters' in loop:
-        steps = max(_LEAST_ITERATIONS, _EPOCHS * num_images // batch)
+        steps = steps_for(num_images, batch=batch)
         if steps >= loop.max_iters:
             return lines
         second = cfg.param_scheduler[1]
