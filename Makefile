@@ -1,7 +1,7 @@
 # make demo   train and test detection, segmentation and classification on a small embedded data set
 # make test   run the tests          make test-all   the slow ones as well
 # make lint   check style and imports  make types      check types (pyproject.toml says where)
-# make docs   build the documentation as a site, in build/docs
+# make docs   build the documentation as a site, in build/docs; the Chinese one in build/docs/zh_CN
 # VENV=... PYTHON=...   choose another environment or interpreter
 VENV ?= .venv
 RUN = $(VENV)/bin/python
@@ -30,3 +30,4 @@ types: env
 
 docs: env
 	$(RUN) -m sphinx -W -n --keep-going -q -c docs . build/docs
+	$(RUN) -m sphinx -W -n --keep-going -q -c docs -D language=zh_CN . build/docs/zh_CN

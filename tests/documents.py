@@ -77,7 +77,7 @@ class Block:
 
 def documents() -> list[Path]:
     """All of them, from the project's root."""
-    found = [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('docs/*.ipynb')]
+    found = [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('docs/tutorials/*.ipynb')]
     found += ROOT.glob('projects/*/README.md')
     return sorted(path.relative_to(ROOT) for path in found)
 
@@ -152,7 +152,10 @@ class Workplace:
         for tool, options in ADDED.items():
             if tool in changed and ' --help' not in changed:
                 changed = f'{changed} {options}'
-        if re.search(r'tools/(train\.py|dist_train\.sh) ', changed) and ' --help' not in changed:
+        if (
+            re.search(r'(tools/(train\.py|dist_train\.sh)|swinv2-mm train) ', changed)
+            and ' --help' not in changed
+        ):
             changed = self._shortened(changed)
         if changed != plain:
             self.rewritten.append(changed)

@@ -110,7 +110,7 @@ def test_python_versions_are_the_same_everywhere():
     assert re.findall(r'Python :: (3\.\d+)"', project) == versions
     workflow = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())
     assert workflow['jobs']['tests']['strategy']['matrix']['python'] == versions
-    sources = ('swinv2_mm/__init__.py', 'tools/make_env.sh', 'docs/getting_started.md')
+    sources = ('swinv2_mm/__init__.py', 'tools/make_env.sh', 'docs/install.md')
     for name in (*sources, *DOCUMENTS):
         found = re.findall(r'(3\.\d+) (?:to|至) (3\.\d+)', (ROOT / name).read_text())
         assert found and set(found) == {(versions[0], versions[-1])}, name

@@ -48,8 +48,8 @@ class LoadReport:
         windows = ', '.join(format_window(window) for window in self.pretrained_window_sizes)
         trained = f' trained at windows {windows}' if windows else ''
         lines = [
-            f'{len(self.loaded)} parameters loaded from {self.layout} weights{trained}; '
-            f'{len(self.renamed)} names translated'
+            f'{len(self.loaded)} parameters loaded from {self.layout} weights{trained}'
+            + (f'; {len(self.renamed)} names translated' if self.renamed else '')
         ]
         if self.numerics != 'official':
             lines.append(f'  numerics: {self.numerics}')
