@@ -263,4 +263,5 @@ def eight_bit_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((values >> 8).astype(np.uint8)).convert('RGB')
     # Pillow warns of a palette with transparency that is turned into colours at once.
     pixels = image.convert('RGBA') if 'transparency' in image.info else image
-    return pixels.convert('RGB')
+    # Pillow copies what it need not convert.
+    return pixels if pixels.mode == 'RGB' else pixels.convert('RGB')

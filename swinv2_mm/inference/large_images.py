@@ -14,7 +14,7 @@ from PIL import Image
 from swinv2_mm.datasets.files import FileFault, shown
 from swinv2_mm.datasets.image_files import ImageLimits, image_limits, read_image
 
-# What is decoded whole takes 10 bytes per pixel for a moment: 5 GB.
+# What is decoded whole takes 10 bytes per pixel for a moment: 5.4 GB.
 _MAX_DECODED_PIXELS = 2**29
 # Of GDAL, for all that is open.
 _CACHE_MB = 128
