@@ -14,67 +14,29 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from swinv2_mm.core import SwinTransformerV2
-from swinv2_mm.core.architectures import Architecture, resolve_architecture
 from swinv2_mm.core.attention import BACKENDS, proof
 from swinv2_mm.core.attention.backends import backend_gap
 from swinv2_mm.core.cpu_kernels import cpu_rule
 from swinv2_mm.core.window_partition import window_grid
 
+from .gpu_cases import (
+    ATTENTION_CASES,
+    BACKBONE_CASES,
+    CPU_CASES,
+    AttentionCase,
+    BackboneCase,
+    build_backbone,
+    draw_images,
+)
+
 # Of one figure: seconds, and runs; on a CPU figures are for show.
 _SAMPLE_S, _MOST_RUNS, _RUNS_ON_CPU = 0.5, 20, 2
 _HEAD_DIM = 32
 _MIB = 2**20
-
-
-class AttentionCase(NamedTuple):
-    """One stage: sides of the map and of a window in tokens, heads, images."""
-
-    size: int
-    window: int
-    heads: int
-    images: int
-
-    def __str__(self) -> str:
-        return f'{self.images} x {self.size}², window {self.window}, {self.heads} heads'
-
-
-class BackboneCase(NamedTuple):
-    """One model: its arch, the side of an image in pixels, of a window in tokens, images."""
-
-    arch: str | Architecture
-    size_px: int
-    window: int
-    images: int
-
-    def __str__(self) -> str:
-        name = self.arch if isinstance(self.arch, str) else 'two blocks'
-        return f'{name} {self.size_px}/w{self.window}, {self.images} images'
-
-
-# The first and the third stage of the backbones below.
-ATTENTION_CASES = (
-    AttentionCase(64, 8, 3, 16),
-    AttentionCase(96, 24, 4, 4),
-    AttentionCase(24, 24, 16, 4),
-    AttentionCase(160, 40, 6, 2),
-    AttentionCase(256, 32, 3, 1),
-)
-BACKBONE_CASES = (
-    BackboneCase('tiny', 256, 8, 16),
-    BackboneCase('base', 384, 24, 4),
-    BackboneCase('large', 640, 40, 1),
-    BackboneCase('tiny', 1024, 32, 1),
-)
-CPU_CASES = (
-    (AttentionCase(10, 4, 2, 1),),
-    (BackboneCase(Architecture(32, (1, 1), (1, 2)), 64, 4, 1),),
-)
 
 
 @dataclass(frozen=True)
@@ -197,38 +159,11 @@ def _check_attention(
     return row(figures=figures, note=note, is_wrong=is_wrong)
 
 
-def _build(case: BackboneCase, *, name: str) -> nn.Module:
-    arch = resolve_architecture(case.arch)
-    if name != 'timm':
-        return SwinTransformerV2(
-            arch,
-            window_size=case.window,
-            drop_path_rate=0.0,
-            out_indices=(len(arch.depths) - 1,),
-            attention=name,
-        )
-    from timm.models.swin_transformer_v2 import SwinTransformerV2 as Peer
-
-    return Peer(
-        img_size=case.size_px,
-        window_size=case.window,
-        embed_dim=arch.embed_dim,
-        depths=arch.depths,
-        num_heads=arch.num_heads,
-        num_classes=0,
-        drop_path_rate=0.0,
-    )
-
-
-def _images(case: BackboneCase, device: torch.device) -> Tensor:
-    return torch.randn(case.images, 3, case.size_px, case.size_px, device=device)
-
-
 def _check_backbone(
     row: Callable[..., Row], *, case: BackboneCase, device: torch.device, name: str
 ) -> Row:
     """Time an inference and a training step under bf16 autocast."""
-    model, images = _build(case, name=name).to(device), _images(case, device)
+    model, images = build_backbone(case, name=name).to(device), draw_images(case, device)
 
     def forward() -> Tensor:
         with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -253,7 +188,7 @@ def _check_waits(case: BackboneCase, device: torch.device, row: Callable[..., Ro
     """Assert that a warm forward pass never waits for the device."""
     if device.type != 'cuda':
         return row(note='needs CUDA')
-    model, images = _build(case, name='auto').to(device).eval(), _images(case, device)
+    model, images = build_backbone(case, name='auto').to(device).eval(), draw_images(case, device)
     with torch.no_grad():
         model(images)
         torch.cuda.synchronize(device)
@@ -269,7 +204,7 @@ def _check_graph(case: BackboneCase, device: torch.device, row: Callable[..., Ro
     """Capture a forward pass as a CUDA graph; its replay gives the same and takes less time."""
     if device.type != 'cuda':
         return row(note='needs CUDA')
-    model, images = _build(case, name='auto').to(device).eval(), _images(case, device)
+    model, images = build_backbone(case, name='auto').to(device).eval(), draw_images(case, device)
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, cache_enabled=False)
     with torch.no_grad(), autocast:
         expected = model(images)

@@ -21,7 +21,8 @@ from swinv2_mm.config.datasets import innermost_datasets, metrics_of
 from swinv2_mm.errors import DataError, UserError
 
 from .bad_data import SkippedSummaryHook, policy_of
-from .class_names import check_config_classes, check_heads, check_places
+from .class_counts import check_folder_count, check_head_counts, check_labels_are_read
+from .class_names import check_config_classes, check_places
 from .guarded import GuardedDataset
 from .listing import Listing
 from .readers import read
@@ -29,9 +30,6 @@ from .scoring import check_scoring
 from .sources import ZERO_LABEL, Source, loads_masks, num_classes_of, source_of, sources_of
 from .start_line import MOST_IMAGES, start_line, unseen_classes
 from .usable import UsableFiles, refuse_whole
-
-# Kinds of data whose classes all heads of a model have; a classifier may have more.
-_WITH_HEADS = {'instances', 'panoptic', 'label maps'}
 
 
 def guard_data(runner: Runner, loaders: list[str]) -> None:
@@ -114,7 +112,7 @@ class DataGuard:
             if source is None or not source.kind:
                 continue
             refuse_whole(check_config_classes(source, config='the config'), loader=loader)
-            self._check_labelled(source)
+            check_labels_are_read(self._cfg, source)
             listing, path = self._files.read(source, metrics=metrics)
             found.append(listing)
             for remark in listing.remarks:
@@ -123,7 +121,10 @@ class DataGuard:
                 if text := unseen_classes(listing):
                     self._logger.warning(text)
             if source.has_class_folders:
-                self._check_folders(listing)
+                if source.name == 'train' and self._train_folders is None:
+                    self._train_folders = listing.classes
+                if text := check_folder_count(listing):
+                    self._logger.warning(text)
             if path is not None:
                 read_files[path] = listing
             if path != source.annotation_file:
@@ -141,7 +142,7 @@ class DataGuard:
         if len(read_files) == 1 and lost:
             ((path, listing),) = read_files.items()
             self._files.leave_out(lost, path, listing, loader=loader, metrics=metrics)
-        self._check_heads(loader, guarded, found)
+        check_head_counts(self._cfg, loader, guarded.metainfo, found)
         are_boxes = found and all(listing.source.kind == 'instances' for listing in found)
         if loader == 'train' and are_boxes and not any(listing.counts for listing in found):
             raise DataError(
@@ -218,49 +219,6 @@ class DataGuard:
             # Of a data set that is joined with others, those of the first.
             train_folders=self._train_folders,
         )
-
-    def _check_heads(self, loader: str, dataset: GuardedDataset, found: list[Listing]) -> None:
-        """Refuse heads for another number of classes than the data has."""
-        classes = dataset.metainfo.get('classes') or ()
-        if not classes or {listing.source.kind for listing in found} - _WITH_HEADS:
-            return
-        things = dataset.metainfo.get('thing_classes')
-        num_things = None if things is None else len(things)
-        for problem in check_heads(
-            self._cfg, config='', num_classes=len(classes), num_things=num_things
-        ):
-            raise DataError(
-                f'{loader} data set: {len(classes)} classes, and {problem.place} {problem.detail}'
-            )
-
-    def _check_labelled(self, source: Source) -> None:
-        """Refuse to train a classifier on images without labels."""
-        kind = str((self._cfg.get('model') or {}).get('type'))
-        is_labelled = source.settings.get('with_label', True)
-        if source.name == 'train' and kind.endswith('ImageClassifier') and not is_labelled:
-            raise DataError(
-                'train data set: with_label=False, and a classifier learns from labels: leave it '
-                'out, or give the data set an ann_file'
-            )
-
-    def _check_folders(self, listing: Listing) -> None:
-        """Refuse class folders beyond the model's classes: they would stop the loss."""
-        source = listing.source
-        if source.name == 'train' and self._train_folders is None:
-            self._train_folders = listing.classes
-        num_named = 0 if source.classes is None else len(source.classes)
-        if source.num_classes is not None and len(listing.classes) < source.num_classes:
-            if num_named < source.num_classes:
-                self._logger.warning(
-                    f'{source.name} data set: {len(listing.classes)} class folders, the model has '
-                    f'{source.num_classes} classes: the folders are numbered from 0 in the order '
-                    'of their names; metainfo.classes says which class is missing'
-                )
-        if source.num_classes is not None and len(listing.classes) > source.num_classes:
-            raise DataError(
-                f'{source.name} data set: {len(listing.classes)} class folders, the model has '
-                f'{source.num_classes} classes (model.head.num_classes)'
-            )
 
 
 class _CheckpointNamesHook(Hook):
