@@ -8,40 +8,9 @@ when they have the answer to the last one.
 from __future__ import annotations
 
 import argparse
-import http.client
-import json
-import re
-import shlex
-import subprocess
-import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime, timezone
-from itertools import cycle
 from pathlib import Path
-from urllib.parse import urlsplit
 
-# Run as a script, this file finds its package beside the project's own.
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.bad_uploads import Upload, bad_uploads, request, send
-from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.cli.arguments import new_parser, parse
-from swinv2_mm.datasets.image_files import is_image_name
-from swinv2_mm.engine.launch import run_tool
-from swinv2_mm.errors import UserError
-
-_TIMEOUT_S = 120
-_WARM_UP_S = 1.0
-_STOP_S = 60
-# Those of the server that refuse nothing of the load.
-_SPARE = 8
-_MB = 1e6
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +32,43 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--bad', type=int, default=1000, metavar='N', help='bad uploads')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write all figures')
     return parse(parser)
+
+
+if __name__ == '__main__':
+    parse_args()  # answers --help, completion and mistakes before the slow imports
+
+import http.client
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from itertools import cycle
+from urllib.parse import urlsplit
+
+# Run as a script, this file finds its package beside the project's own.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.bad_uploads import Upload, bad_uploads, request, send
+from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.datasets.image_files import is_image_name
+from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.errors import UserError
+
+_TIMEOUT_S = 120
+_WARM_UP_S = 1.0
+_STOP_S = 60
+# Those of the server that refuse nothing of the load.
+_SPARE = 8
+_MB = 1e6
 
 
 @dataclass

@@ -6,7 +6,7 @@ import asyncio
 import time
 import traceback
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -130,7 +130,14 @@ class Batcher:
             batch = await self._next_batch()
             images = [waiting.loaded for waiting in batch]
             start = time.monotonic()
-            results = await loop.run_in_executor(self._thread, run_batch, self._inferencer, images)
+            results: Sequence[Prediction | Exception]
+            try:
+                results = await loop.run_in_executor(
+                    self._thread, run_batch, self._inferencer, images
+                )
+            except Exception as error:
+                # Whatever it is, the next batch is run.
+                results = [error] * len(batch)
             self._metrics.batch(len(batch), seconds=time.monotonic() - start)
             for waiting, result in zip(batch, results, strict=True):
                 # A request that was given up has a cancelled one.
