@@ -55,7 +55,7 @@ def quantize(
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    from .layers import deciding_layers, weighted_layers
+    from .layers import WEIGHTED, deciding_layers, weighted_layers
 
     model = onnx.load(source)
     # The intermediate shapes noted by torch predate the transposition of weights, and stop the
@@ -78,6 +78,8 @@ def quantize(
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            # Of others the ranges are not needed, and some are infinite.
+            op_types_to_quantize=sorted(WEIGHTED),
             nodes_to_quantize=chosen,
         )
     finally:

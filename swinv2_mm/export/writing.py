@@ -18,7 +18,7 @@ from . import files
 from .files import Format
 from .images import resized
 from .model import ExportedModel, Part, traceable
-from .quantization import check_logits, check_weights, halve, quantize
+from .quantization import check_logits, check_weights, halve, integer_weights, quantize
 from .verification import Agreement, agreement, as_input, logits
 
 Precision = Literal['int8', 'fp16']
@@ -133,7 +133,8 @@ def _write_copy(path: Path, copy: Path, *, precision: Precision, inputs: Sequenc
     if precision == 'int8':
         in_float = quantize(path, copy, images=inputs)
         check_weights(copy)
-        kept = f'; {len(in_float)} layers stay in float32'
+        number = len(integer_weights(copy))
+        kept = f'; {number} layers have 8 bits, {len(in_float)} stay in float32'
     else:
         halve(path, copy)
     return f'{copy.name}: {_size(copy)} instead of {_size(path)}{kept}'
