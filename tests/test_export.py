@@ -179,7 +179,7 @@ def test_onnx_and_its_copies_in_fewer_bits(tool, classifier, tmp_path):
     exact, rough, near = (open_exported(p)(images)['logits'] for p in (out, small, half))
     assert 0 < difference(exact, near) < 0.01
     assert difference(exact, near) < difference(exact, rough) < 0.2
-    assert 'same class for 100 % of 3 images' in tool.printed
+    assert 'layers have 8 bits, ' in tool.printed
     assert sorted(path.name for path in tmp_path.glob('*.onnx*')) == sorted(
         [half.name, small.name, out.name]
     )
@@ -277,17 +277,6 @@ def test_a_copy_in_float16(three_layers, tmp_path):
     assert exact.dtype == near.dtype == torch.float32
     # Nodes of no module compute coordinates and stay as they are; these are of none.
     assert difference(exact, near) < 1e-6
-
-
-def test_8_bit_logits_that_are_noise_are_refused():
-    exact = torch.eye(8) * 5
-    assert '100 % of 8' in quantization.check_logits(exact, exact + 0.5)
-    for rough in (exact + torch.eye(8).roll(1, 0) * 3, exact - exact.roll(1, 0) * 0.5):
-        with pytest.raises(UserError, match='difference'):
-            quantization.check_logits(exact, rough)
-    near = torch.tensor([[1.0, 1.01]]).expand(8, 2)
-    with pytest.raises(UserError, match='same class for 0 %'):
-        quantization.check_logits(near, near.flip(1))
 
 
 @needs_onnx

@@ -173,17 +173,17 @@ def reference(model: LibraryModel, image: Tensor, *, part: Part) -> dict[str, Te
     """
     if part in DETECTORS:
         return _detected(model, image)
-    height, width = image.shape[1:]
+    samples = None
     if part == 'segmentor':
         from mmseg.structures import SegDataSample
 
-        data = {'inputs': [image], 'data_samples': [SegDataSample()]}
-        with DefaultScope.overwrite_default_scope(None):
-            x = model.data_preprocessor(data)['inputs']
+        samples = [SegDataSample()]
+    with DefaultScope.overwrite_default_scope(None):
+        x = model.data_preprocessor({'inputs': [image], 'data_samples': samples})['inputs']
+    height, width = image.shape[1:]
+    if part == 'segmentor':
         logits = model.encode_decode(x, [dict(img_shape=tuple(x.shape[2:]))])
         return {'logits': logits[:, :, :height, :width]}
-    with DefaultScope.overwrite_default_scope(None):
-        x = model.data_preprocessor({'inputs': [image], 'data_samples': None})['inputs']
     if x.shape[2:] != image.shape[1:]:
         raise UserError(
             f'this model pads an image of {height} x {width} px to {x.shape[2]} x {x.shape[3]}: '

@@ -153,8 +153,3 @@ def _differing_share(ours: Tensor, theirs: Tensor) -> float:
     """Return the share of the pixels of two masks that one of them has; one pixel is none."""
     num_covered, num_different = (ours | theirs).sum().item(), (ours ^ theirs).sum().item()
     return num_different / num_covered if num_different > 1 else 0.0
-
-
-def logits(file: Callable[[Tensor], Outputs], inputs: Iterable[Tensor]) -> Tensor:
-    """Return the logits of a classifier's file: (images, classes)."""
-    return torch.cat([file(x)['logits'] for x in inputs])
