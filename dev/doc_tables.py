@@ -203,12 +203,18 @@ def pages(memory_of: Mapping[str, str]) -> dict[Path, str]:
 def main() -> None:
     """Write the pages."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--memory', action='store_true', help='estimate memory again (minutes)')
+    parser.add_argument(
+        '--memory',
+        nargs='*',
+        metavar='RECIPE',
+        help='estimate memory again (minutes); default of all',
+    )
     args = parser.parse_args()
     memory_of = dict.fromkeys(CHOSEN, 'not estimated') | kept_memory()
-    for name in track_iter_progress(list(CHOSEN)) if args.memory else ():
-        memory_of[name] = estimated_memory(name)
-        _write(memory_of)
+    if args.memory is not None:
+        for name in track_iter_progress(args.memory or list(CHOSEN)):
+            memory_of[name] = estimated_memory(name)
+            _write(memory_of)
     _write(memory_of)
 
 

@@ -120,6 +120,13 @@ def test_a_misspelt_entry_of_a_file(line, tmp_path):
         load_config(str(path))
 
 
+def test_an_entry_of_mmdet_2(tmp_path):
+    path = tmp_path / 'old.py'
+    path.write_text("lr_config = dict(policy='step', step=[8, 11])\ntotal_epochs = 12\n")
+    with pytest.raises(UserError, match=r'lr_config.*param_scheduler'):
+        load_config(str(path))
+
+
 def test_variables_of_a_file_stay(tmp_path):
     path = tmp_path / 'leaf.py'
     path.write_text(f"_base_ = '{CLASSIFIER}'\nimage_size = 4\ntrain_pipeline = []\nmodel_2 = 1\n")

@@ -17,6 +17,15 @@ from .packages import register_packages, without_own_scope
 
 # So alike is a misspelt entry; variables of a config are less like the entries.
 _MISSPELT = 0.87
+# Entries of mmdet 2 and its time, which MMEngine passes over in silence, and those that replace
+# them. Others, such as ``evaluation``, are left over in configs of the libraries.
+_REPLACED = {
+    'lr_config': 'param_scheduler',
+    'momentum_config': 'param_scheduler',
+    'checkpoint_config': 'default_hooks.checkpoint',
+    'log_config': 'default_hooks.logger',
+    'total_epochs': 'train_cfg.max_epochs',
+}
 
 
 def load_config(path: str, options: Sequence[str] = ()) -> Config:
@@ -48,9 +57,14 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
 
 
 def _check_names(cfg: Config, path: str) -> None:
-    """Raise for an unknown name that is close to that of an entry: a typing error."""
+    """Raise for an unknown name that is close to that of an entry, or one of older versions."""
     known = top_level_keys()
     for name in cfg:
+        if name in _REPLACED:
+            raise UserError(
+                f"config {path}: nothing reads '{name}', an entry of older versions; write "
+                f'{_REPLACED[name]} in its place (docs/migrate.md)'
+            )
         if name not in known and (meant := closest(name, known, cutoff=_MISSPELT)):
             raise UserError(
                 f"config {path}: nothing reads '{name}'; did you mean '{meant}'? A variable of "
