@@ -20,6 +20,7 @@ from mmengine.registry import DefaultScope
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import as_config
+from swinv2_mm.datasets.files import shown
 from swinv2_mm.engine.failures import is_out_of_memory
 from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
 from swinv2_mm.errors import DataError, UserError
@@ -177,12 +178,17 @@ class SwinV2Inferencer:
             DataError: If the image cannot be read, or a tile is too large for the memory.
             UserError: If the model takes images as a whole.
         """
+
+        def fail(_: Any, reason: str) -> None:
+            name = 'an array' if isinstance(image, np.ndarray) else f'image {shown(image)}'
+            raise DataError(f'{name}, in tiles: {reason}')
+
         return predict_in_tiles(
             image,
             tiling,
             task=self.task,
             classes=self.classes,
-            predict=partial(self._stream, batch_size=batch_size, keeps_logits=True),
+            predict=partial(self._stream, batch_size=batch_size, on_error=fail, keeps_logits=True),
             threshold=sigmoid_threshold(self.model),
             open_writer=open_writer,
         )

@@ -72,9 +72,9 @@ class VideoReader:
             raise DataError(f'video {shown(self.path)} does not exist, or is no file')
         try:
             self._container = self._av.open(self.path, options=_OPTIONS)
-            self._stream = self._container.streams.video[0]
+            self._stream = self._container.streams.best('video')
             size = self._stream.codec_context.width, self._stream.codec_context.height
-        except (self._av.error.FFmpegError, IndexError, AttributeError):
+        except (self._av.error.FFmpegError, AttributeError):
             # No container, no stream, or one that FFmpeg cannot decode and gives no context.
             raise DataError(
                 f'video {shown(self.path)} cannot be read: truncated or not a video'
@@ -133,7 +133,7 @@ class VideoWriter:
     Args:
         path: Ends in ``.mp4``.
         rate: Frames per second.
-        sound: A video whose first sound track goes with the frames.
+        sound: A video whose sound track goes with the frames.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class VideoWriter:
 
 
 class _Sound:
-    """The first sound track of a file, copied to a container while its frames are written.
+    """The sound track of a file, copied to a container while its frames are written.
 
     Without a track, or with one that cannot be decoded, the container gets none.
 
@@ -245,11 +245,10 @@ class _Sound:
         self._input = av.open(os.fspath(path), options=_OPTIONS)
         self._track = None
         self._waiting: deque[Any] = deque()
-        tracks = [t for t in self._input.streams.audio if t.codec_context is not None]
-        if not tracks:
+        source = self._input.streams.best('audio')
+        if source is None or source.codec_context is None:
             return
-        source = tracks[0]
-        self._is_copied = source.codec_context.name in _COPIED_SOUND
+        self._is_copied = source.codec_context.codec.canonical_name in _COPIED_SOUND
         if self._is_copied:
             self._track = output.add_stream_from_template(source)
         else:
