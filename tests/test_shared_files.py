@@ -8,13 +8,13 @@ import shutil
 import signal
 import sys
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 from test_distributed import SMALL, free_port
 from test_several_processes import Job as Torchrun
@@ -43,26 +43,29 @@ class Fake(SwinV2Inferencer):
         self.cfg, self.task = Config({'default_scope': 'mmseg'}), 'segmentation'
         self.classes = Classes(('a', 'b'), ((1, 2, 3), (4, 5, 6)))
         self.notes, self.pause_s, self._num_failures = notes, pause_s, 0
+        self.model = self
 
     def _prepare(self, source, number):
         number = number_of(source)
         if number % 50 == 49:
             raise DataError(f'{source} is broken')
         image = np.full((2, 2 + (number % 3 == 0), 3), number % 251, np.uint8)
-        return LoadedInput(source, image, {}, image.shape)
+        data = {'inputs': torch.tensor(image), 'paths': source.path}
+        return LoadedInput(source, image, data, image.shape)
 
-    def _test_step(self, batch):
-        assert len({loaded.shape for loaded in batch}) == 1
+    def test_step(self, data):
+        images, paths = data['inputs'], data['paths']
+        assert len({image.shape for image in images}) == 1
         with self.notes.open('a') as notes:
-            notes.write(''.join(f'{loaded.source}\n' for loaded in batch))
+            notes.write(''.join(f'{path}\n' for path in paths))
         # An image with a high number costs more.
-        time.sleep(sum(self.pause_s * number_of(loaded.source) for loaded in batch))
-        labels = [torch.tensor(loaded.image[None, ..., 0] % 2) for loaded in batch]
-        return [SimpleNamespace(pred_sem_seg=SimpleNamespace(data=label)) for label in labels]
+        time.sleep(sum(self.pause_s * number_of(path) for path in paths))
+        maps = [PixelData(data=image[None, ..., 0] % 2) for image in images]
+        return [BaseDataElement(pred_sem_seg=label_map) for label_map in maps]
 
 
 def number_of(source):
-    return int(source.path.split('/')[0])
+    return int(os.fspath(source).split('/')[0])
 
 
 def sources(count):
@@ -79,22 +82,24 @@ def predict(listed, out, *, job=None, resume=False, pause_s=0.0, batch_size=4):
     return run(listed)
 
 
-def fork_job(size, work):
+def fork_job(size, work, *, launcher='pytorch'):
     """Call ``work(job)`` in processes of a job; returns their ids."""
     port, pids = free_port(), []
+    names = ['SLURM_PROCID', 'SLURM_LOCALID'] if launcher == 'slurm' else ['RANK', 'LOCAL_RANK']
+    sizes = ['SLURM_NTASKS'] if launcher == 'slurm' else ['WORLD_SIZE', 'LOCAL_WORLD_SIZE']
     for rank in range(size):
         if pid := os.fork():
             pids.append(pid)
             continue
         status = 1
         try:
-            os.environ.update(
-                RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank),
-                LOCAL_WORLD_SIZE=str(size), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port),
-            )  # fmt: skip
+            os.environ |= {**dict.fromkeys(names, str(rank)), **dict.fromkeys(sizes, str(size))}
+            os.environ |= {'MASTER_PORT': str(port)}
+            if launcher == 'pytorch':
+                os.environ |= {'MASTER_ADDR': '127.0.0.1'}
             # What a killed run says is of no use.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            work(join_job('pytorch'))
+            work(join_job(launcher))
             status = 0
         finally:
             os._exit(status)
@@ -215,8 +220,8 @@ def test_resumed_with_another_list(whole, tmp_path):
 def test_batches_are_of_one_size_and_results_in_order(tmp_path):
     fake = Fake(tmp_path / 'notes')
     sizes = []
-    step = fake._test_step
-    fake._test_step = lambda batch: (sizes.append(len(batch)), step(batch))[1]
+    step = fake.test_step
+    fake.test_step = lambda data: (sizes.append(len(data['paths'])), step(data))[1]
     listed = list(sources(48))
     found = [prediction.source for prediction in fake(listed, batch_size=4)]
     assert found == listed
@@ -226,15 +231,15 @@ def test_batches_are_of_one_size_and_results_in_order(tmp_path):
 
 def test_a_model_that_fails_on_an_image_and_one_that_fails(tmp_path):
     fake = Fake(tmp_path / 'notes')
-    step = fake._test_step
+    step = fake.test_step
 
     def fail_on(numbers):
-        def fail(batch):
-            if numbers & {number_of(loaded.source) for loaded in batch}:
+        def fail(data):
+            if numbers & set(map(number_of, data['paths'])):
                 raise RuntimeError('no such kernel')
-            return step(batch)
+            return step(data)
 
-        fake._test_step = fail
+        fake.test_step = fail
 
     failed = []
     listed = list(sources(40))
@@ -273,11 +278,11 @@ def test_memory_of_a_run_over_a_million_files(tmp_path):
     class Names(Fake):
         """Nothing is noted or written but records."""
 
-        def _test_step(self, batch):
-            if (number := number_of(batch[0].source)) % 50_000 < 8:
+        def test_step(self, data):
+            if (number := number_of(data['paths'][0])) % 50_000 < 8:
                 memory.append((number, rss_mb()))
-            samples = [SimpleNamespace(pred_score=torch.tensor([0.1, 0.9])) for _ in batch]
-            return samples
+            scores = torch.tensor([0.1, 0.9])
+            return [BaseDataElement(pred_score=scores) for _ in data['paths']]
 
     memory = []
     fake = Names(None)
@@ -357,6 +362,23 @@ def write_classifier(path):
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)
     torch.save({'state_dict': model.state_dict(), 'meta': {}}, path)
+
+
+def test_a_job_of_slurm(whole, tmp_path, monkeypatch):
+    """With a stand-in for the command that names the hosts."""
+    command = tmp_path / 'bin' / 'scontrol'
+    command.parent.mkdir()
+    command.write_text(
+        '#!/bin/sh\n[ "$*" = "show hostnames n[1-2]" ] && echo localhost && echo n2\n'
+    )
+    command.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{command.parent}:{os.environ["PATH"]}')
+    monkeypatch.setenv('SLURM_NODELIST', 'n[1-2]')
+    monkeypatch.delenv('MASTER_ADDR', raising=False)
+    out = tmp_path / 'out'
+    pids = fork_job(2, lambda job: predict(sources(300), out, job=job), launcher='slurm')
+    assert end(pids) == [0, 0]
+    assert contents(out) == contents(whole)
 
 
 def test_launchers_that_are_not_there(monkeypatch):
