@@ -100,7 +100,8 @@ def test_categories_in_another_order_are_mapped_by_name(tmp_path):
         for name, dataset in guarded.sets.items()
     }
     assert labels == {'train': [0, 1, 2, 3], 'val': [0, 1, 2, 3]}
-    metric = METRICS.build(cfg.val_evaluator)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        metric = METRICS.build(cfg.val_evaluator)
     metric.dataset_meta = guarded.sets['val'].metainfo
     info = guarded.sets['val'].get_data_info(0)
     # Trained on the first file: the label of a class is its place there.
