@@ -25,9 +25,11 @@ def test_steps_and_options_of_a_study_fit(name, tmp_path):
             assert step.get(needed, next(iter(steps))) in steps
         if 'train' in step:
             options = [*study.content.get('options', ()), *step.get('options', ())]
-            load_config(
-                str(ROOT / step['train']), [*options, *evidence.longer(step['train'], factor=2)]
-            )
+            options += evidence.longer(step['train'], factor=2)
+            cfg = load_config(str(ROOT / step['train']), options)
+            hooks = [hook.type for hook in cfg.get('custom_hooks') or ()]
+            imported = cfg.custom_imports.imports
+            assert 'SignalHook' not in hooks or 'swinv2_mm.analysis.signal_hook' in imported
 
 
 def test_means_spread_and_equal_times():
