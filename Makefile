@@ -2,17 +2,21 @@
 # make test   run the tests          make test-all   the slow ones as well
 # make lint   check style and imports  make types      check types (pyproject.toml says where)
 # make docs   build the documentation as a site, in build/docs; the Chinese one in build/docs/zh_CN
+# make figures   draw the figures of README and docs from what make demo left
 # VENV=... PYTHON=...   choose another environment or interpreter
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: env demo test test-all lint types docs
+.PHONY: env demo figures test test-all lint types docs
 
 env:
 	@tools/make_env.sh $(VENV)
 
 demo: env
 	$(RUN) tools/quickstart.py
+
+figures: env
+	$(RUN) -m dev.figures
 
 test: env
 	$(RUN) -m pytest
