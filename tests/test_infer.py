@@ -343,8 +343,16 @@ class TestTool:
         with pytest.raises(UserError, match='needs a tile'):
             next(predict(sources, overlap=32))
 
-        status, errors = infer(folder / 'large.png', *tiles, task='detection', out=tmp_path / 'b')
+        pytest.importorskip('trackers')
+        with VideoWriter(tmp_path / 'clip.mp4', rate=10) as writer:
+            for _ in range(3):
+                writer.write(image[:96, :96])
+        files = folder / 'large.png', tmp_path / 'clip.mp4'
+        options = '--track', '--score-threshold', '0.01'
+        status, errors = infer(*files, *tiles, *options, task='detection', out=tmp_path / 'b')
         assert status == 0, errors
+        lines = [json.loads(line) for line in (tmp_path / 'b' / 'videos' / 'clip.jsonl').open()]
+        assert len(lines) == 3 and all('track_id' in d for d in lines[-1]['detections'])
         results = json.loads((tmp_path / 'b' / 'coco_results.json').read_text())
         assert len(results) > 5
         assert all(result['segmentation']['size'] == [200, 310] for result in results)

@@ -96,8 +96,9 @@ class OutputFolder:
             names = ', '.join(differing)
             raise UserError(f'{self.root} was made with another {names}: not to be resumed')
         self._needs_merge = True
-        for unfinished in self.root.glob(f'.{RECORDS}.*'):
-            discard(unfinished)
+        for unfinished in (f'.{RECORDS}.*', 'label_maps/**/.*.part'):
+            for path in self.root.glob(unfinished):
+                discard(path)
         for part in self._record_files():
             for _, record in _complete_lines(part):
                 self._index.add_done(record['file'], record['name'])
