@@ -80,7 +80,8 @@ class TiledPrediction:
 
 def _stride(size: tuple[int, int]) -> int:
     """Return how many pixels of an image become one of the reduced image, on either side."""
-    return -(-max(size) // _REDUCED_PX)
+    # A thin image keeps a row.
+    return min(-(-max(size) // _REDUCED_PX), *size)
 
 
 class _Reducer:
