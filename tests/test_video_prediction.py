@@ -112,6 +112,8 @@ def test_without_sound_at_a_rate_that_varies(tmp_path):
 @pytest.mark.parametrize('rotation', [90, -90, 180])
 def test_turned_videos_of_phones(rotation, tmp_path):
     """Frames come upright, and what is written has no turn left to make."""
+    if not hasattr(av.video.stream.VideoStream, 'set_display_rotation'):
+        pytest.skip('this version of PyAV reads turned videos, but writes none')
     path = write_clip(tmp_path / 'a.mp4', times=[0.0, 0.1], rotation=rotation)
     copy(path, tmp_path / 'out.mp4')
     for file in (path, tmp_path / 'out.mp4'):

@@ -81,8 +81,9 @@ class VideoReader:
             ) from None
         image_limits().check(size, name=f'video {shown(self.path)}')
         self._stream.thread_type = 'AUTO'
-        rate = self._stream.average_rate or self._stream.guessed_rate or _DEFAULT_RATE
-        self.rate = rate if 0 < rate < 1000 else _DEFAULT_RATE
+        rate = float(self._stream.average_rate or self._stream.guessed_rate or 0)
+        is_sane = 0 < rate < 1000
+        self.rate = Fraction(rate).limit_denominator(1001) if is_sane else _DEFAULT_RATE
         self.num_frames = max(0, self._stream.frames)
         self.times: deque[float] = deque()
 
@@ -273,7 +274,7 @@ class _Sound:
                 continue
             for part in parts:
                 if part.pts is not None:
-                    yield float(part.pts * part.time_base), part
+                    yield part.pts * float(part.time_base), part
 
     def write_until(self, time: float) -> None:
         """Write what begins before a second."""
