@@ -81,6 +81,7 @@ class Load:
         seconds: Time of the rounds.
         latencies: Seconds of each request.
         num_batches: How often the model ran.
+        cpu_seconds: Processor time of the server: what the load of the machine does not change.
         refused: Answers with another status than 200.
     """
 
@@ -89,6 +90,7 @@ class Load:
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     num_batches: float = 0.0
+    cpu_seconds: float = 0.0
     refused: int = 0
 
     def figures(self) -> dict[str, float]:
@@ -104,6 +106,7 @@ class Load:
             'p50_ms': round(1000 * ordered[count // 2], 1),
             'p99_ms': round(1000 * ordered[min(count - 1, 99 * count // 100)], 1),
             'images_per_batch': round(count / max(self.num_batches, 1), 2),
+            'cpu_ms_per_image': round(1000 * self.cpu_seconds / count, 1),
         }
 
 
@@ -155,7 +158,8 @@ def run_clients(url: str, load: Load, *, images: Sequence[bytes], seconds: float
             found.append((answer.status, time.perf_counter() - begun))
         connection.close()
 
-    num_batches = metric(url, 'swinv2_mm_batch_images_count')
+    names = ('swinv2_mm_batch_images_count', 'process_cpu_seconds_total')
+    before = [metric(url, name) for name in names]
     with ThreadPoolExecutor(load.clients) as clients:
         waiting = [clients.submit(client, number) for number in range(load.clients)]
         start.wait()
@@ -165,7 +169,11 @@ def run_clients(url: str, load: Load, *, images: Sequence[bytes], seconds: float
     load.seconds += time.perf_counter() - begun
     load.latencies += [seconds for status, seconds in found if status == 200]
     load.refused += sum(status != 200 for status, _ in found)
-    load.num_batches += metric(url, 'swinv2_mm_batch_images_count') - num_batches
+    num_batches, cpu_seconds = (
+        metric(url, name) - value for name, value in zip(names, before, strict=True)
+    )
+    load.num_batches += num_batches
+    load.cpu_seconds += cpu_seconds
 
 
 def send_bad(
@@ -248,7 +256,7 @@ def main() -> None:
         sizes = sorted({1, args.batch_size})
         servers = {size: stack.enter_context(server(args, batch_size=size)) for size in sizes}
         loads = []
-        print('clients  batch  requests/s   p50 ms   p99 ms  images/batch')
+        print('clients  batch  requests/s   p50 ms   p99 ms  images/batch  CPU ms/image')
         for clients in args.clients:
             these = {size: Load(clients, size) for size in sizes}
             for url, _ in servers.values():
@@ -259,7 +267,7 @@ def main() -> None:
                 loads.append(load.figures())
                 print(
                     '{clients:>7}  {batch_size:>5}  {requests_per_s:>10}  {p50_ms:>7}  {p99_ms:>7}'
-                    '  {images_per_batch:>12}'.format(**loads[-1]),
+                    '  {images_per_batch:>12}  {cpu_ms_per_image:>12}'.format(**loads[-1]),
                     flush=True,
                 )
         report['loads'] = loads
