@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 
 import pytest
 from conftest import ROOT
@@ -234,3 +235,14 @@ def test_values_of_options(text, value):
 def test_values_that_cannot_be_read(text):
     with pytest.raises(UserError, match='cannot read'):
         parse_value(text)
+
+
+def test_what_an_option_names_is_imported(tmp_path, monkeypatch):
+    """MMEngine imports only what a file names: classes of an option were not registered."""
+    (tmp_path / 'named_by_an_option.py').write_text('')
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = Config({'custom_imports': {'imports': ['swinv2_mm.models']}})
+    apply_options(cfg, ['custom_imports.imports=["swinv2_mm.models","named_by_an_option"]'])
+    assert sys.modules.pop('named_by_an_option')
+    with pytest.raises(UserError, match=r'custom_imports.*absent_module'):
+        apply_options(cfg, ['custom_imports.imports=["absent_module"]'])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from swinv2_mm.errors import UserError
 
@@ -17,6 +18,9 @@ _WORDS = {'true': True, 'false': False}
 
 def apply_options(cfg: Config, options: Sequence[str]) -> None:
     """Change a config by ``key=value`` options, as ``load_config`` describes them.
+
+    MMEngine imports what ``custom_imports`` names when it reads a file: what an option names is
+    imported here.
 
     Raises:
         UserError: If an option does not fit.
@@ -33,6 +37,11 @@ def apply_options(cfg: Config, options: Sequence[str]) -> None:
         cfg.merge_from_dict(changes)
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f'--cfg-options: {error}') from error
+    if any(key.split('.')[0] == 'custom_imports' for key in changes):
+        try:
+            import_modules_from_strings(**cfg.custom_imports)
+        except (ImportError, TypeError) as error:
+            raise UserError(f'--cfg-options: custom_imports: {error}') from error
 
 
 def parse_value(text: str) -> Any:
