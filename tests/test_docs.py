@@ -161,6 +161,19 @@ def kinds_of(cell):
     }
 
 
+@pytest.mark.parametrize('document', NOTEBOOKS, ids=str)
+def test_notebook_has_its_outputs_and_is_small(document):
+    path = ROOT / document
+    assert path.stat().st_size < 150_000
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == 'code']
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert len(outputs) > 2 and not [o for o in outputs if o.output_type == 'error']
+    assert 'image/' in str(outputs)
+    # Of the machine that it ran on nothing is left.
+    assert not re.search(r'/(work|home|root|tmp|Users)/', str(cells))
+
+
 def test_leaves_for_own_data_are_short_and_fit_the_full_size_recipes(workplace, tool):
     document = Path('docs/custom_dataset.md')
     leaves = [block for block in blocks_of(document) if block.language == 'python']
