@@ -18,8 +18,8 @@ from swinv2_mm.datasets.files import shown
 from swinv2_mm.datasets.image_files import image_limits
 from swinv2_mm.errors import DataError, UserError
 
-# A file, a play list for one, must not make FFmpeg open others.
-_OPTIONS = {'protocol_whitelist': 'file'}
+from .sound import LOCAL_FILES, SoundCopy
+
 _DEFAULT_RATE = Fraction(25)  # frames per second, where a file does not say
 # Some containers only estimate how many frames they hold.
 _COUNT_TOLERANCE = 0.02
@@ -30,9 +30,6 @@ _QUALITY = {'crf': '20', 'preset': 'veryfast'}
 _COLOURS = 1  # ITU-R BT.709, in the numbering of FFmpeg
 # Of swscale, in the numbering of FFmpeg: bicubic, exact rounding, whole chroma. Grey stays grey.
 _EXACT = 0x4 | 0x40000 | 0x2000
-# What an MP4 file holds as it is and browsers play; other sound is encoded as AAC.
-_SAMPLES_PER_SECOND = 48_000
-_COPIED_SOUND = frozenset({'aac', 'mp3', 'opus', 'flac', 'alac', 'ac3', 'eac3'})
 
 
 def _av() -> ModuleType:
@@ -71,7 +68,7 @@ class VideoReader:
         if not os.path.isfile(self.path):
             raise DataError(f'video {shown(self.path)} does not exist, or is no file')
         try:
-            self._container = self._av.open(self.path, options=_OPTIONS)
+            self._container = self._av.open(self.path, options=LOCAL_FILES)
             self._stream = self._container.streams.best('video')
             size = self._stream.codec_context.width, self._stream.codec_context.height
         except (self._av.error.FFmpegError, AttributeError):
@@ -146,7 +143,7 @@ class VideoWriter:
         self._rate = Fraction(rate).limit_denominator(1001)
         self._source = sound
         self._container: Any = None
-        self._sound: _Sound | None = None
+        self._sound: SoundCopy | None = None
         self._count, self._last = 0, -1
 
     def __enter__(self) -> VideoWriter:
@@ -187,7 +184,7 @@ class VideoWriter:
         context.time_base = _TIME_BASE
         context.colorspace = context.color_primaries = context.color_trc = _COLOURS
         if self._source is not None:
-            self._sound = _Sound(self._av, self._source, self._container)
+            self._sound = SoundCopy(self._av, self._source, self._container)
 
     def _frame(self, picture: np.ndarray) -> Any:
         size = self._stream.width, self._stream.height
@@ -228,72 +225,3 @@ class VideoWriter:
             publish(self._partial, self._path)
         else:
             discard(self._partial)
-
-
-class _Sound:
-    """The sound track of a file, copied to a container while its frames are written.
-
-    Without a track, or with one that cannot be decoded, the container gets none.
-
-    Args:
-        av: PyAV.
-        path: Of the file.
-        output: The container, before anything is written to it.
-    """
-
-    def __init__(self, av: ModuleType, path: str | os.PathLike, output: Any) -> None:
-        self._av, self._output = av, output
-        self._input = av.open(os.fspath(path), options=_OPTIONS)
-        self._track = None
-        self._waiting: deque[Any] = deque()
-        source = self._input.streams.best('audio')
-        if source is None or source.codec_context is None:
-            return
-        self._is_copied = source.codec_context.codec.canonical_name in _COPIED_SOUND
-        if self._is_copied:
-            self._track = output.add_stream_from_template(source)
-        else:
-            # PyAV resamples what it encodes.
-            self._track = output.add_stream('aac', rate=_SAMPLES_PER_SECOND)
-            is_mono = source.codec_context.channels == 1
-            self._track.codec_context.layout = 'mono' if is_mono else 'stereo'
-        self._packets = self._parts(source)
-        self._next = next(self._packets, None)
-
-    def _parts(self, source: Any) -> Iterator[tuple[float, Any]]:
-        """Yield packets, or frames to encode, with the second that each begins at."""
-        packets = self._input.demux(source)
-        while True:
-            try:
-                packet = next(packets)
-                parts = [packet] if self._is_copied else packet.decode()
-            except StopIteration:
-                return
-            except self._av.error.FFmpegError:
-                # One broken packet, or the end of a truncated file, after which nothing comes.
-                continue
-            for part in parts:
-                if part.pts is not None:
-                    yield part.pts * float(part.time_base), part
-
-    def write_until(self, time: float) -> None:
-        """Write what begins before a second."""
-        while self._track is not None and self._next is not None and self._next[0] < time:
-            self._write(self._next[1])
-            self._next = next(self._packets, None)
-
-    def _write(self, part: Any) -> None:
-        if self._is_copied:
-            part.stream = self._track
-            self._output.mux(part)
-        else:
-            self._output.mux(self._track.encode(part))
-
-    def finish(self) -> None:
-        """Write what the encoder still holds."""
-        if self._track is not None and not self._is_copied:
-            self._output.mux(self._track.encode(None))
-
-    def close(self) -> None:
-        """Close the file that the sound is read from."""
-        self._input.close()
