@@ -131,6 +131,7 @@ def test_one_file_fits_every_size(families, name, file_format, tmp_path):
         traceable(exported, has_fixed_size=False),
         shape_px=None,
         has_open_batch=exported.has_open_batch,
+        smallest_px=exported.smallest_px,
     )
     path = tmp_path / ('model.onnx' if file_format == 'onnx' else 'model.pt2')
     files.write(program, path, file_format=file_format, metadata={'outputs': exported.output_names})

@@ -36,7 +36,11 @@ def _without_warnings() -> Iterator[None]:
 
 
 def trace(
-    model: nn.Module, *, shape_px: tuple[int, int] | None, has_open_batch: bool = True
+    model: nn.Module,
+    *,
+    shape_px: tuple[int, int] | None,
+    has_open_batch: bool = True,
+    smallest_px: int = 1,
 ) -> torch.export.ExportedProgram:
     """Record the graph of a model whose batch and, with no ``shape_px``, image size stay open.
 
@@ -44,13 +48,15 @@ def trace(
         model: From ``model.traceable``.
         shape_px: Height and width of the images; ``None`` for any.
         has_open_batch: Whether it takes several images; otherwise the batch is one.
+        smallest_px: The least of a side that is left open.
 
     Raises:
         UserError: If it does something that a graph cannot hold.
     """
     dims = {0: torch.export.Dim('batch', min=1)} if has_open_batch else {}
     if shape_px is None:
-        dims |= {2: torch.export.Dim('height', min=1), 3: torch.export.Dim('width', min=1)}
+        sides = [torch.export.Dim(name, min=smallest_px) for name in ('height', 'width')]
+        dims |= dict(enumerate(sides, start=2))
     batch = _EXAMPLE_BATCH if has_open_batch else 1
     example = torch.zeros(batch, 3, *(shape_px or _EXAMPLE_PX))
     try:

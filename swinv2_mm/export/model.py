@@ -18,6 +18,7 @@ from swinv2_mm.libraries import LIBRARIES
 from .deformable import replace_deformable
 from .detectors import one_stage, two_stage
 from .dino import dino
+from .global_attention import replace_global_attention
 from .mask2former import mask2former
 from .pooling import replace_pools
 from .regions import replace_extractors
@@ -123,6 +124,13 @@ class ExportedModel(nn.Module):
         has_queries = any(type(x).__name__ == 'MSDeformAttnPixelDecoder' for x in self.modules())
         return self.part not in DETECTORS and not has_queries
 
+    @property
+    def smallest_px(self) -> int:
+        """The least side of an image, where sizes are left open."""
+        # mmdet flattens the grids of DINO's maps, of stride 8 to 64: torch asks whether one is a
+        # single row or column.
+        return 65 if self.part == 'dino' else 1
+
 
 # Detectors that compute a batch of images.
 _BATCHED = ('dino', 'mask2former')
@@ -156,6 +164,7 @@ def traceable(model: ExportedModel, *, has_fixed_size: bool) -> ExportedModel:
         replace_pools(model.model)
         replace_extractors(model.model)
         replace_deformable(model.model)
+        replace_global_attention(model.model)
     return model.eval().requires_grad_(False)
 
 

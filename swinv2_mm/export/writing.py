@@ -92,6 +92,7 @@ def write_verified(
         traceable(exported, has_fixed_size=not is_open),
         shape_px=fixed_px,
         has_open_batch=has_open_batch,
+        smallest_px=exported.smallest_px,
     )
     facts = {
         **metadata,
