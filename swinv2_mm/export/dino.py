@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .decisions import Outputs, Size, clipped, side_lengths
+
+# Of a proposal on the finest map, relative to the image; each coarser one doubles it.
+_PROPOSED_SIDE = 0.05
 
 
 def dino(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
@@ -26,6 +30,9 @@ def dino(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
         position = model.positional_encoding(None, input=feat)
         positions.append((position + model.level_embed[level][:, None, None]).flatten(2))
     ratios = feats[0].new_ones((batch, len(feats), 2))
+    # mmdet's own read the sizes back.
+    model.encoder.get_encoder_reference_points = _reference_points
+    model.gen_encoder_output_proposals = partial(_proposals, model)
     memory = model.forward_encoder(
         feat=torch.cat([feat.flatten(2) for feat in feats], 2).transpose(1, 2),
         feat_mask=None,
@@ -61,3 +68,31 @@ def dino(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
         'scores': scores,
         'labels': index % head.num_classes,
     }
+
+
+def _reference_points(sizes: Sequence[Size], ratios: Tensor, device: Any) -> Tensor:
+    """Return the centres of all pixels of all maps, once for each map: (B, S, L, 2)."""
+    points = torch.cat([_centres(*size) for size in sizes])
+    return points[None, :, None] * ratios[:, None]
+
+
+def _proposals(
+    model: Any, memory: Tensor, mask: None, sizes: Sequence[Size]
+) -> tuple[Tensor, Tensor]:
+    """Return what the encoder says of each pixel, and a box around it as logits: (B, S, ...)."""
+    boxes = []
+    for level, size in enumerate(sizes):
+        centres = _centres(*size)
+        sides = torch.full_like(centres, _PROPOSED_SIDE * 2**level)
+        boxes.append(torch.cat([centres, sides], -1))
+    box = torch.cat(boxes)[None].expand(memory.shape[0], -1, -1)
+    inside = ((box > 0.01) & (box < 0.99)).all(-1, keepdim=True)
+    logits = torch.where(inside, torch.log(box / (1 - box)), torch.inf)
+    return model.memory_trans_norm(model.memory_trans_fc(memory * inside)), logits
+
+
+def _centres(height: int, width: int) -> Tensor:
+    """Return x and y of the centres of the pixels of a map, relative to it: (H * W, 2)."""
+    pixel = torch.arange(height * width)
+    place = torch.stack([pixel % width, torch.div(pixel, width, rounding_mode='floor')], -1)
+    return (place + 0.5) / side_lengths(height, width)[:2]

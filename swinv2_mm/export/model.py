@@ -121,15 +121,20 @@ class ExportedModel(nn.Module):
     def has_open_batch(self) -> bool:
         """Whether several images go together."""
         # The number of detections differs by image, and attention by queries fixes the batch.
-        has_queries = any(type(x).__name__ == 'MSDeformAttnPixelDecoder' for x in self.modules())
-        return self.part not in DETECTORS and not has_queries
+        return self.part not in DETECTORS and not self._has_queries
 
     @property
     def smallest_px(self) -> int:
         """The least side of an image, where sizes are left open."""
-        # mmdet flattens the grids of DINO's maps, of stride 8 to 64: torch asks whether one is a
-        # single row or column.
-        return 65 if self.part == 'dino' else 1
+        # torch asks whether the last map, of stride 32 or DINO's 64, is a single row or column.
+        if self.part == 'dino':
+            return 65
+        return 33 if self._has_queries else 1
+
+    @property
+    def _has_queries(self) -> bool:
+        """Whether it is a Mask2Former, for whichever task."""
+        return any(type(x).__name__ == 'MSDeformAttnPixelDecoder' for x in self.modules())
 
 
 # Detectors that compute a batch of images.

@@ -175,8 +175,16 @@ def _open_torch(path: Path) -> tuple[str, Sequence[str], Run]:
     module = torch.export.load(path).module()
 
     def run(images: Tensor) -> list[Tensor]:
-        with torch.inference_mode():
-            return list(module(images))
+        try:
+            with torch.inference_mode():
+                return list(module(images))
+        except AssertionError as error:
+            # A guard of the graph, such as for maps of a single row.
+            height, width = images.shape[2:]
+            raise UserError(
+                f'{path} does not take images of {height} x {width} px ({error}): export with '
+                '--shape, or take larger ones'
+            ) from error
 
     return _metadata_of_archive(path), (), run
 
