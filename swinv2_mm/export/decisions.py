@@ -28,6 +28,14 @@ def side_lengths(height: int | torch.SymInt, width: int | torch.SymInt) -> Tenso
     return torch.stack(sides * 2)
 
 
+def pixels(height: int | torch.SymInt, width: int | torch.SymInt) -> tuple[Tensor, Tensor]:
+    """Return the row and the column of each pixel of a map: (H * W,), (H * W,)."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    # Sums, which are contiguous: to flatten a view torch would ask for the sizes.
+    all_rows, all_columns = rows + torch.zeros_like(columns), columns + torch.zeros_like(rows)
+    return all_rows.flatten(), all_columns.flatten()
+
+
 def clipped(boxes: Tensor, sides: Tensor) -> Tensor:
     """Clip corners to the image: (N, 4) -> (N, 4)."""
     return torch.minimum(boxes.clamp(min=0), sides)

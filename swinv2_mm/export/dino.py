@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .decisions import Outputs, Size, clipped, side_lengths
+from .decisions import Outputs, Size, clipped, pixels, side_lengths
 
 # Of a proposal on the finest map, relative to the image; each coarser one doubles it.
 _PROPOSED_SIDE = 0.05
@@ -93,6 +93,5 @@ def _proposals(
 
 def _centres(height: int, width: int) -> Tensor:
     """Return x and y of the centres of the pixels of a map, relative to it: (H * W, 2)."""
-    pixel = torch.arange(height * width)
-    place = torch.stack([pixel % width, torch.div(pixel, width, rounding_mode='floor')], -1)
-    return (place + 0.5) / side_lengths(height, width)[:2]
+    row, column = pixels(height, width)
+    return (torch.stack([column, row], -1) + 0.5) / side_lengths(height, width)[:2]

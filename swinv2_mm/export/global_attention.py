@@ -10,6 +10,8 @@ from swinv2_mm.core.attention.prologue import bounded_scale, cosine_operands, me
 from swinv2_mm.core.window_partition import WindowGrid
 from swinv2_mm.models.global_attention import GlobalAttentionNeck
 
+from .decisions import pixels
+
 
 def whole_map(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
     """Attend within a window that is the map; a backend, see ``swinv2_mm.core.attention.eager``.
@@ -20,10 +22,10 @@ def whole_map(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) 
     height, width = qkv.shape[1:3]
     scale = bounded_scale(logit_scale, dtype=qkv.dtype)
     q, k, v = (x[:, 0, 0] for x in cosine_operands(qkv[:, None, :, None], scale=scale))
-    token = torch.arange(height * width)
-    row, column = token // width, token % width
-    offset = (row[:, None] - row + height - 1) * (2 * width - 1)
-    offset = offset + column[:, None] - column + width - 1
+    row, column = pixels(height, width)
+    num_rows, num_columns = torch.full((), height), torch.full((), width)
+    offset = (row[:, None] - row + num_rows - 1) * (2 * num_columns - 1)
+    offset = offset + column[:, None] - column + num_columns - 1
     out = F.scaled_dot_product_attention(q, k, v, bias[:, offset][None], scale=1.0)
     return merge_heads(out[None, :, None, None], window=(height, width))[:, 0, :, 0]
 
