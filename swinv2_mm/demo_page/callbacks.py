@@ -23,6 +23,7 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.inference.drawing import picture_scale
 from swinv2_mm.inference.output_folder import OutputFolder, encode_jpeg
 from swinv2_mm.inference.sources import Source
+from swinv2_mm.output_names import OutputNames
 
 from .code_lines import Request
 from .examples import example_images
@@ -126,7 +127,7 @@ class Callbacks:
         shown, failed = [], []
         with TemporaryDirectory() as place:
             run = {**vars(self._shelf.choices[number]), 'window_size': window_size or None}
-            output = OutputFolder(Path(place), run=run, resume=False)
+            output, names = OutputFolder(Path(place), run=run, resume=False), OutputNames()
             for count, path in enumerate(paths):
                 progress((count, len(paths)), unit='images')
                 name = Path(path).name
@@ -138,7 +139,9 @@ class Callbacks:
                 prediction, drawn = self._shelf.predict(
                     number, image, window_size=window_size or None, score_threshold=threshold
                 )
-                output.add(replace(prediction, source=Source(name, Path(name).stem)), picture=drawn)
+                source = Source(name, names.reserve(Path(name).stem))
+                written = output.write(replace(prediction, source=source), picture=drawn)
+                output.add_record(source, written)
                 content = prediction.to_dict(score_threshold=threshold)
                 picture = _keep(encode_jpeg(drawn), f'{Path(name).stem}-predicted.jpg')
                 shown.append((picture, f'{name}: {_summary(content)}'))
