@@ -22,7 +22,7 @@ CONFIGS = {
     'detection': 'cascade-mask-rcnn_swinv2-nano-w12_facade.py',
 }
 # Of an image that needs 1.2 GB in memory: what a run may take beyond one over a small image.
-EXTRA_MB = {'segmentation': 700, 'detection': 900}
+EXTRA_MB = {'segmentation': 600, 'detection': 700}
 
 
 def write_mosaic(path, photographs, *, side, cell=1000):
