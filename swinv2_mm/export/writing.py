@@ -80,12 +80,12 @@ def write_verified(
     Raises:
         UserError: If the model cannot be written, or the file differs from it.
     """
-    shapes_px = [shape_px]
+    exported = ExportedModel(model, part=part)
+    shapes_px, fixed_px = [shape_px], None if is_open else shape_px
     if is_open:
         # A second size that neither windows nor strides divide, of other proportions.
-        shapes_px.append((shape_px[0] * 3 // 4 + 1, shape_px[1] * 5 // 4 + 3))
-    fixed_px = None if is_open else shape_px
-    exported = ExportedModel(model, part=part)
+        other = (shape_px[0] * 3 // 4 + 1, shape_px[1] * 5 // 4 + 3)
+        shapes_px.append((max(other[0], exported.smallest_px), other[1]))
     names = exported.output_names
     has_open_batch = exported.has_open_batch
     program = files.trace(
