@@ -281,7 +281,9 @@ def table_of(results: Sequence[dict]) -> Table:
                     f'{1000 * row["seconds"]["median"]:.1f}',
                     f'{1000 * row["cpu_seconds"]["median"]:.1f}',
                     f'{row["ratio"]["median"]:.2f}',
-                    f'{max(found["differences"].values()):.1g}' if found else '-',
+                    f'{max(found["differences"].values(), default=float("nan")):.1g}'
+                    if found
+                    else '-',
                     f'{found["num_agreeing"]} of {count}' if count else '-',
                     f'{row["start_s"]:.1f}' if row['start_s'] else '-',
                 )
