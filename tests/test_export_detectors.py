@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import swinv2_mm.models  # noqa: F401
+from swinv2_mm.engine.trained_model import build_model
 from swinv2_mm.export import files
 from swinv2_mm.export.model import ExportedModel, reference, traceable, whole_part
 from swinv2_mm.export.verification import as_input, compared
@@ -89,6 +90,15 @@ def narrow(name):
 def families():
     built = {}
     return lambda name: built[name] if name in built else built.setdefault(name, narrow(name))
+
+
+def test_a_config_can_be_built_again_and_written_to_a_file():
+    cfg = Config.fromfile(CONFIGS['dino'])
+    cfg.model.backbone.update(arch=ARCH, init_cfg=None, pretrained_window_sizes=None)
+    cfg.model.neck.in_channels = list(CHANNELS[1:])
+    before = copy.deepcopy(cfg.to_dict())
+    build_model(cfg)
+    assert cfg.to_dict() == before
 
 
 def image(size):

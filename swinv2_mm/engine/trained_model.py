@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -58,7 +59,8 @@ def build_model(cfg: Config) -> nn.Module:
     if not cfg.get('model'):
         raise UserError('the config has no model')
     with DefaultScope.overwrite_default_scope(cfg.default_scope), config_errors(cfg):
-        return revert_sync_batchnorm(MODELS.build(cfg.model))
+        # DINO of mmdet writes into its config, which could then not be built again.
+        return revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model)))
 
 
 def set_window_size(model: nn.Module, window_size: int | tuple) -> None:
