@@ -199,6 +199,28 @@ def add_cfg_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def add_predictor(group: argparse._ActionsContainer) -> None:
+    """Add the options that name a trained model to predict with."""
+    group.add_argument(
+        '--config', dest='cfg', metavar='FILE', help='config file; an exported file has its own'
+    ).completer = CONFIGS
+    group.add_argument(
+        '--weights',
+        required=True,
+        metavar='CKPT',
+        help='checkpoint, weights of any layout, a released name, or an exported file',
+    ).completer = WEIGHTS
+    add_device(group)
+    group.add_argument(
+        '--window-size',
+        type=parse_windows,
+        metavar='N[,N...]',
+        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
+    )
+    add_cfg_options(group)
+    add_trust(group)
+
+
 def add_trust(parser: argparse._ActionsContainer) -> None:
     """Add the switch that lets checkpoints run code."""
     parser.add_argument(

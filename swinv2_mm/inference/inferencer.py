@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from swinv2_mm.runtime.files import is_exported
 from swinv2_mm.runtime.model import load_file_model
 from swinv2_mm.tta.model import wrap_for_tta
 
+from .batches import in_batches
 from .class_names import find_classes
 from .drawing import draw_prediction
 from .label_strips import sigmoid_threshold
@@ -43,8 +43,6 @@ from .tiles import StripWriter, TiledPrediction, predict_in_tiles
 _NUM_READERS = 2
 # Of the model, one after another: then it is not the image.
 _MOST_FAILURES = 10
-# Batches of images among which those of one size are looked for.
-_LOOK_AHEAD = 4
 
 
 class SwinV2Inferencer:
@@ -202,22 +200,13 @@ class SwinV2Inferencer:
         keeps_logits: bool = False,
     ) -> Iterator[Prediction]:
         """Read images, and predict for them in batches."""
-        waiting: list[_Waiting] = []
         inputs = self._read_ahead(images, on_error=on_error, num_ahead=batch_size)
-        is_over = False
-        while not is_over or waiting:
-            # The first in line is always one that has not been predicted.
-            batch = _first_of_a_size(waiting)
-            if not is_over and len(batch) < batch_size and len(waiting) < _LOOK_AHEAD * batch_size:
-                loaded = next(inputs, None)
-                is_over = loaded is None
-                waiting += [] if is_over else [_Waiting(loaded)]
-                continue
-            self._predict_first(batch[:batch_size], on_error, keeps_logits=keeps_logits)
-            batch.clear()
-            while waiting and waiting[0].loaded is None:
-                if (prediction := waiting.pop(0).prediction) is not None:
-                    yield prediction
+        settings = {'is_patient': on_error is not None, 'keeps_logits': keeps_logits}
+        yield from in_batches(
+            inputs,
+            lambda batch: self._predict(batch, on_error, **settings),
+            batch_size=batch_size,
+        )
 
     def draw(
         self, prediction: Prediction | TiledPrediction, *, score_threshold: float = 0.3
@@ -270,16 +259,6 @@ class SwinV2Inferencer:
         """
         found = self._predict(batch, on_error, is_patient=False)
         yield from (prediction for prediction in found if prediction is not None)
-
-    def _predict_first(
-        self, batch: list[_Waiting], on_error: Callable | None, *, keeps_logits: bool
-    ) -> None:
-        inputs = [entry.loaded for entry in batch]
-        found = self._predict(
-            inputs, on_error, is_patient=on_error is not None, keeps_logits=keeps_logits
-        )
-        for entry, prediction in zip(batch, found, strict=True):
-            entry.loaded, entry.prediction = None, prediction
 
     def _predict(
         self,
@@ -344,17 +323,3 @@ class SwinV2Inferencer:
                 # One float per class and pixel: far larger than all else, only tiles need it.
                 sample.pop('seg_logits', None)
         return [sample.cpu() for sample in samples]
-
-
-@dataclass
-class _Waiting:
-    """An image whose turn to be handed out has not come: ``loaded``, or predicted already."""
-
-    loaded: LoadedInput | None
-    prediction: Prediction | None = None
-
-
-def _first_of_a_size(waiting: list[_Waiting]) -> list[_Waiting]:
-    """Return the first image in line, and all others to be predicted that have its size."""
-    inputs = [entry for entry in waiting if entry.loaded is not None]
-    return [entry for entry in inputs if entry.loaded.shape == inputs[0].loaded.shape]

@@ -16,18 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swinv2_mm.cli.arguments import (
-    CONFIGS,
     FOLDERS,
-    WEIGHTS,
-    add_cfg_options,
-    add_device,
     add_launcher,
-    add_trust,
+    add_predictor,
     announce,
     given,
     new_parser,
     parse,
-    parse_windows,
 )
 from swinv2_mm.errors import UserError
 
@@ -183,23 +178,8 @@ def build_parser() -> argparse.ArgumentParser:
         help='what to predict for; - reads names of files, one per line, from standard input',
     )
     model = parser.add_argument_group('the model')
-    model.add_argument(
-        '--config', dest='cfg', metavar='FILE', help='config file; an exported file has its own'
-    ).completer = CONFIGS
-    model.add_argument(
-        '--weights',
-        required=True,
-        metavar='CKPT',
-        help='checkpoint, weights of any layout, a released name, or an exported file',
-    ).completer = WEIGHTS
-    add_device(model)
+    add_predictor(model)
     model.add_argument('--batch-size', type=int, default=1, metavar='N', help='batch size')
-    model.add_argument(
-        '--window-size',
-        type=parse_windows,
-        metavar='N[,N...]',
-        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
-    )
     model.add_argument(
         '--tta',
         action='store_true',
@@ -217,8 +197,6 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument(
         '--track', action='store_true', help='follow detections through videos: track ids'
     )
-    add_cfg_options(model)
-    add_trust(model)
     add_launcher(model)
     output = parser.add_argument_group('what to write')
     output.add_argument(

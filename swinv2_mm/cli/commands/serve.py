@@ -13,16 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swinv2_mm.cli.arguments import (
-    CONFIGS,
-    WEIGHTS,
-    add_cfg_options,
-    add_device,
-    add_trust,
+    add_predictor,
     announce,
     given,
     new_parser,
     parse,
-    parse_windows,
 )
 from swinv2_mm.errors import UserError
 
@@ -121,24 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         """,
     )
     model = parser.add_argument_group('the model')
-    model.add_argument(
-        '--config', dest='cfg', metavar='FILE', help='config file; an exported file has its own'
-    ).completer = CONFIGS
-    model.add_argument(
-        '--weights',
-        required=True,
-        metavar='CKPT',
-        help='checkpoint, weights of any layout, a released name, or an exported file',
-    ).completer = WEIGHTS
-    add_device(model)
-    model.add_argument(
-        '--window-size',
-        type=parse_windows,
-        metavar='N[,N...]',
-        help='another window, in tokens: one for all stages or one per stage, each N or HxW',
-    )
-    add_cfg_options(model)
-    add_trust(model)
+    add_predictor(model)
     server = parser.add_argument_group('the server')
     server.add_argument(
         '--host',
