@@ -165,6 +165,7 @@ def test_records_and_pictures(inferencers, images):
 
     (found,) = inferencers['segmentation'](images[0])
     shares = found.to_dict()['shares']
+    assert all(type(share) is float for share in shares.values())
     assert sum(shares.values()) == pytest.approx(1, abs=1e-3) and set(shares) <= {
         'photograph',
         *NAMES,

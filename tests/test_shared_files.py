@@ -294,7 +294,8 @@ def test_memory_of_a_run_over_a_million_files(tmp_path):
     summary = run(sources(1_000_000))
     assert summary.num_done == 980_000 and summary.num_failed == 20_000
     print(memory, summary)
-    assert memory[-1][1] - memory[1][1] < 30
+    # The database of names holds 16 MB.
+    assert memory[-1][1] - memory[1][1] < 50
 
 
 @pytest.mark.slow

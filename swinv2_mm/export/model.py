@@ -50,6 +50,13 @@ def whole_part(model: LibraryModel) -> Part | None:
     return cast('Part | None', found)
 
 
+class _OpenSize(tuple):
+    """Height and width of a graph of open size: MMEngine copies metainfo, and they cannot be."""
+
+    def __deepcopy__(self, memo: dict) -> _OpenSize:
+        return self
+
+
 class ExportedModel(nn.Module):
     """From a batch of images to logits, detections, or feature maps of the backbone.
 
@@ -94,7 +101,7 @@ class ExportedModel(nn.Module):
         if self.divisor > 1:
             x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
         if self.part == 'segmentor':
-            logits = self.model.encode_decode(x, [dict(img_shape=tuple(x.shape[2:]))])
+            logits = self.model.encode_decode(x, [dict(img_shape=_OpenSize(x.shape[2:]))])
             return (logits[:, :, :height, :width],)
         feats = self.model.extract_feat(x)
         outputs = DETECTORS[self.part](self.model, feats, size=(height, width))

@@ -310,6 +310,8 @@ class SwinV2Inferencer:
         if not is_patient or self._num_failures == _MOST_FAILURES:
             raise error
         self._num_failures += 1
+        if isinstance(error, UserError):
+            return f'{name}: {error}'
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())
         return f'{name}: {width} x {height} pixels make the model fail: {reason}'
 

@@ -92,7 +92,8 @@ def label_type(classes: Classes) -> type[np.integer]:
 def class_shares(counts: np.ndarray, classes: Classes) -> dict[str, float]:
     """Return the share of each class in the pixels of a label map by name, the largest first."""
     order = [label for label in np.argsort(-counts, kind='stable').tolist() if counts[label]]
-    return {classes.name(label): round(counts[label] / counts.sum(), 5) for label in order}
+    total = int(counts.sum())
+    return {classes.name(label): round(int(counts[label]) / total, 5) for label in order}
 
 
 def detection_record(
