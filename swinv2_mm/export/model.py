@@ -50,10 +50,10 @@ def whole_part(model: LibraryModel) -> Part | None:
     return cast('Part | None', found)
 
 
-class _OpenSize(tuple):
+class _OpenSize(tuple[int, ...]):
     """Height and width of a graph of open size: MMEngine copies metainfo, and they cannot be."""
 
-    def __deepcopy__(self, memo: dict) -> _OpenSize:
+    def __deepcopy__(self, memo: object) -> _OpenSize:
         return self
 
 
