@@ -103,7 +103,7 @@ def linear(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None) -> Tensor
 def linear_gelu(
     layer: nn.Module, x: Tensor, *, approximate: Literal['none', 'tanh'] = 'none'
 ) -> Tensor:
-    """Apply a linear layer and GELU, in one pass where oneDNN runs and no gradient is wanted.
+    """Apply a linear layer and GELU; without a gradient in one pass of oneDNN, or in place.
 
     Args:
         layer: See ``linear``.
@@ -112,6 +112,8 @@ def linear_gelu(
     Shapes:
         (..., C_in) -> (..., C_out)
     """
-    if not torch.is_grad_enabled() and is_plain(layer) and _runs_onednn(x, layer.weight):
-        return onednn_linear(x, layer.weight, layer.bias, 'gelu', [], approximate)
+    if not torch.is_grad_enabled() and is_plain(layer) and not is_traced(x):
+        if _runs_onednn(x, layer.weight):
+            return onednn_linear(x, layer.weight, layer.bias, 'gelu', [], approximate)
+        return torch.ops.aten.gelu_(F.linear(x, layer.weight, layer.bias), approximate=approximate)
     return F.gelu(linear(layer, x), approximate=approximate)
