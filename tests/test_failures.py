@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import only_line
@@ -17,6 +19,10 @@ from test_saving import STEPS, checkpoints
 from test_tools import CLASSIFIER
 
 from swinv2_mm.engine.failures import explanation
+from swinv2_mm.errors import UserError
+from swinv2_mm.inference.class_names import Classes
+from swinv2_mm.inference.output_folder import OutputFolder
+from swinv2_mm.inference.sources import Source
 
 OPTIONS = [o for o in SMALL if not o.startswith(('train_cfg.', 'default_hooks.'))] + STEPS
 OPTIONS.append('default_hooks.checkpoint.max_keep_ckpts=1')
@@ -64,6 +70,33 @@ def test_a_full_disk(room, train, small_disk, tmp_path):
     assert train(small_disk / 'run', '--resume')[0] == train(tmp_path / 'whole')[0] == 0
     last = [folder / 'iter_6.pth' for folder in (small_disk / 'run', tmp_path / 'whole')]
     assert checkpoint_differences(*last) == []
+
+
+@pytest.mark.parametrize('suffix', ['.tif', '.png'])
+def test_a_full_disk_under_a_label_map(suffix, small_disk):
+    """GDAL reports nothing of what it cannot write on closing: half a file looked like a whole."""
+    side, place = 600, {}
+    if suffix == '.tif':
+        affine = pytest.importorskip('rasterio').Affine
+        place = {'crs': 'EPSG:2056', 'transform': affine(0.1, 0, 2_600_000, 0, -0.1, 1_200_000)}
+    image = SimpleNamespace(size=(side, side), georeference=place)
+    classes = Classes(tuple(map(str, range(256))), ((0, 0, 0),) * 256)
+    labels = np.random.default_rng(0).integers(0, 256, (side, side)).astype(np.uint8)
+    output = OutputFolder(small_disk / 'out', run={}, resume=False)
+
+    def write():
+        source = Source('a', 'a')
+        with output.label_map_writer(image, source=source, classes=classes) as writer:
+            for top in range(0, side, 256):
+                writer.write(labels[top : top + 256])
+
+    fill(small_disk, leave_bytes=side * side // 2)
+    with pytest.raises(UserError, match=rf'a\{suffix} cannot be written: .*(disk|space)'):
+        write()
+    assert not list((small_disk / 'out' / 'label_maps').iterdir())
+    (small_disk / 'filler').unlink()
+    write()
+    assert [file.name for file in (small_disk / 'out' / 'label_maps').iterdir()] == [f'a{suffix}']
 
 
 def test_a_disk_that_may_not_be_written(train, small_disk):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zlib
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from .prediction import label_type
 _PNG_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _PNG_GREY, _PNG_PALETTE = 0, 3
 _BLOCK_PX = 512
+_INCOMPLETE = 'it is incomplete on the disk, which may be full'
 
 
 def open_label_map(path: Path, image: RowReader, *, classes: Classes) -> PngStrips | GeoTiffStrips:
@@ -101,6 +103,9 @@ class GeoTiffStrips:
         dtype: ``uint8`` or ``uint16``.
         palette: Colours of the classes, which 8 bits have.
         georeference: See ``RowReader``.
+
+    Raises:
+        OSError: On leaving, if the file does not hold what was written.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class GeoTiffStrips:
     ) -> None:
         import rasterio
 
+        self._path = path
         self._dataset = rasterio.open(
             path,
             'w',
@@ -131,15 +137,19 @@ class GeoTiffStrips:
         )
         if np.dtype(dtype) == np.uint8:
             self._dataset.write_colormap(1, {k: (*c, 255) for k, c in enumerate(palette)})
-        self._top = 0
+        # Of each strip, as (number of rows, CRC-32).
+        self._written: list[tuple[int, int]] = []
 
     def write(self, labels: np.ndarray) -> None:
         """Append rows (h, W)."""
-        from rasterio.windows import Window
+        from rasterio.errors import RasterioError
 
-        height, width = labels.shape
-        self._dataset.write(labels, 1, window=Window(0, self._top, width, height))
-        self._top += height
+        top = sum(height for height, _ in self._written)
+        try:
+            self._dataset.write(labels, 1, window=_rows(self._dataset, top, len(labels)))
+        except RasterioError as error:
+            raise OSError(errno.EIO, _INCOMPLETE) from error
+        self._written.append((len(labels), zlib.crc32(np.ascontiguousarray(labels))))
 
     def __enter__(self) -> GeoTiffStrips:
         return self
@@ -150,4 +160,34 @@ class GeoTiffStrips:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._dataset.close()
+        import rasterio
+
+        # What GDAL prints of a full disk stays in it.
+        with rasterio.Env():
+            self._dataset.close()
+        if error is None:
+            self._verify()
+
+    def _verify(self) -> None:
+        """Read the file back: GDAL drops, without an error, what it cannot write on closing."""
+        import rasterio
+        from rasterio.errors import RasterioError
+
+        top, is_whole = 0, True
+        try:
+            with rasterio.open(self._path) as dataset:
+                for height, checksum in self._written:
+                    labels = dataset.read(1, window=_rows(dataset, top, height))
+                    is_whole &= zlib.crc32(labels) == checksum
+                    top += height
+        except RasterioError:
+            is_whole = False
+        if not is_whole:
+            raise OSError(errno.EIO, _INCOMPLETE)
+
+
+def _rows(dataset: Any, top: int, height: int) -> Any:
+    """Return the window of rows of a dataset."""
+    from rasterio.windows import Window
+
+    return Window(0, top, dataset.width, height)
