@@ -175,6 +175,27 @@ def test_class_that_the_file_lacks_is_refused(names, words, tmp_path):
             Guarded(cfg, ['train'], tmp_path / 'work')
 
 
+@pytest.mark.parametrize('category_id', ['70', 70.0, 67])
+def test_class_whose_category_has_no_id_of_its_own(category_id, tmp_path):
+    path = tmp_path / 'train.json'
+    cfg = coco_config(tmp_path)
+    content = json.loads(path.read_text())
+    content['categories'].append(content['categories'].pop(0) | {'id': category_id})
+    path.write_text(json.dumps(content))
+    for policy in ('raise', 'skip'):
+        cfg.bad_data = policy
+        with pytest.raises(DataError, match=f"'ape' has the id {category_id!r}"):
+            Guarded(cfg, ['train'], tmp_path / 'work')
+
+
+@pytest.mark.parametrize('metainfo', [dict(CLASSES=NAMES), dict(class_names=NAMES), 'names.txt'])
+def test_metainfo_that_names_no_classes(metainfo, tmp_path):
+    for cfg in (coco_config(tmp_path), folder_config(tmp_path)):
+        cfg.train_dataloader.dataset['metainfo'] = metainfo
+        with pytest.raises(DataError, match='classes'):
+            Guarded(cfg, ['train'], tmp_path / 'work')
+
+
 def test_config_whose_loaders_name_classes_in_two_orders(tmp_path):
     cfg = coco_config(tmp_path)
     cfg.val_dataloader.dataset.metainfo = dict(classes=NAMES[::-1])

@@ -40,6 +40,7 @@ def _check_training(cfg: Mapping[str, Any]) -> None:
     for name in _LENGTHS:
         _check_integer(_dict(cfg, 'train_cfg'), name, where='train_cfg', least=1)
     wrapper = _dict(cfg, 'optim_wrapper')
+    _check_integer(wrapper, 'accumulative_counts', where='optim_wrapper', least=1)
     for where, name in _RATES:
         settings = _dict(wrapper, where)
         if name in settings and not _is_rate(settings[name]):

@@ -54,6 +54,9 @@ CATALOGUE: dict[str, Kind] = {
         'metainfo.classes that is not a list of names',
         "write a tuple; one class needs the comma: classes=('balloon',)",
     ),
+    'classes-misspelt': _error(
+        'entries of metainfo that nothing reads', "write it as metainfo=dict(classes=('ape', 'bee'))"
+    ),
     'classes-not-named': _error(
         'data sets without class names', 'set metainfo=dict(classes=(...))'
     ),
@@ -86,6 +89,10 @@ CATALOGUE: dict[str, Kind] = {
     ),
     'category-id-repeated': _error(
         'category ids that occur twice', 'give every category an id of its own'
+    ),
+    'category-unusable': _error(
+        'categories of metainfo.classes without a whole number of their own as id',
+        'number the categories 1, 2, 3, ..., and category_id of the annotations with them',
     ),
     'class-never-seen': _warning(
         'classes without a label in the training set', 'add images, or drop the class'

@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from swinv2_mm.config.accepted_keys import closest
 from swinv2_mm.errors import DataError
 
 from .problems import Problem
@@ -16,12 +17,22 @@ from .sources import Source
 
 # Parts of a model that number other things than the classes of the data set.
 _OTHER_HEADS = ('rpn_head', 'semantic_head')
+# Entries of ``metainfo``, which MMEngine takes whatever their names.
+_METAINFO = ('classes', 'palette', 'thing_classes', 'stuff_classes')
+_MISSPELT = 0.8
 _SIZES = ('num_classes', 'num_things_classes', 'num_stuff_classes')
 
 
 def check_config_classes(source: Source, *, config: str) -> Iterator[Problem]:
     """Check the config's list of names by itself."""
     place = f'{source.name}, metainfo.classes'
+    given = source.settings.get('metainfo') or {}
+    for name in given:
+        meant = closest(str(name).lower(), _METAINFO, cutoff=_MISSPELT)
+        if 'classes' not in given and str(name).lower().startswith('class'):
+            meant = 'classes'
+        if name not in _METAINFO and meant:
+            yield Problem('classes-misspelt', config, place, f'{name!r}; did you mean {meant!r}?')
     if source.raw_classes is None:
         if source.kind != 'image folder':
             yield Problem('classes-not-named', config, place)

@@ -90,10 +90,18 @@ def _read_categories(source: Source, listing: Listing, *, path: str) -> Iterator
     usable: dict[int, dict] = {}
     for number, category in enumerate(listing.content['categories']):
         category_id, name = category.get('id'), category.get('name')
+        place, is_wanted = f'categories[{number}]', name in (source.classes or ())
         if not is_number(category_id) or not is_name(name):
             detail = 'needs a whole number as id, and a name'
-            yield Problem('annotation-incomplete', path, f'categories[{number}]', detail)
+            if is_wanted:
+                detail = f'{name!r} has the id {category_id!r}'
+            kind = 'category-unusable' if is_wanted else 'annotation-incomplete'
+            yield Problem(kind, path, place, detail)
         elif category_id in usable:
+            first = usable[category_id]['name']
+            if is_wanted and name != first:
+                detail = f'{name!r} has the id {category_id} of {first!r}'
+                yield Problem('category-unusable', path, place, detail)
             yield Problem('category-id-repeated', path, f'category {category_id}', name)
         else:
             usable[category_id] = category

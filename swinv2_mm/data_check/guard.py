@@ -206,6 +206,8 @@ class DataGuard:
         with_masks = loads_masks(outer) or any('segm' in str(m.get('metric')) for m in metrics)
         try:
             source = source_of(dataset, name=loader, scope=scope, with_masks=with_masks)
+        except DataError:
+            raise
         except UserError:
             # On another machine, or of a class that only its library knows.
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from swinv2_mm.config.datasets import innermost_datasets
-from swinv2_mm.errors import UserError
+from swinv2_mm.errors import DataError, UserError
 
 # The classes that this package knows how to read, the more special ones first.
 _KINDS = {
@@ -98,6 +98,7 @@ def source_of(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Sour
     """Read the settings of one data set.
 
     Raises:
+        DataError: If its ``metainfo`` is no dictionary.
         UserError: If it has no known class, or lies on another machine.
     """
     cls = _class_of(dataset, scope=scope)
@@ -110,10 +111,13 @@ def source_of(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Sour
         settings[ZERO_LABEL] = zero
     if 'ImageNet' in names[0] and settings.get('split'):
         _follow_split(settings)
-    metainfo = {**getattr(cls, 'METAINFO', {}), **(settings.get('metainfo') or {})}
+    given = settings.get('metainfo') or {}
+    if not isinstance(given, Mapping):
+        raise DataError(f"{name} data set: metainfo must be dict(classes=(...)), got {given!r}")
+    metainfo = {**getattr(cls, 'METAINFO', {}), **given}
     raw = metainfo.get('classes')
     if settings.get('classes') is not None and kind == 'image folder':
-        raw = (settings.get('metainfo') or {}).get('classes', settings['classes'])
+        raw = given.get('classes', settings['classes'])
     own = getattr(cls, 'METAINFO', {}).get('classes')
     root = settings.get('data_root') or ''
     prefixes = settings.get('data_prefix') or ''

@@ -28,7 +28,9 @@ _OF_ALL = frozenset(
     {
         'annotation-file-broken',
         'class-missing',
+        'category-unusable',
         'class-repeated',
+        'classes-misspelt',
         'classes-not-a-list',
         'class-not-of-type',
         'class-thing-or-stuff',
