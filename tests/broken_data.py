@@ -564,7 +564,7 @@ coco_case(
 )(lambda coco: coco['categories'].reverse())
 
 
-@coco_case('misspelt category', ERROR, kind='class-missing', words="'three'; the data has 'Three'")
+@coco_case('misspelt category', ERROR, kind='class-missing', words="'three'; did you mean 'Three'")
 def _(coco):
     next(c for c in coco['categories'] if c['name'] == 'three')['name'] = 'Three'
 

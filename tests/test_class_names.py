@@ -402,6 +402,9 @@ def test_class_folder_of_no_class(tmp_path):
     cfg = folder_config(tmp_path / 'b', train=('ape', 'bea', 'cat', 'dog'), classes=NAMES)
     with pytest.raises(DataError, match=r"'bea'.*'bee'"):
         Guarded(cfg, ['train'], tmp_path / 'work')
+    cfg.train_dataloader.dataset.metainfo.classes = ('ape', 'ape', 'bea', 'cat', 'dog')
+    with pytest.raises(DataError, match="twice .'ape'"):
+        Guarded(cfg, ['train'], tmp_path / 'work')
 
 
 def test_folders_named_by_numbers(tmp_path):
@@ -545,8 +548,10 @@ def test_foreground_of_255_is_named(background, tmp_path):
         with pytest.raises(DataError, match='255'):
             Guarded(cfg, ['train'], tmp_path / 'work')
     else:
-        lines = Guarded(cfg, ['train'], tmp_path / 'work').lines
-        assert any('window' in line and '255' in line and '25.0%' in line for line in lines)
+        cfg.val_dataloader = cfg.train_dataloader
+        lines = Guarded(cfg, ['train', 'val'], tmp_path / 'work').lines
+        told = [line for line in lines if 'window' in line and '255' in line and '25.0%' in line]
+        assert [line.partition(' ')[0] for line in told] == ['train', 'val']
 
 
 def test_two_classes_of_one_name():

@@ -41,7 +41,7 @@ def check_config_classes(source: Source, *, config: str) -> Iterator[Problem]:
         yield Problem('classes-not-a-list', config, place, repr(source.raw_classes))
         return
     # ImageNet has two cranes; folders are numbered, whatever their classes are called.
-    for name in _repeated(source.classes) if source.kind != 'image folder' else ():
+    for name in repeated(source.classes) if source.kind != 'image folder' else ():
         yield Problem('class-repeated', config, place, repr(name))
     if source.kind != 'label maps':
         return
@@ -57,7 +57,7 @@ def check_config_classes(source: Source, *, config: str) -> Iterator[Problem]:
 
 def compare_names(wanted: Sequence[str], found: Sequence[str], *, file: str) -> Iterator[Problem]:
     """Compare the names of the config with those of the data, both in the order of the labels."""
-    for name in _repeated([name for name in found if name in wanted]):
+    for name in repeated([name for name in found if name in wanted]):
         yield Problem('class-repeated', file, detail=repr(name))
     left_out = [name for name in found if name not in wanted]
     for name in wanted:
@@ -88,7 +88,7 @@ def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, w
     """
     own, other = [_plain(name) for name in classes], [_plain(name) for name in known]
     # ImageNet has two cranes.
-    names = set(other) - {*_repeated(own), *_repeated(other)}
+    names = set(other) - {*repeated(own), *repeated(other)}
     place_of = {name: number for number, name in enumerate(other) if name in names}
     for number, name in enumerate(own):
         if place_of.get(name, number) != number:
@@ -110,10 +110,15 @@ def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, w
 
 
 def nearest(name: str, others: Sequence[str]) -> str:
-    """Return ``; the data has 'NAME'`` for the name that was probably meant, or nothing."""
+    """Return ``; did you mean 'NAME'?`` for a name that is close, or nothing."""
     plain = {_plain(other): other for other in others}
     close = difflib.get_close_matches(_plain(name), plain, n=1)
-    return f'; the data has {plain[close[0]]!r}' if close else ''
+    return f'; did you mean {plain[close[0]]!r}?' if close else ''
+
+
+def repeated(names: Sequence[str]) -> list[str]:
+    """Return the names that occur more than once."""
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def are_of_one_kind(names: Sequence[str], others: Sequence[str]) -> bool:
@@ -150,10 +155,6 @@ def _head_sizes(node: Any, path: str) -> Iterator[tuple[str, int]]:
     elif isinstance(node, (list, tuple)):
         for number, entry in enumerate(node):
             yield from _head_sizes(entry, f'{path}.{number}')
-
-
-def _repeated(names: Sequence[str]) -> list[str]:
-    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _plain(name: str) -> str:

@@ -117,9 +117,6 @@ class DataGuard:
             found.append(listing)
             for remark in listing.remarks:
                 self._logger.warning(f'{loader} data set: {remark}')
-            if source.kind == 'label maps' and loader == 'train':
-                if text := unseen_classes(listing):
-                    self._logger.warning(text)
             if source.has_class_folders:
                 if source.name == 'train' and self._train_folders is None:
                     self._train_folders = listing.classes
@@ -171,6 +168,9 @@ class DataGuard:
                     f'{loader} data set: {shared} of its {len(images)} images are trained on too, '
                     'so that scores will be too good'
                 )
+        for listing in found:
+            if listing.source.kind == 'label maps' and (text := unseen_classes(listing)):
+                self._logger.warning(text)
         self._logger.info(start_line(loader, guarded, found))
         return guarded
 

@@ -11,7 +11,7 @@ from swinv2_mm.datasets.files import read_lines, shown
 from swinv2_mm.datasets.image_files import is_image_name
 from swinv2_mm.errors import DataError
 
-from .class_names import are_of_one_kind, nearest
+from .class_names import are_of_one_kind, nearest, repeated
 from .listing import Entry, Listing, Sample, evenly
 from .problems import Problem
 from .sources import Source
@@ -79,6 +79,8 @@ def _read_folders(
     if wanted is not None and tuple(wanted) != tuple(names):
         listing.classes = tuple(wanted)
         listing.is_reordered = True
+        for name in repeated(wanted):
+            yield Problem('class-repeated', str(folder), detail=repr(name))
         left_out = [name for name in names if name not in wanted]
         for name in left_out:
             detail = f'{name!r}, {whose} lacks it{nearest(name, wanted)}'
@@ -87,7 +89,7 @@ def _read_folders(
             if name not in names:
                 detail = f'lacks {name!r}, which {whose} has{nearest(name, left_out)}'
                 yield Problem('class-folders-differ', str(folder), detail=detail)
-        in_order = [name for name in wanted if name in names]
+        in_order = [name for name in dict.fromkeys(wanted) if name in names]
         for own, name in zip(in_order, [n for n in names if n in wanted], strict=True):
             if own != name:
                 place = f'class {wanted.index(own)}'

@@ -123,12 +123,14 @@ def unseen_classes(listing: Listing) -> str:
     """Name the classes that no label map shows, or return nothing.
 
     Drawing programs save a mask of one object as 0 and 255, and 255 is ignored. Of many maps,
-    some are read; then a rare class may be in the others, and only many unseen ones are named.
+    some are read; then a rare class may be in the others, and only many unseen ones are named. A
+    set to score by may lack a class: there it is named only where something is ignored.
 
     Raises:
         DataError: If there is nothing to learn from, or a map is invalid that no step of the
             pipeline would refuse.
     """
+    is_training = listing.source.name.startswith('train')
     chosen = evenly(listing.entries, _NUM_MAPS)
     problems = count_pixels(listing, chosen, workers=min(_MAX_READERS, os.cpu_count() or 1))
     refused = [problem for problem in problems if problem.is_refused]
@@ -141,14 +143,14 @@ def unseen_classes(listing: Listing) -> str:
     is_complete = len(chosen) == len(listing.entries)
     balance = check_balance(listing, is_training=True, file='')
     unseen = [problem.detail for problem in balance if problem.kind == 'class-never-seen']
-    if not unseen or refused:
+    if not unseen or refused or not (is_training or listing.ignored):
         return ''
     if not is_complete and len(unseen) * 2 < len(listing.classes):
         return ''
     *names, last = unseen[:_NUM_NAMES]
     text = ', '.join([name.partition(';')[0] for name in names] + [last])
     where = f'in {len(chosen)} of {len(listing.entries)} label maps'
-    if is_complete and not listing.counts:
+    if is_training and is_complete and not listing.counts:
         raise DataError(f'{listing.source.name} data set: no pixel of any class {where}: {text}')
     return f'{listing.source.name} data set: {len(unseen)} classes never seen {where}: {text}'
 

@@ -160,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
     ).completer = WEIGHTS
     run.add_argument(
         '--resume-with',
-        type=lambda text: text.split(','),
+        type=lambda text: [name.strip() for name in text.split(',')],
         default=(),
         metavar='NAME,...',
         help='settings to take from the config, not from the checkpoint: lr, schedule, '
