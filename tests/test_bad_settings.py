@@ -39,6 +39,8 @@ def train(use_data, tmp_path):
         ('train_dataloader.dataset.pipeline=[]', 'pipeline'),
         ('val_dataloader.batch_size=0', 'val_dataloader.batch_size'),
         ('+optim_wrapper.accumulative_counts=1.5', 'accumulative_counts'),
+        ('train_cfg=dict(type=EpochBasedTrainLoop,max_epochs=1)', 'an epoch never ends'),
+        ('val_dataloader.sampler.type=InfiniteSampler', 'an epoch never ends'),
         ('train_cfg.max_iters=0', 'max_iters'),
         ('train_cfg.max_iters=many', 'max_iters'),
         ('train_cfg.val_interval=0', 'val_interval'),

@@ -20,7 +20,7 @@ SOURCES = {
 
 # What is looked for, as a pattern of source text, and the files that may hold it.
 PLACES = {
-    'pointer to the newest checkpoint': (r"'last_checkpoint'", {'engine/work_dir.py'}),
+    'pointer to the newest checkpoint': (r"'last_checkpoint'", {'checkpoint/reading.py'}),
     'name of the best checkpoint': (r"'best_'", {'engine/work_dir.py'}),
     'orientation by EXIF': (r'exif_transpose\(', {'datasets/image_files.py'}),
     'suffixes of images': (r"'\.webp'|'\.tiff'", {'datasets/image_files.py'}),

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from swinv2_mm.checkpoint.reading import local_path, pointed_at
 from swinv2_mm.engine.work_dir import checkpoint_in, checkpoints_in, config_in, work_dirs_below
 from swinv2_mm.errors import UserError
 
@@ -35,6 +36,18 @@ def test_checkpoints(work_dir):
     (work_dir / 'iter_2.pth').unlink()
     with pytest.raises(UserError, match='--checkpoint'):
         checkpoint_in(work_dir)
+
+
+def test_work_dir_in_the_place_of_a_checkpoint(work_dir):
+    wanted = work_dir / 'iter_1.pth'
+    for source in (work_dir, work_dir / 'last_checkpoint', wanted):
+        assert pointed_at(source) == local_path(source) == wanted
+    wanted.unlink()
+    with pytest.raises(UserError, match=r'iter_1\.pth, which does not exist'):
+        local_path(work_dir)
+    (work_dir / 'last_checkpoint').write_bytes(bytes(10))
+    with pytest.raises(UserError, match='last_checkpoint'):
+        local_path(work_dir)
 
 
 def test_config(work_dir):

@@ -43,6 +43,9 @@ _NAMES_IN_FOLDER = (
     'pytorch_model.bin',
     'pytorch_model.bin.index.json',
 )
+# In a work dir: MMEngine's, holds the path of the newest checkpoint on the machine that trained.
+POINTER = 'last_checkpoint'
+_MOST_POINTER_BYTES = 1 << 13
 # Modules that only wrap another one; they may stand anywhere in a name.
 _WRAPPER_MODULES = re.compile(rf'(?:^|(?<=\.))(?:{"|".join(WRAPPED)})\.')
 
@@ -202,12 +205,31 @@ def check_source(source: str | os.PathLike[str]) -> None:
         raise CheckpointError(f'checkpoint {text} does not exist')
 
 
+def pointed_at(path: Path) -> Path:
+    """Return the checkpoint that a work dir or its ``last_checkpoint`` names, or the path itself.
+
+    Raises:
+        CheckpointError: If the checkpoint is neither beside it nor where it was saved.
+    """
+    pointer = path / POINTER if os.path.isdir(path) else path
+    if pointer.name != POINTER or not os.path.isfile(pointer):
+        return path
+    with pointer.open(errors='replace') as file:
+        named = Path(file.read(_MOST_POINTER_BYTES).strip())
+    # The folder may have been moved.
+    for found in (pointer.parent / named.name, named):
+        if named.name and os.path.exists(found):
+            return found
+    raise CheckpointError(f'{pointer} names {named}, which does not exist: name the checkpoint')
+
+
 def local_path(source: str | os.PathLike[str]) -> Path:
     """Return the path of a weight file, downloaded if need be.
 
     Args:
-        source: A file, a folder that holds one under Hugging Face's names, a URL, or the name
-            of a released model such as ``swinv2-base-w12-192_in22k``.
+        source: A file, a folder that holds one under Hugging Face's names, a work dir, its file
+            ``last_checkpoint``, a URL, or the name of a released model such as
+            ``swinv2-base-w12-192_in22k``.
 
     Raises:
         CheckpointError: If it cannot be downloaded, or the folder holds no weights.
@@ -218,6 +240,7 @@ def local_path(source: str | os.PathLike[str]) -> Path:
     path = Path(source)
     if not os.path.exists(path) and (url := url_of(text)):
         return fetch(url)
+    path = pointed_at(path)
     if not os.path.isdir(path):
         return path
     for name in _NAMES_IN_FOLDER:

@@ -29,11 +29,24 @@ def check_values(cfg: Mapping[str, Any], loaders: Iterable[str]) -> None:
         settings = _dict(cfg, loader)
         _check_integer(settings, 'batch_size', where=loader, least=1)
         _check_integer(settings, 'num_workers', where=loader, least=0)
+        sampler = str(_dict(settings, 'sampler').get('type'))
+        if sampler.endswith('InfiniteSampler') and not _is_by_iteration(cfg, loader):
+            raise UserError(
+                f'{loader}.sampler is {sampler}, with which an epoch never ends: set '
+                f'{loader}.sampler.type=DefaultSampler'
+            )
         for dataset in innermost_datasets(settings.get('dataset')):
             if 'pipeline' in dataset and not dataset['pipeline']:
                 raise UserError(f'{loader}.dataset.pipeline is empty: it loads and packs images')
         if loader == 'train_dataloader':
             _check_training(cfg)
+
+
+def _is_by_iteration(cfg: Mapping[str, Any], loader: str) -> bool:
+    """Return whether a loop takes batches one by one, and not what a loader holds."""
+    loop = _dict(cfg, 'train_cfg')
+    kind = 'EpochBasedTrainLoop' if loop.get('by_epoch') else str(loop.get('type'))
+    return loader == 'train_dataloader' and 'Epoch' not in kind
 
 
 def _check_training(cfg: Mapping[str, Any]) -> None:

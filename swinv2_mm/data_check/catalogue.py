@@ -55,7 +55,8 @@ CATALOGUE: dict[str, Kind] = {
         "write a tuple; one class needs the comma: classes=('balloon',)",
     ),
     'classes-misspelt': _error(
-        'entries of metainfo that nothing reads', "write it as metainfo=dict(classes=('ape', 'bee'))"
+        'entries of metainfo that nothing reads',
+        "name the classes as metainfo=dict(classes=('ape', 'bee'))",
     ),
     'classes-not-named': _error(
         'data sets without class names', 'set metainfo=dict(classes=(...))'

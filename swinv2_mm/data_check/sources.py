@@ -113,7 +113,7 @@ def source_of(dataset: dict, *, name: str, scope: str, with_masks: bool) -> Sour
         _follow_split(settings)
     given = settings.get('metainfo') or {}
     if not isinstance(given, Mapping):
-        raise DataError(f"{name} data set: metainfo must be dict(classes=(...)), got {given!r}")
+        raise DataError(f'{name} data set: metainfo must be dict(classes=(...)), got {given!r}')
     metainfo = {**getattr(cls, 'METAINFO', {}), **given}
     raw = metainfo.get('classes')
     if settings.get('classes') is not None and kind == 'image folder':

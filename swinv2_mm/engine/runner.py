@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from swinv2_mm.checkpoint.load_report import shortened
 from swinv2_mm.checkpoint.loading import find_backbones
+from swinv2_mm.checkpoint.reading import pointed_at
 from swinv2_mm.checkpoint.sharded import is_sharded
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.core.unwrapping import unwrapped
@@ -187,6 +188,7 @@ class CheckedRunner(Runner):
         Raises:
             UserError: If the file is missing, broken, holds code, or does not fit the model.
         """
+        filename = str(pointed_at(Path(filename))) if '://' not in filename else filename
         opened = open_checkpoint(filename, map_location=map_location)
         is_resumed = self._resume and is_training(self)
         checkpoint, model = opened.content, self.bare_model

@@ -7,7 +7,7 @@ from logging import Logger
 from pathlib import Path
 
 from swinv2_mm.checkpoint import CheckpointError
-from swinv2_mm.checkpoint.reading import Weights, open_weights
+from swinv2_mm.checkpoint.reading import Weights, open_weights, pointed_at
 from swinv2_mm.checkpoint.sharded import REST, is_sharded
 from swinv2_mm.checkpoint.weight_files import read_file
 
@@ -22,7 +22,7 @@ def open_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> W
     Raises:
         CheckpointError: If it cannot be read, or holds no names.
     """
-    folder = Path(filename)
+    folder = pointed_at(Path(filename))
     if is_sharded(folder):
         content, _ = read_file(folder / REST, map_location=map_location)
         if not isinstance(content, dict):

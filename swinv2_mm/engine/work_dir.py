@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from swinv2_mm.checkpoint import CheckpointError
+from swinv2_mm.checkpoint.reading import POINTER, pointed_at
 from swinv2_mm.errors import UserError
 
-# MMEngine's: holds the path of the newest checkpoint on the machine that trained.
-POINTER = 'last_checkpoint'
 _BEST = 'best_'
 
 
@@ -51,12 +52,9 @@ def checkpoint_in(work_dir: Path, *, which: Literal['newest', 'best'] = 'newest'
     best = [path for path in found if path.name.startswith(_BEST)]
     if which == 'best' and best:
         return best[0]
-    pointer = work_dir / POINTER
-    if pointer.is_file():
-        named = Path(pointer.read_text(errors='replace').strip())
-        for path in (work_dir / named.name, named):
-            if path.is_file():
-                return path
+    with suppress(CheckpointError):
+        if (newest := pointed_at(work_dir)) != work_dir:
+            return newest
     if not found:
         raise UserError(f'{work_dir} holds no checkpoint; say which with --checkpoint')
     return next((path for path in found if path not in best), found[0])

@@ -91,6 +91,8 @@ def infer(
     files = [str(path) for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     if batch_size < 1:
         raise UserError(f'--batch-size must be positive, got {batch_size}')
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise UserError(f'--score-threshold is a score from 0 to 1, got {score_threshold:g}')
     if files.count('-') > 1:
         raise UserError('standard input (-) can be read only once')
     from swinv2_mm.inference import SwinV2Inferencer
