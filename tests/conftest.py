@@ -1,7 +1,9 @@
 import gc
 import importlib.util
 import os
+import pathlib
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -24,6 +26,14 @@ torch.set_num_threads(1)
 def pytest_terminal_summary(terminalreporter):
     leaf_table.pytest_terminal_summary(terminalreporter)
     document_totals.pytest_terminal_summary(terminalreporter)
+
+
+@pytest.fixture(params=['pathlib', 'pathlib._local'])
+def module_of_paths(request, monkeypatch):
+    """Pickle paths as every Python does, and as 3.13 alone does."""
+    monkeypatch.setitem(sys.modules, request.param, pathlib)
+    monkeypatch.setattr(pathlib.PosixPath, '__module__', request.param)
+    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -818,7 +818,7 @@ def test_code_hidden_behind_harmless_names_does_not_run(tmp_path):
     assert_refused(other, path, 'run code', 'dict')
 
 
-def test_training_checkpoints_are_read(tmp_path, monkeypatch):
+def test_training_checkpoints_are_read(module_of_paths, tmp_path, monkeypatch):
     """What MMEngine, the official code and timm save beside the weights is passed over."""
     import argparse
     import pathlib

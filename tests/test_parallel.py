@@ -400,6 +400,11 @@ def test_sharded_checkpoint_is_joined(folder, tmp_path, tool):
     assert status == 1 and 'consolidate' in error
 
 
+def test_a_sharded_checkpoint_of_another_python_is_read(module_of_paths, folder):
+    assert module_of_paths.encode() in (folder / '.metadata').read_bytes()
+    assert set(load_sharded(folder)) == {'state_dict/fc.weight', 'optimizer/0/step'}
+
+
 class _Code:
     def __reduce__(self):
         return exec, ('raise SystemExit("code was run")',)

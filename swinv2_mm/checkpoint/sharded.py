@@ -50,6 +50,8 @@ _WEIGHTS = 'state_dict/'
 class _IndexUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Raise for every class that an index does not need."""
+        if module == 'pathlib._local':  # where Python 3.13 has its paths, and 3.12 has nothing
+            module = 'pathlib'
         if module in _INDEX_MODULES and '.' not in name:
             found = super().find_class(module, name)
             if found in _INDEX_TYPES or isinstance(found, (torch.dtype, torch.layout)):

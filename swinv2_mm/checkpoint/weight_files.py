@@ -48,8 +48,14 @@ _DATA_TYPES = (
     *(f'{core}.{function}' for core in _NUMPY_CORES for function in ('_reconstruct', 'scalar')),
     *(f'numpy.dtypes.{kind}DType' for kind in ('Float32', 'Float64', 'Int64', 'UInt32', 'Bool')),
 )
-# Settings of the official code and of timm: always inert.
-_SETTINGS_TYPES = ('argparse.Namespace', 'pathlib.PosixPath', 'builtins.slice')
+# Settings of the official code and of timm: always inert. Paths are named twice: Python 3.13 has
+# them in a module of its own.
+_SETTINGS_TYPES = (
+    'argparse.Namespace',
+    'pathlib.PosixPath',
+    'pathlib._local.PosixPath',
+    'builtins.slice',
+)
 
 
 def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
