@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+from multiprocessing import resource_sharer
 from types import SimpleNamespace
 
 import numpy as np
@@ -140,10 +142,20 @@ def test_a_dead_worker(train, tmp_path):
     options = [f'train_dataloader.dataset.pipeline={pipeline}'.replace(' ', '')]
     status, errors = train(tmp_path, options=options)
     line = only_line(errors)
-    assert status == 1 and 'worker' in line and 'killed by signal' in line and 'memory' in line
+    assert status == 1 and 'data loader worker' in line and 'memory' in line
     # How far the worker was ahead is left to chance.
     assert checkpoints(tmp_path) in (['iter_2.pth'], ['iter_4.pth'])
     assert train(tmp_path, '--resume')[0] == 0
+
+
+def test_a_worker_that_dies_before_its_tensors_are_fetched(tmp_path):
+    address = str(tmp_path / 'worker')
+    with socket.socket(socket.AF_UNIX) as worker:
+        worker.bind(address)
+    with pytest.raises(ConnectionError) as caught:
+        resource_sharer._resource_sharer.get_connection((address, 0))
+    assert 'data loader worker has died' in explanation(caught.value)
+    assert explanation(ConnectionResetError('of something else')) is None
 
 
 def test_resuming_passes_over_weights_and_clears_up(train, tmp_path):

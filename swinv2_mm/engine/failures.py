@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import traceback
 
 import torch
 
@@ -52,11 +53,10 @@ def _explained(error: BaseException) -> str | None:
             'update), or set model.backbone.with_cp=True or precision=bf16; '
             'tools/analysis/memory.py finds settings that fit'
         )
-    if isinstance(error, RuntimeError) and (worker := _DEAD_WORKER.search(text)):
+    if worker := _dead_worker(error):
         return (
-            f'the data loader worker {worker[1]} {worker[2].strip()}: most often the machine has '
-            'run out of memory, or of shared memory (/dev/shm); lower num_workers or batch_size; '
-            f'{_GO_ON}'
+            f'{worker}: most often the machine has run out of memory, or of shared memory '
+            f'(/dev/shm); lower num_workers or batch_size; {_GO_ON}'
         )
     if isinstance(error, ValueError) and text.startswith(_ONE_VALUE):
         return (
@@ -72,4 +72,17 @@ def _explained(error: BaseException) -> str | None:
             f'another process of this job has died or does not answer ({reason}): its own '
             f'message says why; {_GO_ON}'
         )
+    return None
+
+
+def _dead_worker(error: BaseException) -> str | None:
+    """Return that a worker of a data loader has died, and which if torch knows it."""
+    if isinstance(error, RuntimeError) and (worker := _DEAD_WORKER.search(str(error))):
+        return f'the data loader worker {worker[1]} {worker[2].strip()}'
+    # Tensors are fetched from a worker: it may die first, and torch learn of it later.
+    if isinstance(error, (ConnectionError, EOFError)) and any(
+        frame.f_globals.get('__name__') == 'multiprocessing.resource_sharer'
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+    ):
+        return 'a data loader worker has died'
     return None
