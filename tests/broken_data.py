@@ -339,7 +339,7 @@ named('\x1b[2Jclears the screen.jpg', remark='escaped in messages')
 named('../outside.jpg', remark='read from there; nothing is ever written by such a name')
 named('-rf.jpg')
 named('a' * 300 + '.jpg', REFUSED, label='of 300 letters', words='too long')
-named('null\0byte.jpg', REFUSED, words='null byte')
+named('null\0byte.jpg', REFUSED, words='embedded null')
 named('half a \ud800 letter.jpg', REFUSED, words='cannot be read')
 
 
