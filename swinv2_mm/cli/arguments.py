@@ -15,12 +15,14 @@ import textwrap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
 from swinv2_mm.errors import UserError
+
+Result = TypeVar('Result')
 
 CONFIGS = FilesCompleter(('py',))
 WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors', 'ckpt'))
@@ -96,12 +98,33 @@ def parse(
     return parser.parse_intermixed_args(argv) if is_intermixed else parser.parse_args(argv)
 
 
-def announce(argv: Sequence[str] | None = None) -> None:
-    """Print what is run, before torch and the libraries are imported, which takes seconds.
+def run_command(
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+    action: Callable[[argparse.Namespace], object],
+    *,
+    is_intermixed: bool = False,
+    is_announced: bool = False,
+) -> None:
+    """Parse a command line and run its command; see ``run_tool`` for what errors become.
 
     Args:
+        parser: Parser of the command.
         argv: Arguments of the command; default those of the process.
+        action: Runs the command.
+        is_intermixed: See ``parse``.
+        is_announced: Whether to print the command line first: importing torch and the libraries
+            takes seconds.
     """
+    args = parse(parser, argv, is_intermixed=is_intermixed)
+    if is_announced:
+        _announce(argv)
+    from swinv2_mm.engine.launch import run_tool
+
+    run_tool(lambda: action(args), trust_checkpoint=getattr(args, 'trust_checkpoint', False))
+
+
+def _announce(argv: Sequence[str] | None) -> None:
     if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) == '0':
         words = shlex.join(sys.argv[1:] if argv is None else argv)
         print(f'{time.strftime("%H:%M:%S")}  {_program()} {words}', flush=True)
@@ -123,10 +146,17 @@ def command_line(name: str, *words: object) -> str:
     return shlex.join(map(str, [*program, *words]))
 
 
-def given(function: Callable[..., Any], args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of a function that a command line gives, by their common names."""
+def call(function: Callable[..., Result], args: argparse.Namespace, **others: Any) -> Result:
+    """Call a function with the values of a command line that have the names of its arguments.
+
+    Args:
+        function: What the command runs.
+        args: The command line.
+        others: Further arguments of the function.
+    """
     names = inspect.signature(function).parameters
-    return {name: value for name, value in vars(args).items() if name in names}
+    values = {name: value for name, value in vars(args).items() if name in names}
+    return function(**values, **others)
 
 
 def add_config(parser: argparse._ActionsContainer, *, nargs: str | None = None) -> None:

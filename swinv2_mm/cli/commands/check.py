@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2_mm.cli.arguments import add_cfg_options, add_config, given, new_parser, parse
+from swinv2_mm.cli.arguments import add_cfg_options, add_config, call, new_parser, run_command
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,12 +106,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        result = check(**given(check, args))
-        if result.findings.count('error'):
+    def run(args: argparse.Namespace) -> None:
+        if call(check, args).findings.count('error'):
             sys.exit(1)
 
-    run_tool(run)
+    run_command(build_parser(), argv, run)

@@ -17,8 +17,8 @@ from swinv2_mm.cli.arguments import (
     add_command,
     add_trust,
     new_parser,
-    parse,
     parse_window,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -72,7 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     join.add_argument('folder', type=Path, help='a sharded checkpoint').completer = FOLDERS
     join.add_argument('out', type=Path, help='.safetensors')
-    join.set_defaults(trust_checkpoint=False)
     class_map = add_command(
         commands, 'class-map', 'write a head_class_map from the names of class folders'
     )
@@ -88,7 +87,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar='NAME=OTHER',
         help='class of the larger head for one that it lacks',
     )
-    class_map.set_defaults(trust_checkpoint=False)
     return parser
 
 
@@ -248,13 +246,11 @@ _COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
+    def run(args: argparse.Namespace) -> None:
         try:
             _COMMANDS[args.command](args)
         except (ValueError, OSError) as error:
             raise UserError(str(error)) from error
 
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_command(build_parser(), argv, run)

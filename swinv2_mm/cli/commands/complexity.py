@@ -16,10 +16,10 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_shape,
-    given,
+    call,
     new_parser,
-    parse,
     parse_shape,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -168,11 +168,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        report = complexity(**given(complexity, args))
-        _print(report, amp=args.amp, verbose=args.verbose)
+    def run(args: argparse.Namespace) -> None:
+        _print(call(complexity, args), amp=args.amp, verbose=args.verbose)
 
-    run_tool(run)
+    run_command(build_parser(), argv, run)

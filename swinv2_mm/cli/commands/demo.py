@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from swinv2_mm.cli.arguments import FOLDERS, add_device, given, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, add_device, call, new_parser, run_command
 from swinv2_mm.errors import UserError
 
 _DAY_S = 86_400
@@ -91,7 +91,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    run_tool(lambda: demo(**given(demo, args)))
+    run_command(build_parser(), argv, lambda args: call(demo, args))

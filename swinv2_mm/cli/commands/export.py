@@ -21,10 +21,9 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_trust,
-    announce,
-    given,
+    call,
     new_parser,
-    parse,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -225,8 +224,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    announce(argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    run_tool(lambda: print(export(**given(export, args))), trust_checkpoint=args.trust_checkpoint)
+    run_command(build_parser(), argv, lambda args: print(call(export, args)), is_announced=True)

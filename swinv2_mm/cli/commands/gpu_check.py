@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2_mm.cli.arguments import add_device, given, new_parser, parse
+from swinv2_mm.cli.arguments import add_device, call, new_parser, run_command
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -116,10 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
+    def run(args: argparse.Namespace) -> None:
         from rich.console import Console
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -131,9 +129,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             def show(row: Row) -> None:
                 progress.update(task, description=f'{row.check}, {row.case}, {row.name}')
 
-            rows = gpu_check(**given(gpu_check, args), on_row=show)
+            rows = call(gpu_check, args, on_row=show)
         console.print(_table(rows))
         if any(row.is_wrong for row in rows):
             raise UserError('some results are wrong: see the rows that say so')
 
-    run_tool(run)
+    run_command(build_parser(), argv, run)

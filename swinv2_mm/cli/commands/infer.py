@@ -19,10 +19,9 @@ from swinv2_mm.cli.arguments import (
     FOLDERS,
     add_launcher,
     add_predictor,
-    announce,
-    given,
+    call,
     new_parser,
-    parse,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -230,15 +229,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    announce(argv)
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        summary = infer(**given(infer, args))
+    def run(args: argparse.Namespace) -> None:
+        summary = call(infer, args)
         if summary is not None:
             print(summary)
         if summary is not None and not summary.is_success:
             sys.exit(1)
 
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_command(build_parser(), argv, run, is_announced=True)

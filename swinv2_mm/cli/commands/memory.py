@@ -19,10 +19,10 @@ from swinv2_mm.cli.arguments import (
     add_cfg_options,
     add_config,
     add_shape,
-    given,
+    call,
     new_parser,
-    parse,
     parse_shape,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -177,18 +177,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from rich.console import Console
 
-    from swinv2_mm.engine.launch import run_tool
+    def run(args: argparse.Namespace) -> None:
+        from rich.console import Console
 
-    def run() -> None:
         with Console(stderr=True).status('estimating') as status:
-            plans = memory(
-                **given(memory, args),
-                on_plan=lambda words: status.update(f'estimating: {words}'),
-            )
+            plans = call(memory, args, on_plan=lambda words: status.update(f'estimating: {words}'))
         batch = [] if args.batch is None else [f'train_dataloader.batch_size={args.batch}']
         _print(plans, options=[*args.options, *batch], budget=args.budget)
 
-    run_tool(run)
+    run_command(build_parser(), argv, run)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from swinv2_mm.cli.arguments import FOLDERS, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, call, new_parser, run_command
 from swinv2_mm.errors import UserError
 
 TASKS = ('detection', 'segmentation', 'classification')
@@ -105,9 +105,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    run_tool(
-        lambda: new(args.task, data=args.data, out=args.out, recipe=args.recipe, small=args.small)
-    )
+    run_command(build_parser(), argv, lambda args: call(new, args))

@@ -17,8 +17,8 @@ from swinv2_mm.cli.arguments import (
     add_command,
     add_config,
     new_parser,
-    parse,
     parse_window,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -144,13 +144,12 @@ def _draw(args: argparse.Namespace) -> Figure:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    # First: it puts the stand-in for mmcv's compiled ops in place.
-    import swinv2_mm.models  # noqa: F401
-    from swinv2_mm.analysis.canvas import check_path, save, style
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
+    def run(args: argparse.Namespace) -> None:
+        # First: it puts the stand-in for mmcv's compiled ops in place.
+        import swinv2_mm.models  # noqa: F401
+        from swinv2_mm.analysis.canvas import check_path, save, style
+
         check_path(args.out)
         try:
             with style():
@@ -159,4 +158,4 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError(str(error)) from error
         print(args.out)
 
-    run_tool(run)
+    run_command(build_parser(), argv, run)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from swinv2_mm.cli.arguments import FOLDERS, given, new_parser, parse
+from swinv2_mm.cli.arguments import FOLDERS, call, new_parser, run_command
 from swinv2_mm.cli.demonstrations import TASKS, run_task
 from swinv2_mm.errors import UserError
 from swinv2_mm.shipped import add_projects_to_path
@@ -127,7 +127,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    run_tool(lambda: quickstart(**given(quickstart, args)))
+    run_command(build_parser(), argv, lambda args: call(quickstart, args))

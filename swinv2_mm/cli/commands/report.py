@@ -18,10 +18,9 @@ from swinv2_mm.cli.arguments import (
     WEIGHTS,
     add_cfg_options,
     add_trust,
-    announce,
-    given,
+    call,
     new_parser,
-    parse,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -174,12 +173,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv, is_intermixed=True)
-    announce(argv)
-    from swinv2_mm.engine.launch import run_tool
 
-    def run() -> None:
-        path = report(**given(report, args))
+    def run(args: argparse.Namespace) -> None:
+        path = call(report, args)
         print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
 
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_command(build_parser(), argv, run, is_intermixed=True, is_announced=True)

@@ -12,13 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2_mm.cli.arguments import (
-    add_predictor,
-    announce,
-    given,
-    new_parser,
-    parse,
-)
+from swinv2_mm.cli.arguments import add_predictor, call, new_parser, run_command
 from swinv2_mm.errors import UserError
 
 if TYPE_CHECKING:
@@ -162,8 +156,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    announce(argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    run_tool(lambda: serve(**given(serve, args)), trust_checkpoint=args.trust_checkpoint)
+    run_command(build_parser(), argv, lambda args: call(serve, args), is_announced=True)

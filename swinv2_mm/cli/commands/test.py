@@ -16,11 +16,10 @@ from swinv2_mm.cli.arguments import (
     add_launcher,
     add_trust,
     add_work_dir,
-    announce,
-    given,
+    call,
     new_parser,
-    parse,
     parse_windows,
+    run_command,
 )
 from swinv2_mm.errors import UserError
 
@@ -259,8 +258,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv, is_intermixed=True)
-    announce(argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    run_tool(lambda: test(**given(test, args)), trust_checkpoint=args.trust_checkpoint)
+    run_command(
+        build_parser(),
+        argv,
+        lambda args: call(test, args),
+        is_intermixed=True,
+        is_announced=True,
+    )

@@ -19,11 +19,10 @@ from swinv2_mm.cli.arguments import (
     add_launcher,
     add_trust,
     add_work_dir,
-    announce,
+    call,
     command_line,
-    given,
     new_parser,
-    parse,
+    run_command,
 )
 
 if TYPE_CHECKING:
@@ -179,14 +178,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = parse(build_parser(), argv)
-    announce(argv)
-    from swinv2_mm.engine.launch import run_tool
-
-    def run() -> None:
-        _print_next(train(**given(train, args)))
-
-    run_tool(run, trust_checkpoint=args.trust_checkpoint)
+    run_command(
+        build_parser(), argv, lambda args: _print_next(call(train, args)), is_announced=True
+    )
 
 
 def _print_next(runner: Runner) -> None:
