@@ -123,11 +123,11 @@ def has_colours() -> bool:
 def tidy(logger: logging.Logger) -> None:
     """Filter routine messages of a logger from the console, not from its file."""
     for handler in logger.handlers:
-        if not isinstance(handler, logging.FileHandler):
+        if isinstance(handler, logging.FileHandler):
+            handler.handleError = _said_once(handler)
+        elif not isinstance(handler.formatter, ConsoleFormatter):
             handler.addFilter(KnownNoise())
             handler.setFormatter(ConsoleFormatter())
-        else:
-            handler.handleError = _said_once(handler)
 
 
 def _said_once(handler: logging.Handler) -> Callable[[logging.LogRecord], None]:
