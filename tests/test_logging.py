@@ -3,9 +3,12 @@
 import importlib.util
 import logging
 import os
+import pickle
 import re
 import sys
+import time
 import warnings
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import mmengine
@@ -14,8 +17,12 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import VISBACKENDS
 
-import swinv2_mm.models  # noqa: F401
+import swinv2_mm.cli
+import swinv2_mm.models
+from swinv2_mm.config.file import load_config
+from swinv2_mm.data_check.discovery import DISCOVERIES
 from swinv2_mm.engine.console import KnownNoise, quiet_console
+from swinv2_mm.engine.launch import build_runner
 from swinv2_mm.engine.log_backends import add_log_backends
 from swinv2_mm.engine.log_lines import INDENT, WIDTH, ShortLogProcessor
 from swinv2_mm.engine.prediction_images import backends_of_images
@@ -75,6 +82,26 @@ def test_only_known_prints_are_held_back(capsys):
         mmengine.logging.print_log('Could not import OneDL: no such file')
     assert capsys.readouterr().out == 'Could not import OneDL: no such file\n'
     assert mmengine.logging.print_log is original
+
+
+def test_command_called_from_python_is_quiet(tmp_path, monkeypatch, capsys):
+    def discover(root):
+        mmengine.logging.print_log('Could not import OneDL', level=logging.DEBUG)
+        raise UserError('no data')
+
+    monkeypatch.setitem(DISCOVERIES, 'segmentation', discover)
+    with pytest.raises(UserError, match='no data'):
+        swinv2_mm.cli.new('segmentation', data=tmp_path, out=tmp_path / 'leaf.py')
+    assert capsys.readouterr().out == ''
+    assert pickle.loads(pickle.dumps(swinv2_mm.cli.new)) is swinv2_mm.cli.new
+
+
+def test_runs_of_one_second_have_log_files_of_their_own(use_data, tmp_path, monkeypatch):
+    clock = SimpleNamespace(time=lambda: 0.0, localtime=time.localtime, strftime=time.strftime)
+    monkeypatch.setattr('mmengine.runner.runner.time', clock)
+    for name in ('a', 'b'):
+        runner = build_runner(load_config(LEAF), work_dir=tmp_path / name)
+        assert Path(runner.logger.log_file).is_relative_to(tmp_path / name)
 
 
 SHORT = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 import os
 from collections.abc import Callable
@@ -26,8 +25,6 @@ from .plan import Cell, Study
 
 _TOP1 = 'accuracy/top1'
 _WEIGHTS, _SETTINGS, _RESULT = 'weights.pth', 'settings.json', 'result.json'
-# MMEngine keeps loggers, message hubs and visualisers by name for the life of a process.
-_RUN_NUMBERS = itertools.count()
 
 
 def run_cell(
@@ -132,7 +129,6 @@ def _run(
     cfg: Config, folder: Path, method: Callable[[Runner], dict], advance: Callable[[float], None]
 ) -> dict:
     """Build a Runner that logs to a file only, and call a method of it."""
-    cfg.experiment_name = f'transfer_{os.getpid()}_{next(_RUN_NUMBERS)}'
     with open(os.devnull, 'w') as nowhere, redirect_stdout(nowhere):
         runner = build_runner(cfg, work_dir=folder)
     logger = runner.logger

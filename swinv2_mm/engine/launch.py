@@ -32,8 +32,6 @@ from .workers import end_workers
 
 # As of a program that SIGPIPE has ended; Windows has no such signal.
 _READER_GONE_STATUS = 128 + 13
-_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-_FOR_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
 
 def default_work_dir(cfg: Config) -> str:
@@ -77,12 +75,6 @@ def build_runner(
     apply_parallel(cfg)
     add_log_backends(cfg)
     use_seeded_sampler(cfg)
-    for loader in _LOADERS:
-        settings = cfg.get(loader) or {}
-        if settings.get('num_workers') == 0:
-            # Without workers torch refuses what is for them.
-            for name in _FOR_WORKERS:
-                settings.pop(name, None)
     with config_errors(cfg):
         runner = CheckedRunner.from_cfg(cfg)
     runner.register_hook(EmptyDetectionHook(cfg))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -43,6 +44,9 @@ from .standard_hooks import plan_hooks
 from .training_state import check_resumable, newest_readable, open_checkpoint
 from .workers import shield_workers, without_idle_settings
 
+# Numbers the runs of this process.
+_RUN_NUMBERS = itertools.count(1)
+
 
 @RUNNERS.register_module()
 class CheckedRunner(Runner):
@@ -60,6 +64,18 @@ class CheckedRunner(Runner):
     """
 
     resumed: ResumedSettings | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Build it as MMEngine does, which keeps a run's logger, and more, under the run's name.
+
+        The name ends in the second of its start: without a number, a run that follows in the same
+        second would write into the log file of the first.
+        """
+        if (number := next(_RUN_NUMBERS)) > 1:
+            filename = getattr(kwargs.get('cfg'), 'filename', None) or 'run'
+            name = kwargs.get('experiment_name') or Path(filename).stem
+            kwargs['experiment_name'] = f'{name}_{number}'
+        super().__init__(*args, **kwargs)
 
     @cached_property
     def sharding(self) -> ZeroOptimizer | None:
