@@ -15,6 +15,11 @@ class DataError(UserError):
     """A file of a data set is missing, corrupt or malformed."""
 
 
+def one_line(value: object) -> str:
+    """Return the text of an error, or of anything, with every run of white space as one space."""
+    return ' '.join(str(value).split())
+
+
 def printable(text: str, *, num_letters: int = _MOST_LETTERS) -> str:
     """Escape what a terminal would obey or could not show, and shorten long lines.
 

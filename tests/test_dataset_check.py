@@ -19,9 +19,10 @@ from pycocotools import mask as coco_mask
 import swinv2_mm.models  # noqa: F401  the stand-in for mmcv's compiled ops
 from swinv2_mm.data_check.catalogue import CATALOGUE
 from swinv2_mm.data_check.masks import MaskFault, run_lengths
-from swinv2_mm.data_check.opening import in_threads
+from swinv2_mm.data_check.opening import NUM_AHEAD
 from swinv2_mm.data_check.survey import survey
 from swinv2_mm.data_check.survey_output import as_text
+from swinv2_mm.ordered_map import map_in_threads
 
 CONFIGS = ROOT / 'configs'
 LEAVES = {
@@ -311,8 +312,9 @@ def test_few_images_are_in_memory_at_a_time():
             taken += 1
             yield taken
 
-    ahead = [taken - done for done, _ in enumerate(in_threads(str, items(), workers=2), start=1)]
-    assert len(ahead) == 1000 and max(ahead) <= 64
+    done = map_in_threads(str, items(), num_threads=2, num_ahead=NUM_AHEAD)
+    ahead = [taken - number for number, _ in enumerate(done)]
+    assert len(ahead) == 1000 and max(ahead) == NUM_AHEAD + 1
 
 
 needs_shared = pytest.mark.skipif(not SHARED_DATA.is_dir(), reason='../shared/data is not here')

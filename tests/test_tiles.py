@@ -18,12 +18,12 @@ from swinv2_mm.inference.drawing import draw_prediction
 from swinv2_mm.inference.label_map_files import open_label_map
 from swinv2_mm.inference.label_strips import LogitBlender
 from swinv2_mm.inference.large_images import ArrayRows, open_rows
-from swinv2_mm.inference.ordered_map import read_ahead
 from swinv2_mm.inference.prediction import Prediction
 from swinv2_mm.inference.run_lengths import encode_runs, mask_runs, runs_box, sample_runs, union
 from swinv2_mm.inference.tile_grid import TileGrid, Tiling, blending_weights
 from swinv2_mm.inference.tile_merging import DetectionMerger, Detections
 from swinv2_mm.inference.tiles import predict_in_tiles
+from swinv2_mm.ordered_map import read_ahead
 
 CLASSES = Classes(('red', 'green', 'blue'), ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 

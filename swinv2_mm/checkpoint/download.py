@@ -18,6 +18,7 @@ import torch
 from torch.hub import tqdm  # type: ignore[attr-defined]
 
 from swinv2_mm.atomic_write import discard, publish
+from swinv2_mm.errors import one_line
 
 from .errors import CheckpointError
 from .file_checks import is_web_page
@@ -87,12 +88,12 @@ def fetch(url: str) -> Path:
             )
         publish(part, path)
     except HTTPError as error:
-        text = _one_line(error.reason)
+        text = one_line(error.reason)
         raise CheckpointError(f'cannot download {url}: {error.code} {text}') from None
     except (OSError, HTTPException, UnicodeError) as error:
         reason = getattr(error, 'reason', None) or getattr(error, 'strerror', None) or error
         raise CheckpointError(
-            f'cannot download {url}: {_one_line(reason) or type(error).__name__}. Without a '
+            f'cannot download {url}: {one_line(reason) or type(error).__name__}. Without a '
             f'connection, put the file at {path}'
         ) from None
     finally:
@@ -129,10 +130,6 @@ def _receive(answer: HTTPResponse, part: Path, *, url: str) -> str:
             f'the download of {url} broke off after {received} of {promised} bytes: try again'
         )
     return digest.hexdigest()
-
-
-def _one_line(reason: object) -> str:
-    return ' '.join(str(reason).split())
 
 
 def _is_web_page(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
@@ -53,6 +53,12 @@ def metrics_of(evaluator: Any) -> list[dict]:
         return metrics_of(evaluator['metrics'])
     several = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     return [metric for metric in several if isinstance(metric, dict)]
+
+
+def type_name(node: Any) -> str:
+    """Return the class that a metric, transform or hook is built from, without its scope."""
+    name = node.get('type') if isinstance(node, Mapping) else None
+    return str(name or '').rpartition('.')[2]
 
 
 def testing_pipeline(cfg: Config) -> list[dict]:

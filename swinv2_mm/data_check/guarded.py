@@ -9,10 +9,11 @@ from typing import Any
 
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.ordered_map import map_in_threads
 
 from .bad_data import SkippedList
 from .loading import LoadCheckedAnnotations
-from .opening import in_threads
+from .opening import NUM_AHEAD
 
 HINT = (
     "bad_data='skip' in the config leaves such data out and keeps a list of it; "
@@ -75,8 +76,9 @@ class GuardedDataset:
                 return error
             return None
 
-        found = in_threads(fault, self._indices, workers=min(_NUM_READERS, os.cpu_count() or 1))
-        faults = dict(zip(self._indices, found, strict=True))
+        num_threads = min(_NUM_READERS, os.cpu_count() or 1)
+        found = map_in_threads(fault, self._indices, num_threads=num_threads, num_ahead=NUM_AHEAD)
+        faults = {index: future.result() for index, future in found}
         for index, error in faults.items():
             if error is not None:
                 self._note(index, error)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .sources import Source
 
 # Classes of the values of a label map that are none.
 IGNORED, INVALID = -1, -2
+
+T = TypeVar('T')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,8 +119,8 @@ class Listing:
         return name.replace('\\', '/')
 
 
-def evenly(items: list, number: int | None) -> list:
+def evenly(items: Sequence[T], number: int | None) -> Sequence[T]:
     """Pick ``number`` of the items at even distances; all of them for ``None``."""
     if number is None or number >= len(items):
         return items
-    return [items[int(i * len(items) / number)] for i in range(number)]
+    return [items[i * len(items) // number] for i in range(number)]

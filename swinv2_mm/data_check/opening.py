@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import ExifTags
 
 from swinv2_mm.datasets.files import FileFault
 from swinv2_mm.datasets.image_files import eight_bit_rgb, opened, read_label_map
+from swinv2_mm.ordered_map import map_in_threads
 
 from .listing import IGNORED, INVALID, Entry, Listing
 from .problems import Problem
@@ -25,7 +24,7 @@ _DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 _VOID = 0
 _LISTED_VALUES = 5
 # Images in flight: enough for the threads, few enough for flat memory.
-_CHUNK = 64
+NUM_AHEAD = 64
 
 T = TypeVar('T')
 R = TypeVar('R')
@@ -104,9 +103,10 @@ def open_images(
     """
 
     def look(entry: Entry) -> tuple:
-        return entry, _caught(look_at_image, entry.image), _caught(_look_at_map, entry)
+        return _caught(look_at_image, entry.image), _caught(_look_at_map, entry)
 
-    for entry, image, label_map in in_threads(look, entries, workers=workers):
+    for entry, looks in map_in_threads(look, entries, num_threads=workers, num_ahead=NUM_AHEAD):
+        image, label_map = looks.result()
         if isinstance(image, FileFault):
             kind = f'image-{image.kind}'
             yield Problem(kind, entry.image, entry.place, image.detail)
@@ -128,11 +128,14 @@ def open_images(
 
 def count_pixels(listing: Listing, entries: list[Entry], *, workers: int) -> Iterator[Problem]:
     """Count the pixels of label maps alone, and check them."""
-    for entry, look in zip(
-        entries,
-        in_threads(lambda e: _caught(_look_at_map, e), entries, workers=workers),
-        strict=True,
+
+    def look_at_map(entry: Entry) -> MapLook | FileFault | None:
+        return _caught(_look_at_map, entry)
+
+    for entry, future in map_in_threads(
+        look_at_map, entries, num_threads=workers, num_ahead=NUM_AHEAD
     ):
+        look = future.result()
         if isinstance(look, MapLook):
             yield from _check_map(entry, look, listing)
         elif isinstance(look, FileFault):
@@ -230,14 +233,6 @@ def _check_map(entry: Entry, label_map: MapLook, listing: Listing) -> Iterator[P
                 listing.counts[listing.classes[label]] += pixels
             elif label == IGNORED:
                 listing.ignored[value] += pixels
-
-
-def in_threads(function: Callable[[T], R], items: Iterable[T], *, workers: int) -> Iterator[R]:
-    """Map in order, with few results in memory; decoding releases Python's lock."""
-    items = iter(items)
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        while chunk := list(islice(items, _CHUNK)):
-            yield from pool.map(function, chunk)
 
 
 def _first(values: list) -> str:

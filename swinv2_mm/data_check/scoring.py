@@ -10,6 +10,7 @@ from typing import Any
 
 from mmengine.logging import print_log
 
+from swinv2_mm.config.datasets import type_name
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.errors import DataError, UserError
 
@@ -65,7 +66,7 @@ def check_scoring(
             'data set counts all: take them out of the annotation files'
         )
     for metric, part in zip(metrics, parts, strict=True):
-        kind = str(metric.get('type')).rpartition('.')[2]
+        kind = type_name(metric)
         if kind == 'Accuracy':
             _check_top(loader, metric, num_classes=num_classes)
         if kind == 'IoUMetric' and (unknown := set(_listed(metric, 'iou_metrics')) - _IOU_KINDS):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.errors import DataError, UserError, one_line
 
 from .files import MAX_IMAGE_BYTES, FileFault, read_bytes, shown
 
@@ -240,7 +240,7 @@ def _decoding(content: bytes, *, name: str, limits: ImageLimits) -> Iterator[Ima
         )
     except Exception as error:
         # Decoders raise errors of any type on malformed bytes.
-        kind, reason = 'truncated', ' '.join(str(error).split()) or type(error).__name__
+        kind, reason = 'truncated', one_line(error) or type(error).__name__
     raise FileFault(f'{name} cannot be read: {reason}', kind=kind, detail=reason)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from swinv2_mm.config.datasets import metrics_of
+from swinv2_mm.config.datasets import metrics_of, type_name
 
 # What CocoMetric(classwise=True) appends to the name of a class.
 OF_ONE_CLASS = '_precision'
@@ -45,7 +45,7 @@ def _metrics_by_part(evaluator: Any) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _names_of(metric: Mapping[str, Any]) -> list[str] | None:
-    kind = str(metric.get('type')).rpartition('.')[2]
+    kind = type_name(metric)
     if kind == 'PredictionFile':
         return []
     if kind == 'CocoMetric':
@@ -98,6 +98,6 @@ class EmptyDetectionHook(Hook):
         for start, metric in _metrics_by_part(self._evaluators[part]):
             if metrics is None or metric.get('format_only'):
                 continue
-            if str(metric.get('type')).rpartition('.')[2] == 'CocoMetric':
+            if type_name(metric) == 'CocoMetric':
                 for name in _coco_names(metric):
                     metrics.setdefault(start + name, 0.0)

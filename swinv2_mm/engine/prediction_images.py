@@ -10,6 +10,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from swinv2_mm.data_check.listing import evenly
 from swinv2_mm.datasets.image_files import read_image
 from swinv2_mm.errors import UserError
 
@@ -43,8 +44,7 @@ class PredictionImagesHook(Hook):
         loader = runner.val_dataloader
         size = loader.batch_size or 1
         number = min(len(loader) * size, len(loader.dataset))
-        wanted = min(_NUM_IMAGES, number)
-        chosen = [at * number // wanted for at in range(wanted)]
+        chosen = evenly(range(number), _NUM_IMAGES)
         for at, sample in enumerate(outputs or (), start=batch_idx * size):
             if at in chosen:
                 self._log(runner, sample, name=f'val/{chosen.index(at)}')

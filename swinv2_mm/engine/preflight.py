@@ -11,7 +11,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from swinv2_mm.config.datasets import metrics_of
+from swinv2_mm.config.datasets import metrics_of, type_name
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import DataError, UserError
 
@@ -145,6 +145,5 @@ def _monitors(cfg: Config) -> Iterator[tuple[str, str]]:
     schedulers = [schedulers] if isinstance(schedulers, Mapping) else schedulers
     for key, entries in (('custom_hooks', cfg.get('custom_hooks') or ()), (_SCHEDULE, schedulers)):
         for number, entry in enumerate(entries):
-            kind = str(entry.get('type') if isinstance(entry, Mapping) else '').rpartition('.')[2]
-            if kind.startswith(_MONITORING):
+            if type_name(entry).startswith(_MONITORING):
                 yield f'{key}.{number}.monitor', entry.get('monitor', 'loss')

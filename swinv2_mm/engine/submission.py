@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from swinv2_mm.config.datasets import innermost_datasets
+from swinv2_mm.config.datasets import innermost_datasets, type_name
 from swinv2_mm.errors import UserError
 
 
@@ -59,7 +59,7 @@ def write_submission_only(cfg: Config, folder: Path) -> None:
 
 
 def _reads_annotations(transform: dict) -> bool:
-    name = str(transform['type']).rpartition('.')[2]
+    name = type_name(transform)
     return name.startswith('Load') and name.endswith('Annotations')
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from swinv2_mm.core.torch_private import sizes_of_one_are_like_others
-from swinv2_mm.errors import UserError
+from swinv2_mm.errors import UserError, one_line
 from swinv2_mm.runtime.files import METADATA
 
 Format = Literal['onnx', 'torch-export']
@@ -65,7 +65,7 @@ def trace(
             return torch.export.export(model, (example,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:
         # Whatever the parts of a model that are not ours run into; torch has no common type.
-        reason = ' '.join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise UserError(
             f'this model cannot be traced ({type(error).__name__}: {reason}); --what backbone '
             'exports its backbone'
@@ -105,7 +105,7 @@ def write(
                 external_data=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = ' '.join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise UserError(f'ONNX cannot express this model: {reason}') from error
     assert onnx_program is not None  # with dynamo=True
     onnx_program.model.metadata_props[METADATA] = json.dumps(metadata)

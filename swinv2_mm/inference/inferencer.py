@@ -22,8 +22,9 @@ from swinv2_mm.config.file import as_config
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.engine.failures import is_out_of_memory
 from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
-from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.errors import DataError, UserError, one_line
 from swinv2_mm.libraries import library_of
+from swinv2_mm.ordered_map import map_in_threads
 from swinv2_mm.runtime.files import is_exported
 from swinv2_mm.runtime.model import load_file_model
 from swinv2_mm.tta.model import wrap_for_tta
@@ -33,7 +34,6 @@ from .class_names import find_classes
 from .drawing import draw_prediction
 from .label_strips import sigmoid_threshold
 from .large_images import RowReader
-from .ordered_map import map_in_threads
 from .prediction import Prediction
 from .preparation import ImageInput, LoadedInput, build_preparation, prepare_config
 from .tile_grid import Tiling
@@ -312,7 +312,7 @@ class SwinV2Inferencer:
         self._num_failures += 1
         if isinstance(error, UserError):
             return f'{name}: {error}'
-        reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+        reason = one_line(f'{type(error).__name__}: {error}')
         return f'{name}: {width} x {height} pixels make the model fail: {reason}'
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from swinv2_mm.datasets.files import FileFault, shown
 from swinv2_mm.datasets.image_files import ImageLimits, image_limits, read_image
+from swinv2_mm.errors import one_line
 
 # What is decoded whole takes 10 bytes per pixel for a moment: 5.4 GB.
 _MAX_DECODED_PIXELS = 2**29
@@ -109,7 +110,7 @@ class RasterRows:
         try:
             values = self._dataset.read(self._bands, window=window)
         except RasterioError as error:
-            detail = ' '.join(str(error.__cause__ or error).split())
+            detail = one_line(error.__cause__ or error)
             raise FileFault(
                 f'{self._name} cannot be read: {detail}', kind='truncated', detail=detail
             ) from error
@@ -160,7 +161,7 @@ def _open_raster(path: str, *, driver: str, limits: ImageLimits) -> Iterator[Row
         try:
             dataset = rasterio.open(path, driver=driver)
         except (RasterioError, OSError) as error:
-            detail = ' '.join(str(error).split())
+            detail = one_line(error)
             raise FileFault(f'{name} cannot be read: {detail}', detail=detail) from error
         with dataset:
             size = dataset.width, dataset.height

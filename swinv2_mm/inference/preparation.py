@@ -13,11 +13,11 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
-from swinv2_mm.config.datasets import testing_pipeline
+from swinv2_mm.config.datasets import testing_pipeline, type_name
 from swinv2_mm.data_check.loading import LoadCheckedImage
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.datasets.image_files import ImageLimits, image_limits
-from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.errors import DataError, UserError, one_line
 
 ImageInput = str | os.PathLike | np.ndarray
 # Loaders that read a plain image as three colours, as ours does.
@@ -50,12 +50,12 @@ def prepare_config(cfg: Config) -> None:
     pipeline = testing_pipeline(cfg)
     if not pipeline:
         raise UserError('the config has no test_dataloader.dataset.pipeline to prepare images by')
-    name = _name(pipeline[0])
+    name = type_name(pipeline[0])
     if name not in _PLAIN_LOADERS or pipeline[0].get('color_type', 'color') != 'color':
         raise UserError(
             f'the test pipeline of the config begins with {name}; only plain images can be given'
         )
-    steps = [s for s in pipeline[1:] if not _name(s).startswith('Load')]
+    steps = [s for s in pipeline[1:] if not type_name(s).startswith('Load')]
     dataset = dict(pipeline=[dict(type='LoadCheckedImage'), *steps])
     cfg.test_dataloader = dict(dataset=dataset)
 
@@ -85,7 +85,7 @@ def build_preparation(cfg: Config) -> Callable[[ImageInput, int], LoadedInput]:
             data = transforms({**results, 'img_id': number})
         except Exception as error:
             # Such as an image that is so narrow that nothing is left of it at another scale.
-            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            reason = one_line(f'{type(error).__name__}: {error}')
             path = results['img_path']
             name = f'image {shown(path)}' if path else 'the image'
             raise DataError(f'{name} cannot be used: {reason}') from error
@@ -106,7 +106,3 @@ def _read(source: ImageInput, *, limits: ImageLimits) -> dict:
         limits.check(shape[::-1], name='the image')
         return dict(img=source, img_path='', img_shape=shape, ori_shape=shape)
     return LoadCheckedImage(limits).transform(dict(img_path=os.fspath(source)))
-
-
-def _name(step: dict) -> str:
-    return str(step['type']).rpartition('.')[2]

@@ -14,11 +14,11 @@ import torch
 from mmengine.structures import InstanceData
 
 from swinv2_mm.errors import UserError
+from swinv2_mm.ordered_map import read_ahead
 
 from .class_names import Classes
 from .label_strips import LogitBlender
 from .large_images import RowReader, open_rows
-from .ordered_map import read_ahead
 from .prediction import Prediction, class_shares, detection_record, label_type
 from .run_lengths import ReducedMasks, encode_runs, mask_runs
 from .tile_grid import TileGrid, Tiling

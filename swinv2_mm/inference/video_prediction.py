@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from swinv2_mm.ordered_map import read_ahead
+
 from .inferencer import SwinV2Inferencer
-from .ordered_map import read_ahead
 from .prediction import Prediction
 from .tracking import Tracker
 from .video import VideoReader, VideoWriter

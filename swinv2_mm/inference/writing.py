@@ -18,10 +18,10 @@ from tqdm import tqdm
 from swinv2_mm.data_check.bad_data import SKIPPED_FILE, SkippedList, policy_of
 from swinv2_mm.engine.throughput import peak_memory_bytes
 from swinv2_mm.errors import DataError
+from swinv2_mm.ordered_map import map_in_threads
 
 from .inferencer import SwinV2Inferencer
 from .job import Job
-from .ordered_map import map_in_threads
 from .output_folder import OutputFolder
 from .prediction import Prediction
 from .sources import Source

@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from tqdm import tqdm
 
 from swinv2_mm.data_check.guard import guarded_dataset
+from swinv2_mm.data_check.listing import evenly
 from swinv2_mm.datasets.palette import Colour
 from swinv2_mm.engine.trained_model import load_trained_model
 from swinv2_mm.errors import UserError
@@ -62,7 +63,6 @@ def evaluate(
     number = len(dataset)
     if not number:
         raise UserError('the validation set of this config is empty')
-    wanted = number if num_images is None else min(num_images, number)
     meta = dataset.metainfo
     if 'thing_classes' in meta:
         raise UserError('a report on panoptic segmentation is not supported')
@@ -70,8 +70,7 @@ def evaluate(
     # Label maps are known by their colours; those of boxes are often too dark to see.
     colours = {'palette': meta.get('palette')} if library.has_label_maps else {}
     task: Task = imported(library.report_task)(classes, **colours)
-    for count in tqdm(range(wanted), unit='image', disable=None):
-        at = count * number // wanted
+    for at in tqdm(evenly(range(number), num_images), unit='image', disable=None):
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(cfg.default_scope):
             sample = model.test_step(pseudo_collate([dataset[at]]))[0]
         task.add(dataset.get_data_info(at), sample)

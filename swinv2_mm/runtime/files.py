@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from swinv2_mm.errors import UserError
+from swinv2_mm.errors import UserError, one_line
 
 SUFFIXES = {'onnx': '.onnx', 'torch-export': '.pt2'}
 # Key of the metadata of an ONNX file, and name of the file inside a .pt2.
@@ -112,7 +112,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # What the two runtimes raise for a broken file has no common type.
-        reason = ' '.join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise UserError(f'{path}: not an exported file that can be read ({reason})') from error
 
 

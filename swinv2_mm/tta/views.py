@@ -20,7 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import TRANSFORMS
 
-from swinv2_mm.config.datasets import innermost_datasets
+from swinv2_mm.config.datasets import innermost_datasets, type_name
 from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import library_of
@@ -132,21 +132,17 @@ def split_test_pipeline(cfg: Config) -> list[dict]:
 
 
 def _loads_image(transform: dict) -> bool:
-    name = _name(transform)
+    name = type_name(transform)
     return name.startswith('Load') and 'Image' in name
-
-
-def _name(transform: dict) -> str:
-    return str(transform['type']).rpartition('.')[2]
 
 
 def _resized(transforms: list[dict], scale: Any) -> list[dict]:
     """The transforms for another size; at factor 1 they stay as they are."""
     if scale == 1:
         return copy.deepcopy(transforms)
-    sizing = [t for t in transforms if _name(t) in _SIZING]
+    sizing = [t for t in transforms if type_name(t) in _SIZING]
     if not isinstance(scale, Real):
-        if any(_name(t) not in ('Resize', 'FixScaleResize') for t in sizing) or len(sizing) > 1:
+        if any(type_name(t) not in ('Resize', 'FixScaleResize') for t in sizing) or len(sizing) > 1:
             raise UserError('tta.scales: this test pipeline crops; give factors, not pixels')
         scale = tuple(scale)
         if not sizing:
@@ -154,12 +150,14 @@ def _resized(transforms: list[dict], scale: Any) -> list[dict]:
     elif not sizing:
         resize = dict(type='Resize', scale_factor=float(scale), keep_ratio=True)
         return [resize, *copy.deepcopy(transforms)]
-    return [_at_scale(t, scale) if _name(t) in _SIZING else copy.deepcopy(t) for t in transforms]
+    return [
+        _at_scale(t, scale) if type_name(t) in _SIZING else copy.deepcopy(t) for t in transforms
+    ]
 
 
 def _at_scale(transform: dict, scale: Any) -> dict:
     changed = copy.deepcopy(transform)
-    argument = _SIZING[_name(transform)]
+    argument = _SIZING[type_name(transform)]
     if not isinstance(scale, Real):
         changed.pop('scale_factor', None)
         return {**changed, argument: scale}
@@ -178,6 +176,6 @@ def _mirrored(transforms: list[dict], mirroring: str) -> list[dict]:
     """Mirror after the last change of size: before annotations are read, and before padding."""
     if mirroring == 'none':
         return transforms
-    after = 1 + max((i for i, t in enumerate(transforms) if _name(t) in _SIZING), default=-1)
+    after = 1 + max((i for i, t in enumerate(transforms) if type_name(t) in _SIZING), default=-1)
     mirror = dict(type='MirrorImage', direction=mirroring)
     return [*transforms[:after], mirror, *transforms[after:]]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import swinv2_mm
 from swinv2_mm.cli.arguments import new_parser, parse
+from swinv2_mm.errors import one_line
 from swinv2_mm.installed import installed
 from swinv2_mm.libraries import LIBRARIES
 
@@ -125,8 +126,7 @@ def _part(purpose: str, modules: tuple[str, ...], extra: str) -> Part:
             text = f'no {module}' if is_own else f'{module}: {error}'
             return Part(purpose, modules, extra, text, is_missing=True)
         except Exception as error:
-            reason = ' '.join(str(error).split())
-            text = f'{installed(module)}: {type(error).__name__}: {reason}'
+            text = f'{installed(module)}: {type(error).__name__}: {one_line(error)}'
             return Part(purpose, modules, extra, text)
     return Part(purpose, modules, extra)
 
