@@ -83,7 +83,7 @@ def library_of(cfg: Mapping[str, Any], *, purpose: str) -> Library:
     """Return the library of a config.
 
     Args:
-        cfg: With the entry ``default_scope``.
+        cfg: A config with the entry ``default_scope``.
         purpose: What needs to know, for the message: an option, or a tool.
 
     Raises:

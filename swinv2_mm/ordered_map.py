@@ -25,7 +25,7 @@ def map_in_threads(
 
     Args:
         function: May be called by several threads at a time.
-        items: Are taken, in the thread of the caller, as they are needed.
+        items: Taken as they are needed, in the thread of the caller.
         num_threads: Calls at a time.
         num_ahead: Items that are taken before the result of the first one is handed out.
 

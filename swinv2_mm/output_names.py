@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import PurePath
 from typing import Protocol
 
-# Of what is written: a folder of such a name could be a file of another image.
+# Suffixes of written files: a folder of such a name could be a file of another image.
 SUFFIXES = ('.jpg', '.png', '.mp4', '.jsonl', '.json')
 # File systems take 255 bytes: room for a number, a suffix, and what a temporary file adds.
 _MAX_BYTES = 200
@@ -47,7 +47,7 @@ class OutputNames:
         """Return a free name like ``wanted``, and take it: ``a``, ``a-2``, ...
 
         Args:
-            wanted: With ``/`` between folders, without a suffix; may lead anywhere.
+            wanted: Wanted name, with ``/`` between folders, without a suffix; may lead anywhere.
         """
         # "a/.." leads out of the folder.
         parts = [part for part in PurePath(wanted).parts if part not in ('..', '/')] or ['_']

@@ -46,14 +46,14 @@ class Complexity:
         size_px: Height and width of the image.
         batch: Images at once, for the memory.
         params: All parameters.
-        backbone_params: Those of the SwinV2 in it.
+        backbone_params: Parameters of the SwinV2 in it.
         macs: What runs in an inference (``operations.count_macs``).
         official_flops: By the formula of the official code: the SwinV2, and the linear head of a
             classifier.
         mmcls_flops: By the convention of the MMClassification pages: backbone and neck.
         parts: The model's main modules in their order.
         roi_counts: Regions that a two-stage detector is taken to see, if it is one.
-        memory: For the whole batch; ``None`` if not asked for.
+        memory: Memory of the whole batch; ``None`` if not asked for.
     """
 
     size_px: Size

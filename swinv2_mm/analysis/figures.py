@@ -29,7 +29,7 @@ from .layers import last_blocks, parse_layers
 from .rates import draw_rates, layer_rates
 from .signal import SignalRecorder, draw_signal
 
-# Of ImageNet, in RGB and [0, 255], as every config here normalises.
+# Mean and standard deviation of ImageNet, RGB in [0, 255], as every config here normalises.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 

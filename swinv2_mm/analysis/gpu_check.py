@@ -33,7 +33,7 @@ from .gpu_cases import (
     draw_images,
 )
 
-# Of one figure: seconds, and runs; on a CPU figures are for show.
+# Time and runs that one figure takes; figures of a CPU are for show.
 _SAMPLE_S, _MOST_RUNS, _RUNS_ON_CPU = 0.5, 20, 2
 _HEAD_DIM = 32
 _MIB = 2**20

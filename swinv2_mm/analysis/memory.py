@@ -35,7 +35,7 @@ class MemoryEstimate:
     Attributes:
         weights: Parameters and buffers.
         gradients: One per trained parameter.
-        optimizer_states: Those of AdamW.
+        optimizer_states: States of AdamW.
         activations: Kept from the forward for the backward pass.
         training: Peak of a training step.
         testing: Peak of an inference.

@@ -50,7 +50,7 @@ class FittedPlan(Plan):
         size_px: Height and width of an image.
         peak: Bytes at the peak of a training step on one GPU.
         fits: Whether the budget holds them.
-        memory: Of one process that keeps all states of the optimizer.
+        memory: Memory of one process that keeps all states of the optimizer.
     """
 
     size_px: tuple[int, int]

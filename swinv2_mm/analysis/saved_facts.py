@@ -22,8 +22,8 @@ class SavedFacts:
     """What the config and the data set's description in a checkpoint say.
 
     Attributes:
-        window_size: Of the backbone that was trained, as its config has it; ``None`` if unknown.
-        image_side_px: Of the square images that the model is tested at; ``None`` if there is none.
+        window_size: Window of the trained backbone, as its config has it; ``None`` if unknown.
+        image_side_px: Side of the square images that the model is tested at; ``None`` if unknown.
         classes: Names by their numbers; empty if unknown.
     """
 
@@ -57,7 +57,7 @@ def saved_facts(content: Any) -> SavedFacts:
     """Read the config text and the class names in what a training saved; nothing of it is run.
 
     Args:
-        content: Of a file, as it was saved.
+        content: Content of a file, as it was saved.
     """
     meta = content.get('meta') if isinstance(content, Mapping) else None
     if not isinstance(meta, Mapping):

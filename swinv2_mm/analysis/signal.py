@@ -78,7 +78,7 @@ def draw_signal(signals: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draw amplitude over depth, one panel per place.
 
     Args:
-        signals: By the name of a model, what ``SignalRecorder.amplitudes`` returns.
+        signals: What ``SignalRecorder.amplitudes`` returns, by the name of a model.
     """
     figure = new_figure(width=1 + 4.4 * len(PLACES), height=4.2)
     axes = figure.subplots(1, len(PLACES), sharey=True)

@@ -30,7 +30,7 @@ class LoadedModel(nn.Module):
 
     Args:
         backbone: Returns the map of the last stage, at least.
-        head: From its channels to classes.
+        head: Linear layer from the backbone's channels to classes.
     """
 
     def __init__(self, backbone: SwinTransformerV2, *, head: nn.Linear | None) -> None:
@@ -55,7 +55,7 @@ def model_of(
 
     Args:
         source: As ``load_pretrained`` takes it.
-        pretrained_window_sizes: Those windows, where the weights do not tell.
+        pretrained_window_sizes: Windows of the pretraining, where the weights do not tell.
 
     Returns:
         The model in eval mode, and the report of loading.

@@ -92,7 +92,7 @@ def match_class_names(
 
     Args:
         known: Names of the classes of the weights, in the order of the head.
-        wanted: Those of the model.
+        wanted: Class names of the model.
         substitutes: Name in ``known`` for a name in ``wanted`` that has no class there.
 
     Returns:

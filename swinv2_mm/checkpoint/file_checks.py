@@ -52,8 +52,8 @@ def check_regular(path: Path, *, what: str = '') -> None:
     """Check that a path is that of a file: a pipe would be waited for, a device never ends.
 
     Args:
-        path: Of the file.
-        what: It is, for messages.
+        path: The file.
+        what: What the file is, for messages.
 
     Raises:
         CheckpointError: If it is something else, or missing.

@@ -40,7 +40,7 @@ class Fit:
         missing: Parameters of the model that keep their values, each with the reason.
         adapted: Parameters whose values were changed to fit, each with what was done.
         pretrained_window_sizes: Window per stage, in tokens, that the position bias was trained at.
-        numerics: Those that the weights were trained with.
+        numerics: Numerics that the weights were trained with.
     """
 
     ready: dict[str, Tensor]
@@ -62,9 +62,9 @@ def fit_backbone(
     """Check weights against a backbone and prepare what is to be copied; nothing changes yet.
 
     Args:
-        weights: Under our names, derived buffers included.
+        weights: Tensors under our names, derived buffers included.
         backbone: The model.
-        layout: That the weights came in.
+        layout: Layout that the weights came in.
         declared: See ``Weights.declared_window_sizes``.
         unexpected: Names of the file that have no counterpart.
 
@@ -163,7 +163,7 @@ def misfits(weights: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> 
     """Compare names and shapes of weights with those of a model: a sentence per kind of misfit.
 
     Args:
-        weights: Under the model's names.
+        weights: Tensors under the model's names.
         wanted: Shape of everything that the model needs.
     """
     found = []
@@ -193,7 +193,7 @@ def fit_parameters(
     """Check every parameter and return the tensors to copy, in the model's type and place.
 
     Args:
-        weights: Under our names, nothing but parameters.
+        weights: Parameters under our names, and nothing else.
         backbone: The model.
         pretrained_window_sizes: Window per stage, on which the size of a learnt table depends.
         unexpected: Names of the file that have no counterpart.

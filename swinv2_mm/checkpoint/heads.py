@@ -21,7 +21,7 @@ class HeadWeights:
     """The result of fitting a classification head; see ``fit_head``.
 
     Attributes:
-        values: By the model's own names, ready to be copied.
+        values: Tensors by the model's own names, ready to be copied.
         origins: The name in the file of each.
         dropped: Names in the file that are not used, with the reason.
         missing: Names in the model that keep their values, with the reason.
@@ -49,7 +49,7 @@ def head_in(weights: Mapping[str, Tensor], *, prefix: str) -> str | None:
 
     Args:
         weights: All tensors of the file.
-        prefix: That of the backbone.
+        prefix: Prefix of the names of the backbone.
     """
     around = prefix[: prefix.rstrip('.').rfind('.') + 1]
     for name in (start + name for start in dict.fromkeys((prefix, around)) for name in _NAMES):
@@ -71,8 +71,8 @@ def fit_head(
 
     Args:
         weights: All tensors of the file.
-        prefix: That of the backbone.
-        head: Of the model, from ``find_head``.
+        prefix: Prefix of the names of the backbone.
+        head: Head of the model, from ``find_head``.
         class_map: Text file with one line for each class of the model: the number of that class
             in the file's head, or ``imagenet22k-to-1k``.
         is_released: Whether the weights are a released model's, whose classes are known: those of

@@ -62,7 +62,7 @@ def image_and_window(backbone: SwinTransformerV2, *, image_size_px: int | None) 
     """Find the image side whose maps clip one window to those of the model.
 
     Args:
-        backbone: At its present windows.
+        backbone: The backbone; its present windows count.
         image_size_px: The side, if that is known.
 
     Returns:

@@ -46,7 +46,7 @@ class Layout:
         has_final_norm: Whether such weights have a norm after the last stage.
         extras: Beginnings of names that are known but not part of the backbone, with what they
             are. (Names outside the backbone's prefix need no entry.)
-        numerics: Those that such weights were trained with, unless they say otherwise.
+        numerics: Numerics that such weights were trained with, unless they say otherwise.
     """
 
     name: str
@@ -81,7 +81,7 @@ def _compiled(table: tuple[Row, ...], *, num_stages: int, writing: bool) -> tupl
     return tuple(rules)
 
 
-# Of extras: most classifiers have it.
+# The extra tensors of most classifiers.
 HEAD = ('head.', 'classification head')
 
 

@@ -31,7 +31,7 @@ class LoadReport:
         unexpected: Names that nothing explains. Loading raises on them, so this is empty
             unless the report was built by hand.
         pretrained_window_sizes: Window per stage that the position bias was trained at.
-        numerics: Those of the model now; see ``SwinTransformerV2``.
+        numerics: Numerics of the model now; see ``SwinTransformerV2``.
     """
 
     layout: str

@@ -28,7 +28,7 @@ class Baked:
     """What ``bake`` has written.
 
     Attributes:
-        windows: Of each stage, as text.
+        windows: Windows of all stages, as text.
         difference: Largest difference from the original, relative to the largest output.
         side_px: Side of the image that both were compared on.
     """

@@ -41,7 +41,7 @@ class _Value:
         num_hashed: Objects that its hash takes into account.
         nesting: Containers within containers.
         text: Its letters, where it is short, or the name of a class or a function.
-        items: Of a short tuple.
+        items: Items of a short tuple.
     """
 
     size: int = 1
@@ -68,8 +68,8 @@ def check_pickles(file: BinaryIO, *, num_bytes: int, is_legacy: bool = False) ->
     """Go through the instructions of pickles, one after another in a file, loading nothing.
 
     Args:
-        file: At the beginning of the first.
-        num_bytes: Of the file.
+        file: An open file, at the beginning of the first pickle.
+        num_bytes: Bytes of the file.
         is_legacy: Whether there are as many as in a file of torch.save that is no zip file.
 
     Raises:

@@ -45,7 +45,7 @@ def find_pretrained_window_sizes(
     a learnt bias table, and at what is declared beside the weights, in this order.
 
     Args:
-        weights: Under our names, derived buffers included.
+        weights: Tensors under our names, derived buffers included.
         num_stages: Stages of the model.
         position_bias: What the weights are used for.
         declared: See ``Weights.declared_window_sizes``.

@@ -88,7 +88,7 @@ def parse(
     A script that uses it has the words PYTHON_ARGCOMPLETE_OK near its top: shells look for them.
 
     Args:
-        parser: Of the command.
+        parser: Parser of the command.
         argv: Its arguments; default those of the process.
         is_intermixed: Whether options may stand between positional arguments whose number varies.
     """
@@ -134,7 +134,7 @@ def command_line(name: str, *words: object) -> str:
     """Return the command line of another command, as the running one was called.
 
     Args:
-        name: Of the command, ``test``.
+        name: Name of the command, such as ``test``.
         words: Its arguments.
     """
     script = Path(sys.argv[0])

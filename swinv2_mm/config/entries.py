@@ -64,7 +64,7 @@ def read_entry(cfg: Mapping[str, Any], name: str) -> Any:
 
     Args:
         cfg: A config.
-        name: Of the entry.
+        name: Name of the entry.
 
     Raises:
         UserError: If the config has a value that the entry cannot take.

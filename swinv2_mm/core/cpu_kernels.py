@@ -27,7 +27,7 @@ class CpuRule(NamedTuple):
 
     Attributes:
         name: What ``SWINV2_CPU_KERNELS`` calls it.
-        capability: Of ``torch.backends.cpu.get_cpu_capability``, also ``AVX2`` where
+        capability: What ``torch.backends.cpu.get_cpu_capability`` returns, also ``AVX2`` where
             ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN to it; ``None`` for any.
         vendor: The maker as the processor names itself; ``None`` for any.
         onednn: Products of linear layers that oneDNN makes; the others are ``F.linear``.
@@ -127,7 +127,7 @@ def resume_cpu_rule(name: str) -> str | None:
     """Take the row of the training that a checkpoint is of, for the rest of this process.
 
     Args:
-        name: Of the row that the checkpoint names.
+        name: Name of the row that the checkpoint names.
 
     Returns:
         What there is to log: which row runs, and why; ``None`` if it is that of the processor.

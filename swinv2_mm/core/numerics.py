@@ -23,7 +23,7 @@ class Numerics(NamedTuple):
 
     Attributes:
         norm_eps: Epsilon of the layer norms.
-        merging_norm_eps: That of the norms of patch mergings.
+        merging_norm_eps: Epsilon of the norms of patch mergings.
         gelu: ``none``, the exact GELU, or ``tanh``, its approximation.
     """
 

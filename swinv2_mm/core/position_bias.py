@@ -71,7 +71,7 @@ def cpb_table(coords: Tensor, *, mlp: torch.nn.Sequential) -> Tensor:
     or with other layers in the place of its own runs in that of its weights.
 
     Args:
-        coords: From ``relative_coords``.
+        coords: What ``relative_coords`` returned.
         mlp: Linear(axes, 512), ReLU, Linear(512, heads, no bias).
 
     Shapes:

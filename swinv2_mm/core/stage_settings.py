@@ -80,7 +80,7 @@ def window_per_stage(
         value: As of ``SwinTransformerV2``.
         num_stages: How many are returned.
         num_axes: Sides of a window; three for a video.
-        name: Of the setting, for messages.
+        name: Name of the setting, for messages.
 
     Raises:
         ValueError: If ``value`` is not one positive window per stage.

@@ -61,7 +61,7 @@ class WindowGrid:
     @property
     def num_windows(self) -> Size:
         """Windows per column and per row."""
-        # Of positive numbers: ONNX rounds a quotient towards zero.
+        # Not ``-(-n // m)``: ONNX rounds a negative quotient towards zero.
         return tuple((n + m - 1) // m for n, m in zip(self.size, self.window, strict=True))
 
     @property

@@ -23,7 +23,7 @@ def policy_of(cfg: Config, part: str) -> Policy:
     """Return the policy of a config for corrupt data.
 
     Args:
-        cfg: With an entry ``bad_data``, a policy or one per part; without, all is ``raise``.
+        cfg: A config; its entry ``bad_data`` is a policy or one per part, by default ``raise``.
         part: ``train``, ``val``, ``test`` or ``infer``.
 
     Raises:
@@ -38,7 +38,7 @@ class SkippedList:
     Workers and processes append to it; the lines of earlier runs stay.
 
     Args:
-        path: Of the list.
+        path: File that the list is written to.
     """
 
     def __init__(self, path: Path) -> None:

@@ -25,7 +25,7 @@ def check_head_counts(
     Args:
         cfg: A whole config.
         loader: Whose data set it is.
-        metainfo: Of the data set that was built.
+        metainfo: The ``metainfo`` of the data set that was built.
         found: Its parts.
 
     Raises:

@@ -66,7 +66,7 @@ def compare_names(wanted: Sequence[str], found: Sequence[str], *, file: str) -> 
             yield Problem('class-missing', file, f'class {wanted.index(name)}', detail)
     for name in left_out:
         yield Problem('class-left-out', file, detail=repr(name))
-    # Of the names that both have: what is missing is reported above.
+    # Only names that both have are compared: what is missing is reported above.
     in_config = [name for name in wanted if name in found]
     in_data = [name for name in dict.fromkeys(found) if name in wanted]
     for name, own in zip(in_config, in_data, strict=False):
@@ -134,8 +134,8 @@ def check_heads(
     Args:
         cfg: A whole config.
         config: Its path.
-        num_classes: Of the data set.
-        num_things: Those of them that are objects, for panoptic data; default all.
+        num_classes: Number of classes of the data set.
+        num_things: Number of object classes among them, for panoptic data; default all.
     """
     num_things = num_classes if num_things is None else num_things
     expected = dict(zip(_SIZES, (num_classes, num_things, num_classes - num_things), strict=True))

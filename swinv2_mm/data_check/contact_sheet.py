@@ -29,7 +29,7 @@ _LINE_PX = 16
 _MAX_LETTERS = 48
 # Masks must not hide what they cover.
 _OPACITY = 0.45
-# Of the segments of a panoptic map.
+# Colours of the segments of a panoptic map.
 _NUM_COLOURS = 24
 
 
@@ -38,7 +38,7 @@ def draw_contact_sheet(survey: Survey, path: Path) -> int:
 
     Args:
         survey: What was read.
-        path: To write, its suffix one that Pillow knows.
+        path: Image file to write; Pillow must know its suffix.
 
     Returns:
         Number of images drawn; those that cannot be read are left out.

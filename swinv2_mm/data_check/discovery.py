@@ -53,7 +53,7 @@ class Layout:
         train: What to train on.
         val: What to validate and test on.
         has_masks: Whether instances have masks.
-        suffixes: Of images and label maps, where these differ from their common stem.
+        suffixes: Suffixes of images and label maps, where these differ from their common stem.
     """
 
     description: str

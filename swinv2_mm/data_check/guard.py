@@ -40,8 +40,8 @@ def guard_data(runner: Runner, loaders: list[str]) -> None:
     copies too where classes have another order than ``metainfo.classes``: labels follow names.
 
     Args:
-        runner: Of a config, before it runs.
-        loaders: Of ``train``, ``val`` and ``test``; those that the config lacks are skipped.
+        runner: The Runner, before it runs.
+        loaders: Some of ``train``, ``val`` and ``test``; those that the config lacks are skipped.
 
     Raises:
         DataError: If there is bad data and it is not to be skipped, or nothing is left.
@@ -83,7 +83,7 @@ class DataGuard:
 
     Args:
         cfg: A whole config.
-        work_dir: For the list of what is skipped, and copies of annotation files.
+        work_dir: Folder for the list of what is skipped and for copies of annotation files.
         logger: Takes the start line of each loader, and warnings.
     """
 
@@ -218,7 +218,7 @@ class DataGuard:
         return replace(
             source,
             num_classes=num_classes_of(self._cfg),
-            # Of a data set that is joined with others, those of the first.
+            # A data set that is joined with others has the folders of the first.
             train_folders=self._train_folders,
         )
 

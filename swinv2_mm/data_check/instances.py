@@ -22,7 +22,7 @@ _EDGE_PX = 1.0
 _FEWEST_BOXES = 10
 _LEAST_BEYOND_RATE = 0.1
 _FRACTION_MARGIN = 0.01
-# Of one image: what mmdet compares with 200,000 anchors in 8 GB, and bitmaps of that size.
+# Limits for one image: mmdet compares that many with 200,000 anchors in 8 GB; bitmaps take as much.
 MAX_INSTANCES = 10_000
 MAX_MASK_BYTES = 8 * 2**30
 
@@ -40,8 +40,8 @@ def read_instances(
 
     Args:
         source: A data set of kind ``instances``.
-        listing: With the usable categories and images.
-        images: By id; those with more instances than memory can hold are taken out.
+        listing: Holds the usable categories and images.
+        images: Images by id; those with more instances than memory can hold are taken out.
         is_thorough: As for ``read_coco``.
         num_samples: Images to draw.
         advance: Called with the number of annotations done.

@@ -12,7 +12,7 @@ from swinv2_mm.errors import UserError
 
 from .discovery import Layout, Split
 
-# Of the full-size recipes; those for small data train from scratch on a CPU.
+# Full-size recipes; those for small data, below, train from scratch on a CPU.
 RECIPES = {
     'detection': 'detection/cascade-mask-rcnn_swinv2-t-w16_fpn_1x_coco.py',
     'boxes': 'detection/dino-4scale_swinv2-t-w16_8xb2-12e_coco.py',
@@ -42,7 +42,7 @@ def leaf_text(task: str, layout: Layout, cfg: Config, *, recipe: str, name: str,
         layout: The data.
         cfg: The recipe.
         recipe: Its name.
-        name: Of the file, for the header.
+        name: Name of the file, for the header.
         root: Folder of the data, as the leaf should give it.
 
     Raises:

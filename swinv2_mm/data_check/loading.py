@@ -13,7 +13,7 @@ from swinv2_mm.errors import DataError
 from .catalogue import CATALOGUE
 from .opening import map_problem
 
-# Of what no class is learnt.
+# Label of pixels that no class is learnt from.
 _IGNORED = 255
 
 
@@ -28,7 +28,7 @@ class LoadCheckedImage(BaseTransform):
     EXIF tag; ``img_shape`` and ``ori_shape``, (H, W) in pixels.
 
     Args:
-        limits: Of images; default those of ``image_limits``.
+        limits: Limits on images; default those of ``image_limits``.
 
     Raises:
         DataError: If the file is missing, not an image, truncated, too large, or not of the size

@@ -61,8 +61,8 @@ def disagreement(
         segmentation: Well-formed.
         box: x, y, width, height in pixels; what lies beyond the image does not count.
         rle: The same mask as ``encode`` returns it.
-        width: Of the image.
-        height: Of the image.
+        width: Width of the image.
+        height: Height of the image.
     """
     x, y, w, h = coco_mask.toBbox(rle)
     limit = np.array([width, height, width, height])

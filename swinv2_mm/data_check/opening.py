@@ -95,9 +95,9 @@ def open_images(
 
     Args:
         listing: Takes the pixel counts.
-        entries: Those of the listing to open.
+        entries: Entries of the listing to open.
         data_set: Their name in reports.
-        digests: Of the images seen so far.
+        digests: Hashes of the images seen so far.
         workers: Threads.
         advance: Called with the number of images done.
     """

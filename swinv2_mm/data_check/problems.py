@@ -20,7 +20,7 @@ class Problem:
 
     Args:
         kind: Key of ``CATALOGUE``.
-        file: Of the data set, or the config.
+        file: File of the data set, or the config.
         place: What to look for in it: an image or annotation id, a line, a key; may be empty.
         detail: What stands there.
     """

@@ -39,7 +39,7 @@ def check_scoring(
         loader: ``val`` or ``test``.
         dataset: As built.
         metrics: Their settings, with the annotation files that are used.
-        num_classes: Of the model, if known.
+        num_classes: Number of classes of the model, if known.
         is_by_part: Whether each of the data sets that are joined has a metric of its own.
 
     Raises:

@@ -22,7 +22,7 @@ _KINDS = {
     'BaseSegDataset': 'label maps',
     'CustomDataset': 'image folder',
 }
-# Of a data set of label maps: whether 0 is ignored and 1 the first class.
+# Argument of data sets of label maps: whether 0 is ignored and 1 the first class.
 ZERO_LABEL = 'reduce_zero_label'
 
 
@@ -37,9 +37,9 @@ class Source:
         classes: Names, in the order of the config; ``None`` if the data names them.
         raw_classes: What the config gives as classes, whatever it is.
         own_classes: The names that the class of the data set brings along.
-        thing_classes: For panoptic data, those that are objects.
+        thing_classes: Object classes of panoptic data.
         palette: One colour per class, or nothing.
-        num_classes: Of the model, where the data does not name its classes.
+        num_classes: Number of classes of the model, where the data does not name its classes.
         train_folders: Class folders of the training set, in the order of their labels.
         annotation_file: Its path, or ``None``.
         folders: ``data_prefix``, joined with the data root.

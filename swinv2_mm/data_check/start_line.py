@@ -23,7 +23,7 @@ from .readers import check_balance
 _NUM_MAPS = 200
 _NUM_NAMES = 5
 _MAX_READERS = 4
-# Of a data set that is read once more for its counts: two seconds.
+# A data set of at most so many images is read once more for its counts: two seconds.
 MOST_IMAGES = 20_000
 
 

@@ -47,7 +47,7 @@ def survey(
     Args:
         cfg: A whole config.
         config: Its path, for the findings.
-        loaders: Of ``LOADERS``; those that the config lacks are skipped.
+        loaders: Some of ``LOADERS``; those that the config lacks are skipped.
         num_images: Images per data set to open, at even distances; default all of them.
         num_samples: Images per data set to draw.
         workers: Threads that decode; default one per core, at most 8.

@@ -49,7 +49,7 @@ class UsableFiles:
 
     Args:
         cfg: A whole config, whose ``bad_data`` says whether a copy may leave entries out.
-        work_dir: For the copies, and the list of what is left out.
+        work_dir: Folder for the copies and for the list of what is left out.
         logger: Takes warnings.
     """
 

@@ -41,7 +41,7 @@ def read_bytes(path: str, *, what: str = 'image', limit: int | None = MAX_IMAGE_
 
     Args:
         path: Its name.
-        what: It should be, for messages.
+        what: What the file should be, for messages.
         limit: Most bytes; ``None`` takes any number.
 
     Raises:

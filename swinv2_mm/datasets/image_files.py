@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2',
     '.tga',
 )  # fmt: skip
-# Of 16 bits the upper 8 count, as OpenCV has it.
+# The upper 8 of 16 bits count, as in OpenCV.
 _LARGEST_DEEP = 2**16 - 1
 _MAP_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 
@@ -41,10 +41,10 @@ class ImageLimits:
     the shorter side.
 
     Attributes:
-        num_bytes: Of the file.
-        num_pixels: All in all; the default is what Pillow takes for an attack.
-        side_px: On either side.
-        aspect_ratio: Of the longer to the shorter side: test pipelines resize the shorter one.
+        num_bytes: Bytes of the file.
+        num_pixels: Pixels of the image; the default is what Pillow takes for an attack.
+        side_px: Length of either side.
+        aspect_ratio: Longer by shorter side: test pipelines resize the shorter one.
     """
 
     num_bytes: int | None = MAX_IMAGE_BYTES
@@ -138,8 +138,8 @@ def read_image(path: str, *, limits: ImageLimits | None = None) -> np.ndarray:
     upper 8 are kept; an EXIF tag turns the image, one that cannot be read does not.
 
     Args:
-        path: Of the file.
-        limits: Are checked before the pixels are decoded; default those of ``image_limits``.
+        path: The file.
+        limits: Limits, checked before the pixels are decoded; default those of ``image_limits``.
 
     Shapes:
         -> (H, W, 3), BGR, uint8
@@ -155,9 +155,9 @@ def decode_image(content: bytes, *, limits: ImageLimits, name: str = 'the image'
     """Decode the content of an image file as ``read_image`` does.
 
     Args:
-        content: Of the file.
-        limits: Are checked before the pixels are decoded.
-        name: Of the image, for messages.
+        content: Bytes of the file.
+        limits: Limits, checked before the pixels are decoded.
+        name: Name of the image, for messages.
 
     Shapes:
         -> (H, W, 3), BGR, uint8
@@ -178,7 +178,7 @@ def read_label_map(path: str, *, packs_ids: bool = False) -> np.ndarray:
     """Read the values of a label map, (H, W).
 
     Args:
-        path: Of the image file.
+        path: The image file.
         packs_ids: Whether red, green and blue are the digits of an id, as in panoptic maps.
 
     Raises:
@@ -205,8 +205,8 @@ def opened(
     Whatever fails in the block is a fault of the file.
 
     Args:
-        path: Of the file.
-        what: It is, for messages.
+        path: The file.
+        what: What the file is, for messages.
         limits: Default those of ``image_limits``.
 
     Raises:

@@ -57,7 +57,7 @@ class Callbacks:
 
     Args:
         shelf: The models.
-        limits: Of images; checked before they are decoded.
+        limits: Limits on images, checked before they are decoded.
 
     Attributes:
         predict: Takes the file, model, window and score threshold.

@@ -90,7 +90,7 @@ class ModelShelf:
         """Predict for one image.
 
         Args:
-            number: Of the model in the list.
+            number: Place of the model in the list.
             image: (H, W, 3), BGR.
             window_size: In tokens; ``None`` for the window of the config.
             score_threshold: Detections below are not drawn.

@@ -29,7 +29,7 @@ def build_page(shelf: ModelShelf, *, limits: ImageLimits = LIMITS) -> gr.Blocks:
 
     Args:
         shelf: The models.
-        limits: Of images; checked before they are decoded.
+        limits: Limits on images, checked before they are decoded.
 
     Returns:
         The app, with the functions ``predict`` and ``predict_all`` for ``gradio_client``.

@@ -58,7 +58,7 @@ def differing_heads(
     Args:
         saved: Shapes of the weights, under the model's names.
         wanted: Shapes of the model.
-        num_classes: Of the model.
+        num_classes: Number of classes of the model.
 
     Returns:
         ``None`` if no shape differs, or one of them differs by something else.

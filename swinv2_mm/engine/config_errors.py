@@ -20,7 +20,7 @@ _LIBRARIES = tuple(sysconfig.get_path(name) for name in ('purelib', 'platlib', '
 _OWN = str(Path(__file__).resolve().parents[1])
 # What libraries raise at values that they cannot take.
 _KINDS = (ValueError, TypeError, KeyError, AssertionError, AttributeError, ZeroDivisionError)
-# Of a call that passes on what stands in a config.
+# Messages of a call that passes on what a config says.
 _SIGNATURE = re.compile(r'unexpected keyword argument|missing \d+ required')
 # What loops do once all is built.
 _STEPS = ('run_epoch', 'run_iter')

@@ -40,7 +40,7 @@ _WARNINGS = [
     # They are drawn up to the border.
     ('mmengine.visualization.visualizer', 'Warning: The bbox is out of bounds'),
     ('mmengine.visualization.visualizer', 'Warning: The polygon is out of bounds'),
-    # Of several processes.
+    # MMEngine warns so in every training of several processes.
     ('mmengine.utils.dl_utils.setup_env', 'Setting MKL_NUM_THREADS environment variable'),
     ('mmengine.utils.dl_utils.setup_env', 'Setting OMP_NUM_THREADS environment variable'),
     ('mmengine.model.wrappers.distributed', '`broadcast_buffers` is deprecated'),
@@ -58,7 +58,7 @@ _RECORDS = [
         r'Failed to search registry with scope "mm(det|seg|pretrain)" in the '
         r'"(function|inferencer)" registry tree\..*',
         r'Using env variable `SWINV2_DATA` with value of .* to replace item in config\.',
-        # Of every model in one process, whether it has any or not.
+        # Said of every model in one process, whether it has such layers or not.
         r'Distributed training is not used, all SyncBatchNorm \(SyncBN\) layers .*',
         r'The prefix is not set in metric class \w+\.',
         # Gradients are not lost: SafeCheckpointHook saves them.
@@ -188,8 +188,8 @@ def environment_summary(cfg: Config, *, seed: int | None, work_dir: str, log_fil
     """Summarise what a run is and where, in two lines.
 
     Args:
-        cfg: Of the run.
-        seed: Of the run.
+        cfg: Config of the run.
+        seed: Seed of the run.
         work_dir: Where its checkpoints go.
         log_file: Where the whole environment and config are.
     """

@@ -15,7 +15,7 @@ from mmengine.visualization import Visualizer
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.output_names import OutputNames
 
-# Of the libraries' visualizers, one or the other draws a prediction.
+# A visualizer of the libraries draws predictions by one of these methods.
 _METHODS = ('add_datasample', 'visualize_cls')
 
 
@@ -32,7 +32,7 @@ def name_drawings(
     The libraries' hooks take the bare name of a file, which several folders may have.
 
     Args:
-        visualizer: Of a run; only this object is changed.
+        visualizer: Visualizer of a run; only this object is changed.
         folder: Receives the drawings.
         roots: Folders of images; names are relative to the first that holds an image.
         paths: Returns all images of the data set. Of several processes each draws a part of them,

@@ -37,8 +37,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         """Train on a batch.
 
         Args:
-            idx: Of the batch, counted from where the run went on.
-            data_batch: From the loader.
+            idx: Number of the batch, counted from where the run went on.
+            data_batch: Batch of the loader.
         """
         super().run_iter(idx + self.first_batch, data_batch)
 

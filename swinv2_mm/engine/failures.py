@@ -12,7 +12,7 @@ _GO_ON = 'what was saved is intact, go on with --resume'
 _DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'free some space')
 _DISK |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), 'allow access')
 _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\.', re.DOTALL)
-# Of torch on a CPU, and of NumPy.
+# How torch says it on a CPU, and NumPy.
 _NO_MEMORY = re.compile(r"(?:can't|not enough|Unable to) allocate|DefaultCPUAllocator: not enough")
 _ONE_VALUE = 'Expected more than 1 value per channel when training'
 # How gloo and NCCL say it, neither of which has a type of its own for it.

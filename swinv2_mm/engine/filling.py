@@ -44,7 +44,7 @@ def fill_model(
 
     Args:
         model: Unwrapped.
-        weights: From ``open_weights``, or a training checkpoint.
+        weights: What ``open_weights`` returned, or a training checkpoint.
         is_start: Whether a training starts from the weights, so that parts may keep their initial
             values. What is tested or resumed has been trained: nothing of it is fresh.
         is_resumed: Whether a training goes on, so that the weights are ours.

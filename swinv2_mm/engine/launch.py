@@ -86,7 +86,7 @@ def save_config(cfg: Config, runner: Runner) -> None:
 
     Args:
         cfg: The config before anything of the run was written into it.
-        runner: Of the training.
+        runner: Runner of the training.
 
     Raises:
         UserError: If it cannot be written.

@@ -14,7 +14,7 @@ from mmengine.runner import LogProcessor, Runner
 from .metric_names import OF_ONE_CLASS
 
 WIDTH = 120
-# Of the losses that are shown beside their sum; the file has all.
+# Losses that the console shows beside their sum; the file has all.
 _NUM_PARTS = 3
 # Stages of a cascade and layers of a decoder: their losses of one kind are added up.
 _STAGE = re.compile(r'^(s|d|enc|dn|d\d+\.dn)_?\d*\.')
@@ -56,7 +56,7 @@ class ShortLogProcessor(LogProcessor):
         """Format the line of an iteration.
 
         Args:
-            runner: Of the run.
+            runner: The Runner.
             batch_idx: Index of the batch in the current loop.
             mode: ``train``, ``val`` or ``test``.
 
@@ -85,7 +85,7 @@ class ShortLogProcessor(LogProcessor):
         """Format the metrics of a validation or test.
 
         Args:
-            runner: Of the run.
+            runner: The Runner.
             batch_idx: Index of the last batch.
             mode: ``val`` or ``test``.
             with_non_scalar: Whether to return values that are no numbers too.

@@ -163,7 +163,7 @@ class NonFiniteHook(Hook):
 
     def _gradients(self) -> dict[str, Tensor]:
         parameters = unwrapped(self._runner.model).named_parameters()
-        # Of shards, this process's own.
+        # Of a sharded gradient, this process measures its own part.
         return {
             name: p.grad.to_local() if isinstance(p.grad, DTensor) else p.grad
             for name, p in parameters
@@ -176,7 +176,7 @@ def _listener(norms: dict[str, float | str], name: str) -> Callable:
         values = output.values() if isinstance(output, dict) else output
         tensors = [values] if isinstance(values, Tensor) else values
         tensors = [t for t in tensors or () if isinstance(t, Tensor) and t.is_floating_point()]
-        # Of a module that is called several times, the last call or the first that went wrong.
+        # Of several calls of a module the last one counts, or the first that went wrong.
         if tensors and not isinstance(norms.get(name), str):
             norms[name] = _number(_norm(tensors))
 

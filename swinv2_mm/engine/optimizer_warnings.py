@@ -38,7 +38,7 @@ def warning_of_batch(
 
     Args:
         auto_scale_lr: The config entry.
-        loader: Of the training.
+        loader: Data loader of the training.
         num_loaders: Batches of the loader in an update: of all processes, and accumulated.
     """
     meant = auto_scale_lr.get('base_batch_size')

@@ -31,7 +31,7 @@ def decayed_against_rule(model: nn.Module, optimizer: torch.optim.Optimizer) -> 
 
     Args:
         model: Unwrapped.
-        optimizer: Of the model.
+        optimizer: Optimizer of the model.
     """
     decaying = {
         id(parameter)

@@ -35,7 +35,7 @@ class PredictionFile(BaseMetric):
     Must come first among several metrics: mmdet's panoptic one changes the predictions it reads.
 
     Args:
-        path: Of the file; folders are made.
+        path: The file; its folders are made.
     """
 
     default_prefix = 'predictions'

@@ -25,7 +25,7 @@ def progress_bar(runner: Runner) -> Iterator[None]:
     """Show how far a run is, where the standard output is a terminal; otherwise do nothing.
 
     Args:
-        runner: Of the run.
+        runner: The Runner.
     """
     if not (is_main_process() and has_colours()):
         yield

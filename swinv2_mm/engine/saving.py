@@ -77,11 +77,11 @@ def write_checkpoint(
     """Write a checkpoint atomically; all processes of a sharded training call it.
 
     Args:
-        checkpoint: From ``training_checkpoint``.
-        folder: To write to; a URL goes to MMEngine's file backend.
-        name: Of the file, or of the folder of a sharded checkpoint.
+        checkpoint: What ``training_checkpoint`` returned.
+        folder: Folder to write to; a URL goes to MMEngine's file backend.
+        name: Name of the file, or of the folder of a sharded checkpoint.
         sharding: What shards the training.
-        backend_args: Of the file backend.
+        backend_args: Arguments of MMEngine's file backend.
 
     Raises:
         UserError: If it cannot be written; what was there before is untouched.

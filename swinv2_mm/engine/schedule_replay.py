@@ -23,9 +23,9 @@ def take_settings(wrapper: OptimWrapper, wanted: Sequence[Mapping[str, Any]], na
     """Put settings of a config in the place of those that a checkpoint brought.
 
     Args:
-        wrapper: With the state of the checkpoint.
-        wanted: From ``group_settings``, before it was loaded.
-        names: Of ``resume_with``; the rates follow from ``replay_schedule``.
+        wrapper: The optimizer wrapper, with the state of the checkpoint.
+        wanted: What ``group_settings`` returned before the checkpoint was loaded.
+        names: Names in ``resume_with``; the rates follow from ``replay_schedule``.
     """
     for group, new in zip(wrapper.param_groups, wanted, strict=True):
         if 'lr' in names:
@@ -47,7 +47,7 @@ def replay_schedule(schedulers: Sequence[Any], *, num_iters: int, epoch_length: 
     """Bring schedules that have just been built to where a training is.
 
     Args:
-        schedulers: Of one optimizer.
+        schedulers: Schedulers of one optimizer.
         num_iters: How many iterations have been trained.
         epoch_length: Iterations of an epoch; ``None`` if a training counts iterations only.
 

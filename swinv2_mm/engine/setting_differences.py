@@ -76,7 +76,7 @@ def compare_settings(saved: Mapping[str, Any], configured: Mapping[str, Any]) ->
     """List the settings of a training that differ, those of the checkpoint's state first.
 
     Args:
-        saved: From ``saved_settings``; nothing is compared with an empty one.
+        saved: What ``saved_settings`` returned; nothing is compared with an empty one.
         configured: The config that is resumed with, read in the same way.
     """
     if not saved:
@@ -94,7 +94,7 @@ def explain_differences(found: Sequence[Difference], *, taken: Sequence[str]) ->
     """Write a line for each setting that differs: both values, and which one holds.
 
     Args:
-        found: From ``compare_settings``.
+        found: What ``compare_settings`` returned.
         taken: Names of ``resume_with``.
     """
     lines = []

@@ -131,9 +131,9 @@ def read_shards(
 
     Args:
         checkpoint: What lies beside the tensors; they are added.
-        folder: That it was read from.
+        folder: Folder that it was read from.
         model: Unwrapped, sharded or not.
-        optimizer: Of a training that is resumed; ``None`` if only weights are needed.
+        optimizer: Optimizer of a resumed training; ``None`` if only weights are needed.
 
     Raises:
         CheckpointError: If the folder is damaged or incomplete.

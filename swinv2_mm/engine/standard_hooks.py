@@ -43,8 +43,8 @@ def plan_hooks(
 
     Args:
         cfg: The whole config.
-        default_hooks: Of the config, by name; ``None`` switches one off.
-        custom_hooks: Of the config.
+        default_hooks: Default hooks of the config, by name; ``None`` switches one off.
+        custom_hooks: Custom hooks of the config.
     """
     default, custom = dict(default_hooks or {}), list(custom_hooks or ())
     saver = default.get('checkpoint', {'type': 'CheckpointHook', 'interval': 1})

@@ -41,7 +41,7 @@ def checkpoint_in(work_dir: Path, *, which: Literal['newest', 'best'] = 'newest'
     """Find a checkpoint of a training, also when the folder was moved.
 
     Args:
-        work_dir: Of the training.
+        work_dir: Work dir of the training.
         which: ``newest`` is the one that ``last_checkpoint`` names; ``best`` the one with the best
             score, and the newest if the training kept none.
 

@@ -18,7 +18,7 @@ from swinv2_mm.errors import UserError
 Settings = Any
 # Height and width; numbers that are left open in a graph.
 Size = tuple[int, int]
-# Of a detector, by their names.
+# Outputs of a detector, by name.
 Outputs = dict[str, Tensor]
 
 
@@ -59,7 +59,7 @@ def suppressed(
         boxes: Corners, not negative.
         scores: One per box.
         groups: Classes, or levels of a pyramid.
-        nms: With ``type`` ``nms`` or ``soft_nms``.
+        nms: Settings of the suppression, with ``type`` ``nms`` or ``soft_nms``.
         num_most: Boxes that stay at most.
 
     Returns:
@@ -141,9 +141,9 @@ def detections(
     """Decide which classes of which boxes are detections, as mmdet's ``multiclass_nms``.
 
     Args:
-        boxes: Of every class, or one for all of them.
-        scores: Of every class, without the background.
-        settings: With ``score_thr``, ``nms`` and ``max_per_img``.
+        boxes: Boxes of every class, or one for all of them.
+        scores: Scores of every class, without the background.
+        settings: The ``test_cfg`` of the head: ``score_thr``, ``nms`` and ``max_per_img``.
 
     Shapes:
         (N, C * 4) or (N, 4), (N, C) -> (n, 4), (n,), (n,)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .decisions import Outputs, Size, clipped, pixels, side_lengths
 
-# Of a proposal on the finest map, relative to the image; each coarser one doubles it.
+# Side of a proposal on the finest map, relative to the image; each coarser map doubles it.
 _PROPOSED_SIDE = 0.05
 
 

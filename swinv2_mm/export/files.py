@@ -45,7 +45,7 @@ def trace(
     """Record the graph of a model whose batch and, with no ``shape_px``, image size stay open.
 
     Args:
-        model: From ``model.traceable``.
+        model: What ``model.traceable`` returned.
         shape_px: Height and width of the images; ``None`` for any.
         has_open_batch: Whether it takes several images; otherwise the batch is one.
         smallest_px: The least of a side that is left open.

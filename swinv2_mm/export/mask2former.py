@@ -43,7 +43,7 @@ def _instances(fusion: Any, logits: Tensor, masks: Tensor) -> Outputs:
     scores, index = scores.topk(fusion.test_cfg.get('max_per_image', 100))
     labels, queries = index % num_classes, index // num_classes
     if fusion.num_stuff_classes:
-        # Of one image.
+        # The batch is one image.
         things = (labels[0] < fusion.num_things_classes).nonzero()[:, 0]
         scores, labels, queries = scores[:, things], labels[:, things], queries[:, things]
     height, width = masks.shape[2:]

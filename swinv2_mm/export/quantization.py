@@ -20,9 +20,9 @@ from torch import Tensor
 from swinv2_mm.errors import UserError
 
 _LARGEST_ACTIVATION, _LARGEST_INT16 = 255, 32767
-# Of two products that share an int16, whichever two weights a kernel pairs.
+# So that the sum of any two products fits into an int16, whichever weights a kernel pairs.
 LARGEST_WEIGHT = _LARGEST_INT16 // (2 * _LARGEST_ACTIVATION)
-# Of an activation: error of rounding it to 8 bits, relative to its standard deviation. Outliers
+# Error of rounding an activation to 8 bits, relative to its standard deviation. Outliers
 # that stretch the range of a layer make it larger.
 _LARGEST_NOISE = 0.1
 # Images whose activations are looked at, all layers at once in memory.
@@ -73,7 +73,7 @@ def quantize(
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            # Of others the ranges are not needed, and some are infinite.
+            # The ranges of other operations are not needed, and some are infinite.
             op_types_to_quantize=sorted(WEIGHTED),
             nodes_to_quantize=chosen,
         )
@@ -117,7 +117,7 @@ def _noise_of_inputs(
         for name, x in zip(wanted, session.run(wanted, {'images': image.numpy()}), strict=True):
             if not x.size:
                 continue
-            # Of rounding to steps of one 255th of the range.
+            # Standard error of rounding to steps of one 255th of the range.
             error = (x.max() - x.min()) / _LARGEST_ACTIVATION / np.sqrt(12)
             noise[name] = max(noise[name], float(error / max(x.std(), 1e-12)))
     return noise

@@ -16,10 +16,10 @@ Outputs = Mapping[str, Tensor]
 # Largest difference from PyTorch that rounding of float32 explains: of the score of a detection, of
 # its box relative to the image, of the share of pixels whose value is at a threshold.
 _TOLERANCES = {'boxes': 1e-3, 'scores': 1e-3, 'masks': 1e-2, 'panoptic': 1e-2}
-# Of the others, relative to the largest value.
+# Largest difference of other outputs, relative to their largest value.
 TOLERANCE = 1e-4
-# Of the detections of all images. Rounding decides which of two boxes of one score suppresses the
-# other, and on which side of a threshold a score lies.
+# Least share of all detections that must agree. Rounding decides which of two boxes of one score
+# suppresses the other, and on which side of a threshold a score lies.
 LEAST_AGREEING = 0.99
 
 

@@ -37,7 +37,7 @@ class Exported:
         agreement: How far it is from the model.
         copies: Files beside it that compute in fewer bits.
         lines: The same in words, one line per finding.
-        metrics: Of the test set, by the file and by each of the copies; empty without copies.
+        metrics: Metrics on the test set, of the file and of each copy; empty without copies.
     """
 
     path: Path

@@ -84,7 +84,7 @@ def write_coco_files(
         records: Lines of an ``OutputFolder``; those of videos are skipped.
         folder: Where to write.
         classes: Names by the numbers of the model.
-        numbers: Those to use.
+        numbers: Numbers to use.
 
     Raises:
         UserError: If an image has no number.

@@ -49,7 +49,7 @@ def draw_prediction(prediction: Prediction, *, score_threshold: float = 0.3) -> 
     """Draw a prediction on its image.
 
     Args:
-        prediction: Of any task.
+        prediction: Prediction of any task.
         score_threshold: Detections below it are left out.
 
     Returns:
@@ -72,7 +72,7 @@ def draw_beside_truth(
     Args:
         image: (H, W, 3), BGR.
         sample: The library's data sample of a test step.
-        task: Of the model.
+        task: Task of the model.
         classes: Names and colours.
         score_threshold: Detections below it are left out.
 
@@ -95,7 +95,7 @@ def drawing_of(runner: Runner, *, loader: str) -> Callable[[np.ndarray, Any], np
     """Return a function that draws an image (RGB) and its data sample beside the ground truth.
 
     Args:
-        runner: Of a training or test.
+        runner: Runner of a training or test.
         loader: ``val`` or ``test``: whose data set names the classes.
     """
     task = library_of(runner.cfg, purpose='visualizations').task

@@ -41,7 +41,7 @@ from .tiles import StripWriter, TiledPrediction, predict_in_tiles
 
 # Threads that read images while the model works.
 _NUM_READERS = 2
-# Of the model, one after another: then it is not the image.
+# Failures of the model on one image after another, before the images are not to blame.
 _MOST_FAILURES = 10
 
 

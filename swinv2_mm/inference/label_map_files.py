@@ -45,8 +45,8 @@ class PngStrips:
     """A PNG file of class numbers that is compressed as its rows come.
 
     Args:
-        path: Of the file.
-        size: Of the label map, (height, width).
+        path: The file.
+        size: Size of the label map, (height, width).
         dtype: ``uint8`` or ``uint16``.
         palette: Colours of the classes, which 8 bits have.
     """
@@ -98,8 +98,8 @@ class GeoTiffStrips:
     """A GeoTIFF of class numbers, in the place of the image.
 
     Args:
-        path: Of the file.
-        size: Of the label map, (height, width).
+        path: The file.
+        size: Size of the label map, (height, width).
         dtype: ``uint8`` or ``uint16``.
         palette: Colours of the classes, which 8 bits have.
         georeference: See ``RowReader``.

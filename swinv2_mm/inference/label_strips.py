@@ -20,8 +20,8 @@ class LogitBlender:
     Args:
         grid: The tiles, which are added row by row.
         on_strip: Called with labels (h, W), from the top of the image to its bottom.
-        dtype: Of the labels.
-        threshold: From which a single map counts as class 1.
+        dtype: Data type of the labels.
+        threshold: Probability from which a pixel is class 1, where a model has one output map.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from swinv2_mm.errors import one_line
 
 # What is decoded whole takes 10 bytes per pixel for a moment: 5.4 GB.
 _MAX_DECODED_PIXELS = 2**29
-# Of GDAL, for all that is open.
+# GDAL's cache of blocks, for all open files together.
 _CACHE_MB = 128
 # Drivers of GDAL by how their files begin: TIFF and BigTIFF in both orders of bytes, JPEG 2000.
 _DRIVERS = {
@@ -77,8 +77,8 @@ class RasterRows:
     kept, as ``read_image`` has it.
 
     Args:
-        dataset: Of rasterio, open.
-        name: For messages.
+        dataset: An open data set of rasterio.
+        name: Name of the image, for messages.
 
     Raises:
         FileFault: If its pixels are not 8 or 16 bits wide.

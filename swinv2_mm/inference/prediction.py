@@ -103,7 +103,7 @@ def detection_record(
 
     Args:
         box: Left, top, right, bottom in pixels.
-        score: Of the detection.
+        score: Score of the detection.
         label: Number of its class.
         classes: Names.
         mask: COCO's compressed RLE, its counts as bytes.

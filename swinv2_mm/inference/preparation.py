@@ -32,7 +32,7 @@ class LoadedInput:
         source: What the caller gave.
         image: (H, W, 3), BGR, upright.
         data: What the pipeline made of it: one element of a batch.
-        shape: Of what goes into the model; only equal ones can go together.
+        shape: Shape of the input of the model; only equal ones can go together.
     """
 
     source: Any

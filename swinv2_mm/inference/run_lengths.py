@@ -20,7 +20,7 @@ def mask_runs(mask: np.ndarray, *, left: int, top: int, height: int) -> np.ndarr
         mask: (h, w), bool.
         left: Column of the image where the mask begins.
         top: Row of the image where the mask begins.
-        height: Of the image.
+        height: Height of the image.
     """
     x, y, width, rows = cv2.boundingRect(mask.view(np.uint8))
     part = mask[y : y + rows, x : x + width]
@@ -59,8 +59,8 @@ def sample_runs(
     """Return a mask on an image reduced by an integer, as a part of it.
 
     Args:
-        runs: Of the mask.
-        size: Of the image, (height, width).
+        runs: Runs of the mask.
+        size: Size of the image, (height, width).
         stride: Pixels of the image per pixel of the reduced one; the middle one is taken.
 
     Returns:
@@ -86,8 +86,8 @@ def runs_box(
     """Return left, top, right and bottom of what a mask has in a part of the image.
 
     Args:
-        runs: Of the mask.
-        height: Of the image.
+        runs: Runs of the mask.
+        height: Height of the image.
         rows: Top and bottom of the part.
         columns: Left and right of the part.
 
@@ -122,7 +122,7 @@ class ReducedMasks:
 
     Args:
         masks: Runs of each.
-        size: Of the image that they are of, (height, width).
+        size: Size of their image, (height, width).
         stride: Pixels of it per pixel of the reduced one.
     """
 

@@ -21,7 +21,7 @@ class SoundCopy:
 
     Args:
         av: PyAV.
-        path: Of the file.
+        path: The file.
         output: The container, before anything is written to it.
     """
 

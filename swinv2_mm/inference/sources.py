@@ -20,7 +20,7 @@ class Source(os.PathLike):
 
     Attributes:
         path: As given, or found in a given folder.
-        name: Of what is written for it, without an ending: its place in the given folder.
+        name: Name of the files written for it, without a suffix: its place in the given folder.
     """
 
     path: str

@@ -52,8 +52,8 @@ class TextLabels:
 
         Args:
             text: One line.
-            places: To try.
-            colour: Of the field behind it, RGB.
+            places: Places to try, in this order.
+            colour: Colour of the field behind it, RGB.
             ending: Follows the text and is never shortened.
 
         Returns:
@@ -82,7 +82,7 @@ class TextLabels:
     def _shorten(self, text: str, ending: str) -> str:
         if self.measure(text + ending)[0] <= self._image.width:
             return text + ending
-        # Of a share of the letters that is surely too large, letters go until it fits.
+        # More letters than can fit stay at first; then they go one by one until the text fits.
         text, ending = text[: max(self._image.width // 2, 1)], _ELLIPSIS + ending
         while len(text) > 1 and self.measure(text + ending)[0] > self._image.width:
             text = text[:-1]

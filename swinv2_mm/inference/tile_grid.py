@@ -11,7 +11,7 @@ from swinv2_mm.errors import UserError
 
 # Narrower tiles show a model nothing.
 _LEAST_TILE_PX = 32
-# Of a tile, where no overlap is asked for: that of mmdet's demo for large images.
+# Overlap by tile side where none is asked for: that of mmdet's demo for large images.
 _OVERLAP_SHARE = 0.25
 
 Span = tuple[int, int]
@@ -61,7 +61,7 @@ class TileGrid:
     """The tiles of an image, row by row.
 
     Attributes:
-        size: Of the image, (height, width).
+        size: Size of the image, (height, width).
         tiling: How it is cut.
     """
 

@@ -66,14 +66,14 @@ class DetectionMerger:
     Memory grows with the detections, not with the image.
 
     Args:
-        size: Of the image, (height, width).
+        size: Size of the image, (height, width).
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._height, self._width = size
         self._parts: list[_Part] = []
         self._count = 0
-        # Of each detection, those that show the same object.
+        # Detections that show the same object, by the number of each.
         self._same: dict[int, list[int]] = defaultdict(list)
 
     def add(self, found: Detections, *, rows: Span, columns: Span) -> None:

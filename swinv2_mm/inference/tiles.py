@@ -42,11 +42,11 @@ class TiledPrediction:
 
     Attributes:
         source: What was given: a path or an array.
-        size: Of the image, (height, width).
+        size: Size of the image, (height, width).
         reduced: The same on the image at a fraction of its size: to draw.
-        detections: Of a detector, sorted by score, in pixels of the image.
-        label_map: Of a segmentor, (H, W), if it was not written strip by strip.
-        counts: Of a segmentor, pixels per class.
+        detections: Detections of a detector, sorted by score, in pixels of the image.
+        label_map: Label map of a segmentor, (H, W), if it was not written strip by strip.
+        counts: Pixels per class, of a segmentor.
     """
 
     source: Any

@@ -23,12 +23,12 @@ from .sound import LOCAL_FILES, SoundCopy
 _DEFAULT_RATE = Fraction(25)  # frames per second, where a file does not say
 # Some containers only estimate how many frames they hold.
 _COUNT_TOLERANCE = 0.02
-# Of what is written: any frame rate, also one that varies, is whole numbers of it.
+# Time base of written videos: times of any frame rate, also one that varies, are multiples of it.
 _TIME_BASE = Fraction(1, 90_000)
 # x264: near what the eye cannot tell from the original, at a fraction of the time of a model.
 _QUALITY = {'crf': '20', 'preset': 'veryfast'}
 _COLOURS = 1  # ITU-R BT.709, in the numbering of FFmpeg
-# Of swscale, in the numbering of FFmpeg: bicubic, exact rounding, whole chroma. Grey stays grey.
+# Flags of FFmpeg's swscale: bicubic, exact rounding, full chroma. Grey stays grey.
 _EXACT = 0x4 | 0x40000 | 0x2000
 
 
@@ -51,10 +51,10 @@ class VideoReader:
     """The frames of a video, one at a time, turned upright.
 
     Attributes:
-        path: Of the file.
+        path: The file.
         rate: Frames per second, on average.
         num_frames: As the file says; 0 if it does not.
-        times: Of the frames that have been read, in seconds; whoever uses a frame takes its time.
+        times: Times, in seconds, of the frames that were read; who uses a frame removes its time.
 
     Raises:
         DataError: If the file is missing or not a video.

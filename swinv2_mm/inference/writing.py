@@ -94,7 +94,7 @@ class PredictionRun:
         track_from: Score from which detections of videos begin a track; ``None`` follows none.
         resume: Whether to go on in a folder with results.
         total: Number of files, for the progress bar.
-        passed_over: For the summary.
+        passed_over: Files in folders that are no images or videos, for the summary.
         job: The processes that share the files.
     """
 

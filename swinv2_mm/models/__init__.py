@@ -8,7 +8,7 @@ package for ``_base_ = 'swinv2_mm::...'``, and appends the folder of ``projects`
 import warnings
 
 with warnings.catch_warnings():
-    # Of what later versions of Python and torch deprecate, and MMEngine uses.
+    # MMEngine uses what later versions of Python and torch deprecate.
     warnings.simplefilter('ignore')
     import mmengine.runner  # noqa: F401
 

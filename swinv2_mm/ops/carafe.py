@@ -34,7 +34,7 @@ def carafe_forward(
         output: Written in place.
         kernel_size: Odd side of the neighbourhood; what lies outside the map counts as zero.
         group_size: Number of groups of channels.
-        scale_factor: Of the upsampling.
+        scale_factor: Factor of the upsampling.
 
     Shapes:
         features (B, C, H, W), masks (B, G*k*k, s*H, s*W), output (B, C, s*H, s*W)

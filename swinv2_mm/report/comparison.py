@@ -30,7 +30,7 @@ class Run:
     """A training to compare.
 
     Attributes:
-        name: Of its work dir.
+        name: Name of its work dir.
         cfg: Its config.
         records: Scalars of its log.
         findings: On the validation set.

@@ -140,7 +140,7 @@ class DetectionTask:
             found = {k: (recall, precision[0, :, k]) for k in map(int, np.flatnonzero(counts))}
             if found:
                 curves[f'{_PLURALS[kind]} at IoU {_MATCH_IOU:g}'] = found
-            # Of masks where there are any: what such a model is for.
+            # Masks are scored where there are any: they are what such a model is for.
             best = [
                 _best_score(recall, precision[0, :, k], scores[0, :, k]) if k in found else np.nan
                 for k in range(len(counts))

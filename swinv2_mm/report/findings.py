@@ -80,7 +80,7 @@ class Findings:
         curves: Recall and precision, by what they are of, such as ``masks at IoU 0.5``, and by the
             index of a class.
         confusion: Counts, truth by prediction.
-        confusion_names: Of its rows and columns.
+        confusion_names: Names of its rows and columns.
         score_name: What the score of an example is.
         examples: In the order of the data set.
         reliability: How often predictions are right, by their score; ``None`` without scores.

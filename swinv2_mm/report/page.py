@@ -141,7 +141,7 @@ def fitted(render: Callable[[int], str], *, number: int | None) -> str:
 
     Args:
         render: Takes the number of examples per group.
-        number: That number; ``None`` is up to 6, fewer if the page exceeds 5 MB.
+        number: Examples per group; ``None`` is up to 6, fewer if the page exceeds 5 MB.
     """
     if number is not None:
         return render(number)

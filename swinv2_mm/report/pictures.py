@@ -137,7 +137,7 @@ def picture_section(
     """Return what ``pictures.html`` shows.
 
     Args:
-        findings: Of which the pictures are.
+        findings: What the pictures show.
         examples: Each with its group.
         classes: Names.
         class_colours: One per class.

@@ -39,7 +39,7 @@ def evaluate(
     """Run a model over its validation set, image by image, with a progress bar.
 
     Args:
-        cfg: Of the training; changed.
+        cfg: Config of the training; it is changed.
         checkpoint: Its weights.
         num_images: How many images, spread evenly over the set; ``None`` is all.
 

@@ -33,7 +33,7 @@ def speed_of(records: Sequence[Record], *, cfg: Config, is_gpu: bool = False) ->
     """Return the speed and memory of a training; medians over its log lines.
 
     Args:
-        records: Of its log.
+        records: Records of its log.
         cfg: Its config.
         is_gpu: Whether it ran on a GPU, so that its memory is the GPU's.
     """

@@ -38,7 +38,7 @@ class ExportedFile:
         path: The file.
         metadata: What it says about itself; empty if it says nothing.
         output_names: Names of its outputs.
-        run: From a batch of RGB images, as float32 from 0 to 255, to the outputs.
+        run: Computes the outputs of a batch of RGB images, float32 from 0 to 255.
     """
 
     path: Path

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of the map that the masks of Mask2Former are computed on.
+# Mask2Former computes its masks on a map of this stride.
 _MASK_STRIDE = 4
 
 

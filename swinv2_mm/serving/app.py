@@ -80,7 +80,7 @@ class PredictionService:
 
     Args:
         inferencer: The model.
-        settings: Of the server.
+        settings: Settings of the server.
     """
 
     def __init__(self, inferencer: SwinV2Inferencer, settings: ServerSettings) -> None:
@@ -177,7 +177,7 @@ def build_app(
 
     Args:
         inferencer: The model.
-        settings: Of batches and limits.
+        settings: Settings of batches and limits.
     """
     service = PredictionService(inferencer, settings or ServerSettings())
     # Its pages of documentation load scripts from elsewhere; /openapi.json needs none.

@@ -65,7 +65,7 @@ class Batcher:
     collects.
 
     Args:
-        inferencer: Has the model.
+        inferencer: Predicts the batches.
         max_images: Most images of a batch.
         max_wait_s: Longest wait for others.
         metrics: Count batches.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .web_packages import prometheus_client as prometheus
 
-# Of seconds: from an image of 64 px to a large detector on a CPU.
+# Bounds of histogram buckets: from an image of 64 px to a large detector on a CPU.
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
 _PREFIX = 'swinv2_mm'

@@ -48,7 +48,7 @@ def run_server(app: fastapi.FastAPI, listener: socket.socket, *, grace_s: float)
 
     Args:
         app: The application.
-        listener: From ``listen``; it is closed at the end.
+        listener: Socket from ``listen``; it is closed at the end.
         grace_s: The longest that open requests are waited for.
 
     Raises:

@@ -43,7 +43,7 @@ class MultiViewModel(BaseTTAModel):
         module: The trained model, or the wrapper for several processes around it.
         scope: Its library.
         views: As ``split_test_pipeline`` describes them.
-        nms: For detectors that have no non-maximum suppression of their own.
+        nms: Settings of the suppression for detectors that have none of their own.
 
     Raises:
         UserError: If the library has no way to merge predictions.

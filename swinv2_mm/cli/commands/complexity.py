@@ -51,7 +51,7 @@ def complexity(
     Args:
         cfg: A config file, or a config, which is not modified.
         arch: Instead of a config: the backbone of a plain classifier.
-        num_classes: Of that classifier.
+        num_classes: Number of classes of that classifier.
         window_size: In tokens; default that of the config.
         shape: Height and width of the image, or one side; default the size that the config tests
             at.

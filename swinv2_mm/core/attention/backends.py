@@ -218,7 +218,7 @@ def describe_backend(
     """Say what runs behind the name of a backend: ``grouped (sdpa on a CPU)``.
 
     Args:
-        backend: From ``resolve_backend``.
+        backend: What ``resolve_backend`` returned.
         like: A tensor of the type and device that the model runs in.
         window: Sides of the windows, in tokens.
         head_dim: Channels of a head.

@@ -16,7 +16,7 @@ from .prologue import bounded_scale, computing_dtype, cosine_operands, dot_opera
 
 # Queries, keys, values (n, heads, N, d) and what is added to the logits (heads, N, N).
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-# Of the tokens of a window along each axis (``AxisRun.origins``).
+# Origins of the tokens of a window along each axis (``AxisRun.origins``).
 Origins = tuple[tuple[int, ...], ...]
 
 
@@ -107,7 +107,7 @@ def _by_mask(
     """Run a function on the windows of each mask, axis after axis, and join the results.
 
     Args:
-        origins: Of the axes that have been taken apart already.
+        origins: Origins along the axes that have been taken apart already.
     """
     axis = len(origins)
     if axis == len(grid.size):

@@ -19,7 +19,7 @@ Result = TypeVar('Result')
 
 # What has raised an error in this process is not tried again.
 _failed: set[str] = set()
-# Of the process: autograd runs backward in threads of its own.
+# Global, not per thread: autograd runs backward in threads of its own.
 _are_raised = False
 
 
@@ -90,7 +90,7 @@ def gradients_or_defined(
         launch: Computes them.
         defined: Computes the output from the inputs by operations that autograd knows. Its
             gradients are taken where ``launch`` has failed, and where second ones are wanted.
-        inputs: Those of the operator that can have a gradient.
+        inputs: Inputs of the operator that can have a gradient.
         needed: Which of them need one.
         d_out: The gradient of the output.
     """

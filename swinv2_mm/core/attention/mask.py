@@ -40,7 +40,7 @@ def attention_mask(
     """Return the ``segment_mask`` of a window, or ``None`` where nothing is added.
 
     Args:
-        origins: Of the window's tokens along each axis (``AxisRun.origins``).
+        origins: Origins of the window's tokens along each axis (``AxisRun.origins``).
 
     Shapes:
         -> (N, N), query by key

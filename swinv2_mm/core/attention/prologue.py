@@ -78,8 +78,8 @@ def cosine_operands(windows: Tensor, *, scale: Tensor) -> tuple[Tensor, Tensor, 
     """Return queries, keys and values: normalised, the scale folded into the queries.
 
     Args:
-        windows: From ``to_windows``.
-        scale: From ``bounded_scale``; its type is that of the result.
+        windows: What ``to_windows`` returned.
+        scale: What ``bounded_scale`` returned; its type is that of the result.
 
     Shapes:
         (B, nH, Mh, nW, Mw, 3C), (heads, 1, 1) -> three of (B, nH, nW, heads, N, d)

@@ -36,9 +36,9 @@ Run = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
 _SAMPLE_SIDE = 8
 # A candidate may err twice as much as the definition with products in half precision.
 _ALLOWED = 2.0
-# Of float32, where the order of sums decides: gradients of few numbers came to 1.3e-4.
+# For float32, where the order of sums decides: gradients of few numbers came to 1.3e-4.
 _LEAST_LIMIT = 3e-4
-# Of keys in the store of a job, which others use too.
+# Prefix of our keys in the store of a job, which others use too.
 _PREFIX = 'swinv2_mm attention'
 
 
@@ -106,7 +106,7 @@ def prepare_trials(
     Args:
         candidates: Backends by name.
         operands: The map, ``logit_scale`` and the bias table of the call.
-        grid: Of the map.
+        grid: Size of the map in tokens.
         needs_grad: Whether gradients count too.
     """
     qkv, *rest = (x.detach() for x in operands)
@@ -244,7 +244,7 @@ def choose(
     Args:
         candidates: Returns what can run, by name.
         operands: The map, ``logit_scale`` and the bias table.
-        grid: Of the map.
+        grid: Size of the map in tokens.
         fallback: What runs where nothing may be measured.
         needs_grad: Whether a backward pass follows.
     """

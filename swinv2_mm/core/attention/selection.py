@@ -54,8 +54,8 @@ class Choice(NamedTuple):
     """The outcome of a selection.
 
     Attributes:
-        name: Of the fastest candidate that is right; ``None`` if there is none.
-        seconds: Of the candidates that were right.
+        name: Name of the fastest candidate that is right; ``None`` if there is none.
+        seconds: Times of the candidates that were right.
         discarded: Why the others were not timed.
     """
 
@@ -79,7 +79,7 @@ def compare(
     """Check and time candidates.
 
     Args:
-        trials: By name.
+        trials: Trials of the candidates, by name.
         limits: The largest error of each result.
         clock: Runs a function and returns how many seconds it took.
     """
@@ -115,7 +115,7 @@ class ChoiceFile:
     It is a cache: what cannot be read is measured again, what cannot be written is not kept.
 
     Args:
-        path: Of the file; ``None`` keeps nothing.
+        path: The file; ``None`` keeps nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -168,7 +168,7 @@ class Selector:
     checkpointing runs in backward what ran in forward.
 
     Args:
-        file: Of earlier choices.
+        file: File of earlier choices.
         clock: See ``compare``.
         peers: The other processes; ``None`` for a single one.
     """
@@ -202,7 +202,7 @@ class Selector:
 
         Args:
             key: What the choice depends on.
-            names: Of the candidates.
+            names: Names of the candidates.
             fallback: What runs if none is right, or rank 0 says nothing.
             prepare: Returns trials by name, and the limits of their errors.
         """

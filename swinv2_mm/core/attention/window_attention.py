@@ -55,7 +55,7 @@ class WindowAttention(nn.Module):
         position_bias: ``log_cpb``, ``linear_cpb`` or ``table`` (paper table 1).
         pretrained_window_size: Window that the bias is, or was, trained at.
         backend: See ``resolve_backend``; ``dot`` has one of its own.
-        similarity: Of queries and keys: ``cosine`` times a learnt scale (equation 2), or ``dot``,
+        similarity: ``cosine`` of queries and keys times a learnt scale (equation 2), or ``dot``,
             their product divided by the root of a head's channels (Swin V1; paper table 6).
     """
 

@@ -25,7 +25,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, keep: bool) -> tupl
     """Return the attention of windows with one bias, and the log-sum-exp of each query.
 
     Args:
-        bias: Of all windows, query by key.
+        bias: Bias of all windows, query by key.
         keep: Whether the log-sum-exp is wanted; it is empty otherwise.
 
     Shapes:

@@ -21,7 +21,7 @@ from .definition import aligned, grid_of_map, operand_dtype
 
 # Tokens of a tile, channels of a tile of rows, sides of a tile of the bias.
 _TOKENS, _CHANNELS, _BIAS_ROWS, _BIAS_COLUMNS = 64, 64, 16, 128
-# Of a tile of the bias's gradient: queries of a row of the window, and offsets.
+# Size of a tile of the bias's gradient: queries in a row of the window, and offsets.
 _QUERIES, _OFFSETS = 16, 64
 # Programs per multiprocessor among which the windows of the bias's gradient are shared.
 _PROGRAMS_PER_SM = 8
