@@ -108,7 +108,7 @@ class FixedCost(nn.Module):
 
 
 def _stages(heads: nn.Module) -> list[nn.Module]:
-    """A cascade has a list of heads, a plain detector one."""
+    """Return the heads of a cascade, or the one head of a plain detector, as a list."""
     return list(heads) if isinstance(heads, nn.ModuleList) else [heads]
 
 
@@ -123,7 +123,7 @@ def _regions(extractors: nn.Module, count: int, images: Tensor) -> list[Tensor]:
 
 
 def _samples(images: Tensor) -> list[BaseDataElement]:
-    """What a detector wants to know of each image: here, that nothing of it is padding."""
+    """Return data samples for a detector: images without padding."""
     size = tuple(images.shape[-2:])
     meta = dict(img_shape=size, batch_input_shape=size, pad_shape=size, ori_shape=size)
     return [BaseDataElement(metainfo=dict(meta, scale_factor=(1.0, 1.0))) for _ in images]

@@ -1,4 +1,4 @@
-"""What a checkpoint of a training says about its model beside the weights."""
+"""Read what a checkpoint says about its model besides the weights."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SavedFacts:
 
 
 def saved_facts(content: Any) -> SavedFacts:
-    """Read the config text and the class names in what a training saved; nothing of it is run.
+    """Read the config text and the class names of a checkpoint, without executing the text.
 
     Args:
         content: Content of a file, as it was saved.

@@ -1,4 +1,4 @@
-"""What is checked of a file of weights before anything of it is loaded."""
+"""Check a file of weights before anything is loaded from it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .pickle_scan import CostlyPickleError, check_pickles
 
 _CHUNK_BYTES = 1 << 20
 _LEAST_SPARSE_BYTES = 1 << 20
-# A file system that compresses may leave zeros out; weights are not zeros for the most part.
+# A compressing file system may leave zeros out, and weights are mostly not zero.
 _LEAST_WRITTEN = 1 / 8
 _MOST_EXTENTS = 10_000
 _MOST_ENTRIES = 200_000
@@ -22,11 +22,11 @@ _PICKLE = 'data.pkl'
 
 
 def check_file(path: Path) -> None:
-    """Check that a path is that of a file with content that may be weights.
+    """Check that a path is a regular file whose content may be weights.
 
     Raises:
         CheckpointError: If it is missing, a pipe or a device, empty, a web page, a pointer of Git
-            LFS, or for the most part a hole.
+            LFS, or mostly a hole (a sparse file).
     """
     check_regular(path)
     try:
@@ -49,7 +49,7 @@ def check_file(path: Path) -> None:
 
 
 def check_regular(path: Path, *, what: str = '') -> None:
-    """Check that a path is that of a file: a pipe would be waited for, a device never ends.
+    """Check that a path is a regular file: reading a pipe may block, and a device never ends.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""What loading a pickle would cost, found out before it is loaded.
+"""Estimate what loading a pickle would cost, before it is loaded.
 
 torch loads weights without running code, but the few calls that it allows can be made to hang, to
 fill the memory or to crash: a dictionary key of tuples in tuples is hashed 2^n times, or recurses
@@ -18,7 +18,7 @@ _MOST_NESTING = 100
 # What calls may copy, in multiples of the pickle.
 _MOST_COPIES = 16
 _FREE_COPIES = 1_000_000
-# Calls of them get memory for as many bytes or numbers as they are told.
+# Calls of these allocate as many bytes or numbers as their argument says.
 _RESERVING = re.compile(
     r'(?:builtins|__builtin__) bytearray|torch(?:\.\w+)* (?:\w*Tensor|\w+Storage)'
 )

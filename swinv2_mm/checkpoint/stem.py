@@ -15,7 +15,7 @@ def fit_stem(weights: dict[str, Tensor], *, target: Tensor) -> str | None:
     """Change the stem in ``weights`` to the shape of ``target``, and say how.
 
     Returns:
-        What was done; ``None`` if nothing had to be, or nothing of the kind helps.
+        What was done; ``None`` if the shapes agree already, or cannot be made to agree.
     """
     stem = weights.get(STEM)
     if stem is None or stem.ndim != 4 or not stem.is_floating_point() or 0 in stem.shape:

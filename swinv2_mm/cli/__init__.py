@@ -43,6 +43,6 @@ def _function_of(command: str) -> Any:
     from swinv2_mm.engine.console import quiet_console
 
     function = quiet_console()(function)
-    # Where pickle looks for it, to call it in another process.
+    # Pickle finds it here, to call it in another process.
     function.__module__ = __name__
     return function

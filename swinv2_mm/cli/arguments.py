@@ -28,8 +28,8 @@ CONFIGS = FilesCompleter(('py',))
 WEIGHTS = FilesCompleter(('pth', 'pt', 'bin', 'safetensors', 'ckpt'))
 FOLDERS = DirectoriesCompleter()
 
-# oneDNN, and torch for it, keep the machine code for the last 1024 shapes: half a gigabyte. A model
-# has some fifty at one size of the image.
+# oneDNN and torch cache compiled kernels for the last 1024 shapes: half a gigabyte. A model
+# uses about fifty at one image size.
 _KERNEL_CACHES = ('ONEDNN_PRIMITIVE_CACHE_CAPACITY', 'LRU_CACHE_CAPACITY')
 _NUM_KERNELS = '256'
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 POLL_S = 0.5
-# Where no bar can be drawn, such as in a file.
+# Interval of progress lines where no bar can be drawn, such as in a file.
 LINE_EVERY_S = 20
 LOG_LINES_SHOWN = 15
 
@@ -129,7 +129,7 @@ def run_task(
     folder = work_dir / task.name
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, 'SWINV2_DATA': str(data)}
-    # Room for the other: threads that wait for a core spin, and cost more than they bring.
+    # Two demonstrations share the cores: threads that spin while they wait only cost time.
     environment.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 1) // 2)))
     config, options = recipe(task.config), []
     if pretrained is not None:

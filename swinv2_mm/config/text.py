@@ -13,7 +13,7 @@ _LARGEST = 4_000_000  # characters; a config has some ten thousand
 def parse_config_text(text: Any) -> dict[str, Any]:
     """Return the entries of a config text that are made of literals and ``dict(...)``.
 
-    A checkpoint brings such a text, which may come from anybody: nothing of it is run, and what
+    Checkpoints bring such a text, and may come from anybody: it is never executed, and what
     is not a literal is left out.
 
     Args:

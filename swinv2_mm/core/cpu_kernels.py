@@ -1,7 +1,7 @@
-"""Which code runs on a CPU, by what the processor is: a table with the measurement of each row.
+"""Choose the code that runs on a CPU by its processor: a table, with a measurement of each row.
 
 torch carries two libraries for float32 products. ``F.linear`` takes MKL, which keeps to AVX2 on
-processors that are not Intel's; oneDNN takes AVX-512 wherever it is.
+processors that are not Intel's; oneDNN uses AVX-512 wherever it exists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What other implementations compute differently with the same weights: numerics by name.
+"""Name what other implementations compute differently with the same weights.
 
 Weights were trained with them, so they are kept with the weights: a state dict holds the entry
 ``numerics`` where they are not the official ones.
@@ -78,7 +78,7 @@ class KeepsNumerics(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         entry = state_dict.pop(prefix + NUMERICS_ENTRY, None)
-        # A part that holds nothing of this module says nothing of it.
+        # A state dict without entries of this module says nothing about its numerics.
         if any(name.startswith(prefix) for name in state_dict):
             try:
                 self.set_numerics(numerics_of(entry))

@@ -31,7 +31,7 @@ def is_traced(*values: object) -> bool:
     """Whether a tracer or a transform, other than ``torch.compile``, follows the operations.
 
     Tracers are ``jit.trace``, ``fx.symbolic_trace`` and ``make_fx``; transforms those of
-    ``torch.func`` and forward-mode differentiation. Fake tensors, which follow nothing, are none.
+    ``torch.func`` and forward-mode differentiation. Fake tensors record nothing and do not count.
 
     Args:
         values: What is computed with; a subclass of ``Tensor`` follows its operations itself.

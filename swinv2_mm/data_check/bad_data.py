@@ -15,7 +15,7 @@ from swinv2_mm.config.entries import read_entry
 from swinv2_mm.errors import UserError
 
 Policy = Literal['raise', 'skip']
-# The list, in the work dir, or in the folder of predictions.
+# Name of the list, which is written to the work dir or to the folder of predictions.
 SKIPPED_FILE = 'skipped.jsonl'
 
 
@@ -55,7 +55,7 @@ class SkippedList:
         line = json.dumps({'loader': loader, 'file': file, 'place': place, 'reason': reason})
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # One write: lines of several processes do not mix.
+            # A line is one write, so that lines of several processes do not mix.
             with self.path.open('ab', buffering=0) as file_:
                 file_.write(line.encode() + b'\n')
         except OSError as error:

@@ -248,5 +248,5 @@ CATALOGUE: dict[str, Kind] = {
     'segment-missing': _error('segments that their map does not show', _WRITE_AGAIN),
     'segment-unlisted': _warning('areas of a map that no segment describes', _WRITE_AGAIN),
 }
-# Errors after which the libraries go on: they would learn from it, or score by it.
+# Errors that the libraries do not notice: they would train or evaluate with such data.
 LEARNT = frozenset({'mask-box-disagree'})

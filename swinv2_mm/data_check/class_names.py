@@ -15,7 +15,7 @@ from swinv2_mm.errors import DataError
 from .problems import Problem
 from .sources import Source
 
-# Parts of a model that number other things than the classes of the data set.
+# Heads whose number of classes is not that of the data set.
 _OTHER_HEADS = ('rpn_head', 'semantic_head')
 # Entries of ``metainfo``, which MMEngine takes whatever their names.
 _METAINFO = ('classes', 'palette', 'thing_classes', 'stuff_classes')

@@ -19,7 +19,7 @@ HINT = (
     "bad_data='skip' in the config leaves such data out and keeps a list of it; "
     'tools/dataset.py check lists all of it'
 )
-# In a row: then it is not the data.
+# Failures in a row from which on the data is not to blame.
 _MAX_FAILURES = 1000
 _NUM_READERS = 4
 _LONGEST_REASON = 600

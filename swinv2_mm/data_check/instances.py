@@ -15,7 +15,7 @@ from .values import LARGEST_NUMBER, is_box, is_number
 
 _ID_KEYS = ('image_id', 'category_id')
 _KEYS = (*_ID_KEYS, 'bbox', 'area', 'iscrowd')
-# Rounding of boxes that touch the edge.
+# How far a rounded box may reach beyond the edge of the image.
 _EDGE_PX = 1.0
 # From how many boxes on their form is judged, and which rate of [x1, y1, x2, y2] would end beyond
 # the image if they were [x, y, width, height].

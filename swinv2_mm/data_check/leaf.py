@@ -26,7 +26,7 @@ SMALL_RECIPES = {
     'classification': 'classification/swinv2-nano-w8_flowers.py',
 }
 _SCOPES = {'detection': 'mmdet', 'segmentation': 'mmseg', 'classification': 'mmpretrain'}
-# Numbers of classes that are not those of the data: stuff of HTC, things and stuff of Mask2Former.
+# Heads with a number of classes of their own: stuff of HTC, things and stuff of Mask2Former.
 _OTHER_HEADS = ('semantic_head', 'panoptic_head', 'panoptic_fusion_head')
 # Training of a small set by a recipe that counts iterations, and the part of it that warms up.
 _EPOCHS = 100

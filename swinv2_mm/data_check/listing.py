@@ -13,7 +13,7 @@ import numpy as np
 
 from .sources import Source
 
-# Classes of the values of a label map that are none.
+# Stand for the class of values of a label map that have no class.
 IGNORED, INVALID = -1, -2
 
 T = TypeVar('T')

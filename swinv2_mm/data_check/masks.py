@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-# Two edges that come from rounding, and from outlines drawn along pixel centres or corners.
+# Distance of two edges that rounding, or drawing along pixel centres or corners, can explain.
 _TOLERANCE_PX = 3.0
 _TOLERANCE_RATE = 0.1
 # A rasteriser walks along every edge: refuse outlines of another scale before it runs for hours.

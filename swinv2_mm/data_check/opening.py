@@ -17,10 +17,10 @@ from swinv2_mm.ordered_map import map_in_threads
 from .listing import IGNORED, INVALID, Entry, Listing
 from .problems import Problem
 
-# Orientations that exchange width and height.
+# EXIF orientations that exchange width and height.
 _LYING = (5, 6, 7, 8)
 _DEEP_MODES = ('I', 'F', 'I;16', 'I;16B', 'I;16L', 'I;16N')
-# A panoptic pixel that belongs to nothing.
+# Value of a panoptic pixel that belongs to no segment.
 _VOID = 0
 _LISTED_VALUES = 5
 # Images in flight: enough for the threads, few enough for flat memory.

@@ -132,7 +132,7 @@ def _check_images(loader: str, dataset: Any, file: str | None) -> None:
         content = json.loads(Path(file).read_bytes())
         scored = {image['id'] for image in content['images']}
     except (OSError, ValueError, KeyError, TypeError):
-        # Reported by whoever reads it whole.
+        # What reads the whole file reports what is wrong with it.
         return
     if unknown := [one for one in predicted if one not in scored]:
         raise DataError(

@@ -122,9 +122,10 @@ def _listed(names: Sequence[str]) -> str:
 def unseen_classes(listing: Listing) -> str:
     """Name the classes that no label map shows, or return nothing.
 
-    Drawing programs save a mask of one object as 0 and 255, and 255 is ignored. Of many maps,
-    some are read; then a rare class may be in the others, and only many unseen ones are named. A
-    set to score by may lack a class: there it is named only where something is ignored.
+    Drawing programs save a mask of one object as 0 and 255, and 255 is ignored. Where there are
+    many maps only some are read: a rare class may be in the others, so only many unseen classes
+    are named. A set to score by may lack a class: there it is named only where something is
+    ignored.
 
     Raises:
         DataError: If there is nothing to learn from, or a map is invalid that no step of the

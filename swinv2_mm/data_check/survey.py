@@ -84,7 +84,7 @@ def survey(
                 source, listing, is_thorough=True, num_samples=num_samples, advance=bar.update
             )
             findings.add(problems, data_set=name)
-        # A file of COCO takes gigabytes.
+        # The content of a COCO file takes gigabytes of memory.
         listing.content = None
         chosen = evenly(listing.entries, num_images)
         with _bar(f'{name}: images', progress, total=len(chosen)) as bar:

@@ -40,7 +40,7 @@ _OF_ALL = frozenset(
         'boxes-are-fractions',
     }
 )
-# The libraries say in their own way that nothing is left.
+# The libraries report in their own words that nothing is left.
 _IN_PART = ('data-set-empty', 'classes-not-named')
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# Beyond any coordinate and any area: float32 would make infinity of it.
+# Larger than any coordinate or area; numbers that are much larger overflow float32.
 LARGEST_NUMBER = 1e15
 
 

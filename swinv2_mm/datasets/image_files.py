@@ -52,7 +52,7 @@ class ImageLimits:
     side_px: int | None = 65_000
     aspect_ratio: float | None = 200
 
-    # Whether whoever has the image can raise them.
+    # Whether a message says how to raise the limit.
     can_be_raised: ClassVar[bool] = True
 
     def check(self, size: tuple[int, int], *, name: str) -> None:
@@ -134,8 +134,8 @@ def is_image_name(name: str) -> bool:
 def read_image(path: str, *, limits: ImageLimits | None = None) -> np.ndarray:
     """Read an image.
 
-    Of an animation the first frame is taken; transparency is ignored; of 16 bits a channel the
-    upper 8 are kept; an EXIF tag turns the image, one that cannot be read does not.
+    The first frame of an animation counts, and transparency is ignored. Of 16-bit channels the
+    upper 8 bits are kept. The image is turned as its EXIF tag says, if that can be read.
 
     Args:
         path: The file.

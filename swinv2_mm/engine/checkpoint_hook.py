@@ -136,7 +136,7 @@ class SafeCheckpointHook(CheckpointHook):
         if not self.save_best:
             return
         self._best_before = self._best(runner)
-        # What MMEngine does not know of, it does not delete beforehand.
+        # MMEngine deletes the best checkpoint that it knows before the new one is saved.
         self.best_ckpt_path, self.best_ckpt_path_dict = None, dict.fromkeys(self.key_indicators)
         super()._save_best_checkpoint(runner, metrics)
         self._remove(self._replaced_best(runner))

@@ -1,4 +1,4 @@
-"""Tensors of a model that depend on its number of classes, by their shapes."""
+"""Find the tensors of a model whose shapes depend on its number of classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from swinv2_mm.models.class_count import class_counts
 
-# Names of what numbers other things than classes, such as the anchors of an RPN.
+# Parts of a model that count other things than classes, such as the anchors of an RPN.
 _OTHERS = ('backbone', 'rpn_head')
 
 

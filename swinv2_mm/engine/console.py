@@ -26,7 +26,7 @@ from swinv2_mm.libraries import LIBRARIES
 
 from .log_lines import INDENT, LogLine
 
-# Printed at import whatever the log level, for want of a logger.
+# Printed at import at any log level, because they go to no logger.
 _PRINTS = {'Could not import OneDL', 'Could not import OneDL. Skipping OneDL datasets.'}
 # (module that warns, start of the message): known, and nothing that a user could change.
 _WARNINGS = [

@@ -35,7 +35,7 @@ def name_drawings(
         visualizer: Visualizer of a run; only this object is changed.
         folder: Receives the drawings.
         roots: Folders of images; names are relative to the first that holds an image.
-        paths: Returns all images of the data set. Of several processes each draws a part of them,
+        paths: Returns all images of the data set. Each of several processes draws a part of them,
             under the names that one would give.
         draw: Returns the visualization, BGR, of an image (RGB) and its data sample, or ``None`` to
             leave it to the visualizer.

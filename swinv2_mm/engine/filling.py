@@ -46,7 +46,7 @@ def fill_model(
         model: Unwrapped.
         weights: What ``open_weights`` returned, or a training checkpoint.
         is_start: Whether a training starts from the weights, so that parts may keep their initial
-            values. What is tested or resumed has been trained: nothing of it is fresh.
+            values. A model that is tested or resumed is trained: none of its parts is fresh.
         is_resumed: Whether a training goes on, so that the weights are ours.
         fresh: At the start, beginnings of names that keep their initial values, such as
             ``roi_head.mask_head``; ``*`` stands for one part of a name, and ``heads`` for what

@@ -1,4 +1,4 @@
-"""Format the lines of a run: short ones for the console, MMEngine's whole ones for the log file."""
+"""Format the lines of a run: short ones for the console, MMEngine's full ones for the log file."""
 
 from __future__ import annotations
 

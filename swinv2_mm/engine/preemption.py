@@ -30,7 +30,7 @@ from .workers import STOP_SIGNALS
 PREEMPTED_STATUS = 75
 # torchrun passes on what the scheduler has sent to every process already: one signal, not two.
 _ECHO_S = 2.0
-# Code in which a training only waits: nothing of its state is half-changed there.
+# Code in which a training only waits: none of its state is half-changed there.
 _WAITING = {
     LoaderIterator.__next__.__code__,
     DataLoader.__iter__.__code__,

@@ -18,7 +18,7 @@ from swinv2_mm.errors import DataError, UserError
 from .metric_names import OF_ONE_CLASS, metric_names
 
 _SCHEDULE = 'param_scheduler'
-# Beginnings of the names of classes that wait for the argument ``monitor``.
+# Prefixes of the names of classes that have an argument ``monitor``.
 _MONITORING = ('EarlyStoppingHook', 'ReduceOnPlateau')
 
 

@@ -56,7 +56,7 @@ class ResumedSettings:
             checkpoint['meta']['seed'] = runner.seed
         is_other = any(difference.name == 'schedule' for difference in found)
         if is_other and 'schedule' not in self.taken:
-            # Its state is that of other objects, perhaps of another number of them.
+            # Its state belongs to other schedulers, perhaps to another number of them.
             self.schedule = saved.get('param_scheduler')
             runner.param_schedulers = self._schedulers(runner)
         has_average = any(isinstance(hook, EMAHook) for hook in runner.hooks)

@@ -181,7 +181,7 @@ class CheckedRunner(Runner):
             return super().test()
 
     def build_evaluator(self, evaluator: dict | list | Evaluator) -> Evaluator:
-        """Build an evaluator to which processes bring their results by way of the work dir."""
+        """Build an evaluator; processes exchange their results in the work dir."""
         evaluator = super().build_evaluator(evaluator)
         for number, metric in enumerate(evaluator.metrics):
             if metric.collect_device == 'cpu' and metric.collect_dir is None:

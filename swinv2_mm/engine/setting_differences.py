@@ -9,7 +9,7 @@ from typing import Any
 from swinv2_mm.config.text import parse_config_text
 from swinv2_mm.errors import UserError
 
-# What makes a training what it is; the rest is of the run: folders, logs, workers.
+# Entries that decide the result of a training; the others are of the run: folders, logs, workers.
 _ROOTS = (
     'optim_wrapper',
     'param_scheduler',
@@ -150,7 +150,7 @@ def _leaves(node: Any, key: str = '') -> Iterator[tuple[str, Any]]:
         for number, part in enumerate(node):
             yield from _leaves(part, f'{key}.{number}')
     elif node is not None:
-        # A config may say tuple where its text says list.
+        # A tuple of a config may be a list in its text.
         yield key, list(node) if isinstance(node, tuple) else node
 
 

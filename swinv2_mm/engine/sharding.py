@@ -54,7 +54,7 @@ def shard(
     timeout: timedelta,
     num_shards: int | None = None,
 ) -> nn.Module:
-    """Cut a model into shards in place: each ``SwinBlock`` for itself, the rest together.
+    """Shard a model in place: each ``SwinBlock`` is one unit, all else another.
 
     Parameters without memory get that of their shard, filled with NaN until they are drawn or
     loaded.

@@ -1,4 +1,4 @@
-"""The hooks that every run has, whatever lists of hooks a config replaces."""
+"""Add the hooks that every run has, whatever lists of hooks a config replaces."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 _BYTES_PER_MB = 2**20  # as MMEngine counts the memory of a GPU
-# What getrusage counts memory in.
+# Unit in which getrusage reports memory.
 _RSS_UNIT_BYTES = 1 if sys.platform == 'darwin' else 1024
 
 
@@ -33,7 +33,7 @@ class ThroughputHook(Hook):
     On a GPU MMEngine logs the memory itself.
     """
 
-    # After IterTimerHook, which has the same but comes first, and before LoggerHook.
+    # Runs after IterTimerHook, which has this priority too but comes first, and before LoggerHook.
     priority = 'NORMAL'
 
     def after_train_iter(

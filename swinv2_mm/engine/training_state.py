@@ -17,7 +17,7 @@ from .work_dir import checkpoints_in
 def open_checkpoint(filename: str, *, map_location: str | Callable = 'cpu') -> Weights:
     """Open weights or a training checkpoint, without its config text, which MMEngine would run.
 
-    Of a sharded one: what lies beside the tensors.
+    From a sharded checkpoint, only what lies beside the tensors is read.
 
     Raises:
         CheckpointError: If it cannot be read, or holds no names.

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 STOP_SIGNALS = (signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, 'SIGUSR1') else []))
 
 _PR_SET_PDEATHSIG = 1
-# What torch's DataLoader refuses when it has no workers: there is nothing that they could do.
+# Settings that torch's DataLoader refuses without workers, where they mean nothing.
 _FOR_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
 
@@ -30,7 +30,7 @@ def without_idle_settings(loader: dict) -> dict:
 def shield_workers(loader: DataLoader) -> None:
     """Have data loader workers ignore the job's signals, and exit with their parent.
 
-    Of themselves they stay for ever if the training is killed while they hand over a batch.
+    Otherwise they never end if the training is killed while they hand over a batch.
     """
     loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 
@@ -48,7 +48,7 @@ def end_workers() -> None:
     """End all workers, whatever they wait for: an exit would wait for them."""
     if not (children := multiprocessing.active_children()):
         return
-    # torch's own handler takes the end of a worker for an accident; Windows has no such signal.
+    # torch's handler would report the end of a worker as an error; Windows has no such signal.
     has_signal = hasattr(signal, 'SIGCHLD')
     previous = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if has_signal else None
     for child in children:
@@ -58,5 +58,5 @@ def end_workers() -> None:
         signal.signal(signal.SIGCHLD, previous)
 
 
-# Before multiprocessing's own handler, which would ask workers to end that ignore it, and wait.
+# Runs before multiprocessing's own handler, which would wait for workers that ignore its signal.
 atexit.register(end_workers)

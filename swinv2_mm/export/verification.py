@@ -150,6 +150,6 @@ def _compared_detections(expected: Outputs, found: Outputs, *, longest_px: int) 
 
 
 def _differing_share(ours: Tensor, theirs: Tensor) -> float:
-    """Return the share of the pixels of two masks that one of them has; one pixel is none."""
+    """Return the share of differing pixels in the union of two masks; a single one is ignored."""
     num_covered, num_different = (ours | theirs).sum().item(), (ours ^ theirs).sum().item()
     return num_different / num_covered if num_different > 1 else 0.0

@@ -56,7 +56,7 @@ def in_batches(
 def _fill(
     batch: list[_Waiting], predict: Callable[[list[LoadedInput]], Sequence[Prediction | None]]
 ) -> None:
-    # A function of its own: its variables would keep images beyond their turn.
+    # In a function, because local variables here would keep images in memory for too long.
     predictions = predict([entry.loaded for entry in batch if entry.loaded is not None])
     for entry, prediction in zip(batch, predictions, strict=True):
         entry.loaded, entry.prediction = None, prediction

@@ -35,7 +35,7 @@ _SIDE_PER_LINE_PX = 320
 # Where the name of a segment goes is found on a map of this size; smaller segments get none.
 _PLACING_PX = 256
 _LEAST_SHARE = 0.002
-# Where a data sample has predictions and annotations.
+# Fields of a data sample with predictions and with annotations.
 _FIELDS = {
     'detection': ('pred_instances', 'gt_instances'),
     'segmentation': ('pred_sem_seg', 'gt_sem_seg'),
@@ -193,7 +193,7 @@ def _blend_masks(
     line: int,
 ) -> np.ndarray:
     """Blend all masks at once, later ones over earlier ones, and outline each."""
-    # Whose each pixel is, counted from 1.
+    # Number of the object that each pixel belongs to, from 1.
     owners = np.zeros(picture.shape[:2], np.min_scalar_type(len(colours)))
     outlines = []
     for number, (part, x, y) in enumerate(parts, start=1):

@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from swinv2_mm.errors import UserError
 
-# Rank, number of processes, and the same on this machine.
+# Rank and number of processes, in the job and on this machine.
 _VARIABLES = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'LOCAL_WORLD_SIZE'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_NTASKS_PER_NODE'),

@@ -166,7 +166,7 @@ def _open_raster(path: str, *, driver: str, limits: ImageLimits) -> Iterator[Row
         with dataset:
             size = dataset.width, dataset.height
             replace(limits, num_pixels=None).check(size, name=name)
-            # A block is decoded as one.
+            # Each block is decoded as a whole.
             for height, width in dataset.block_shapes:
                 limits.check((width, height), name=f'a block of {name}')
             yield RasterRows(dataset, name=name)

@@ -30,7 +30,7 @@ from .tiles import StripWriter, TiledPrediction
 
 RECORDS = 'predictions.jsonl'
 RUN = 'run.json'
-# What several processes write until their records are merged.
+# Folder that several processes write to until their records are merged.
 _PARTS = '.parts'
 _LIST = 'list.jsonl'
 _POLL_S = 0.1
@@ -114,7 +114,7 @@ class OutputFolder:
             Each file once, under the name of what is written for it, which nothing else in the
             folder has (``a``, ``a-2``, ...), and whether it is done.
         """
-        # By lines: others read them as they come.
+        # Line-buffered, so that others can read each line as it is written.
         with self._list.open('w', buffering=1, encoding='utf-8') as file:
             try:
                 for source in sources:

@@ -24,8 +24,8 @@ BEGIN;
 class RecordIndex:
     """The files of a list, those that have records, and the names of what is written for them.
 
-    A name depends on the list alone, not on which files fail or on who predicts first: whoever
-    goes on with a list gives the same names.
+    A name depends on the list alone, not on which files fail or on who predicts first: a run that
+    is resumed gives the same names.
 
     It is a temporary SQLite database, which SQLite moves from memory to a file of its own.
     """

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-# A file, a play list for one, must not make FFmpeg open others.
+# A file, such as a play list, must not make FFmpeg open other files.
 LOCAL_FILES = {'protocol_whitelist': 'file'}
-# What an MP4 file holds as it is; other sound is encoded as AAC.
+# Codecs that an MP4 file can hold; other sound is encoded as AAC.
 _COPIED_SOUND = frozenset({'aac', 'mp3', 'opus', 'flac', 'alac', 'ac3', 'eac3'})
 _SAMPLES_PER_SECOND = 48_000
 

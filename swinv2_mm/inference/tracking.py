@@ -10,8 +10,8 @@ from swinv2_mm.errors import UserError
 
 from .prediction import Prediction
 
-# Detections of less than this share of the score threshold are not looked at: ByteTrack takes
-# unsure ones to find again what it has lost, not what a detector makes of noise.
+# Detections below this share of the score threshold are ignored: ByteTrack uses unsure ones to
+# find lost objects again, and below it they are mostly noise.
 _UNSURE_SHARE = 1 / 3
 
 

@@ -64,7 +64,7 @@ class VideoReader:
     def __init__(self, path: str | os.PathLike) -> None:
         self._av = _av()
         self.path = os.fspath(path)
-        # A pipe would be waited for.
+        # Opening a pipe would block.
         if not os.path.isfile(self.path):
             raise DataError(f'video {shown(self.path)} does not exist, or is no file')
         try:

@@ -30,7 +30,7 @@ from .tiles import TiledPrediction
 from .video import VideoReader
 from .video_prediction import predict_video
 
-# When memory is first measured: libraries have allocated what they keep.
+# Files before memory is first measured: by then libraries have allocated what they keep.
 _WARM_AFTER = 50
 _BYTES_PER_MB = 1e6
 # Threads that draw and write while the model works.

@@ -141,7 +141,7 @@ def _ops() -> str:
     if extension is None:
         return 'no mmcv'
     if isinstance(extension, StandIn):
-        # mmcv that was built without them has the name of mmcv all the same.
+        # mmcv may be built without compiled ops, under the same name.
         return 'none (mmcv-lite, or built without); torchvision and torch stand in'
     return 'yes'
 

@@ -27,7 +27,7 @@ from swinv2_mm.cli.arguments import (
 )
 from swinv2_mm.errors import UserError
 
-# Those that stand for the others of their evaluator.
+# Main metric of each evaluator.
 MAIN_METRICS = ('top1', 'mIoU', 'mAP', 'PQ')
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def export(
     if 'model' not in cfg:
         raise UserError('the config has no model')
     cfg.setdefault('default_scope', 'mmengine')
-    # How the training was spread over processes; here is one.
+    # The entry says how a training is spread over processes; an export runs in one.
     cfg.pop('parallel', None)
     init_default_scope(cfg.default_scope)
     model, meta = load_trained_model(cfg, weights, device='cpu')

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from swinv2_mm.analysis.gpu_check import Row
 
-# Columns: a figure of a row, its heading, its form.
+# Columns: name of the figure in a row, heading, format.
 _COLUMNS = (
     ('error', 'error', '.1e'),
     ('error_gradients', 'of gradients', '.1e'),

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from swinv2_mm.inference.writing import Summary
 
 
-# Where nothing is drawn.
+# Score from which tracks begin where no score threshold for drawing is given.
 _TRACKED_FROM = 0.3
 
 

@@ -162,7 +162,7 @@ def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Te
     if not _chooses(qkv):
         return sdpa(qkv, grid, logit_scale, bias)
     default = _cuda_default(qkv, head_dim=qkv.shape[-1] // (3 * logit_scale.numel()))
-    # A fake tensor has no values to compare, and whoever follows it counts what the model runs.
+    # A fake tensor has no values to compare; what runs on it is counted as the model's operations.
     if torch.compiler.is_compiling() or type(qkv) is not Tensor:
         return default(qkv, grid, logit_scale, bias)
 

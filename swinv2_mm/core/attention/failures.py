@@ -1,4 +1,4 @@
-"""What happens where a kernel raises an error: one warning, and another way to the same result.
+"""Handle errors of kernels: warn once, and compute the same result in another way.
 
 A compiler that does not know a GPU must not end a training. Errors of memory, and those that leave
 the device unusable, are raised as they are.
@@ -17,7 +17,7 @@ from torch import Tensor
 
 Result = TypeVar('Result')
 
-# What has raised an error in this process is not tried again.
+# Kernels that have raised an error in this process; they are not tried again.
 _failed: set[str] = set()
 # Global, not per thread: autograd runs backward in threads of its own.
 _are_raised = False
@@ -25,7 +25,7 @@ _are_raised = False
 
 @contextmanager
 def errors_raised() -> Iterator[None]:
-    """Let errors of kernels through, within a ``with``, to find out which kernels have them."""
+    """Raise the errors of kernels within a ``with``, to find out which kernels fail."""
     global _are_raised
     before, _are_raised = _are_raised, True
     try:

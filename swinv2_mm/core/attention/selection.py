@@ -26,7 +26,7 @@ _FORMAT = 1
 
 
 class Trial(NamedTuple):
-    """What is asked of one candidate.
+    """How one candidate is checked and timed.
 
     Attributes:
         errors: Compute on a sample and return the error of each result.

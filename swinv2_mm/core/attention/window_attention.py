@@ -38,7 +38,7 @@ class _Kept(NamedTuple):
     def is_of(self, parameters: Sequence[Tensor]) -> bool:
         """Whether the parameters still have these values.
 
-        Their versions would not tell: whoever writes to ``parameter.data`` counts none.
+        Values are compared, as writing to ``parameter.data`` does not change a tensor's version.
         """
         return all(
             old.dtype == new.dtype and torch.equal(old, new)
