@@ -141,7 +141,7 @@ def _panel(
         Rectangle((left, top), stride, stride, fill=False, edgecolor=_QUERY_COLOUR, linewidth=1.4)
     )
     ax.plot(pixel[1] + 0.5, pixel[0] + 0.5, '+', color=_QUERY_COLOUR, markersize=7)
-    # The window and as much again around it: a small one is lost in a large image.
+    # Shown is the window and as much around it: a small window is lost in a large image.
     ends = []
     for cells in (known.any(0), known.any(1)):
         inside = cells.nonzero() * stride

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from swinv2_mm.atomic_write import atomic_path
 from swinv2_mm.errors import UserError
 
-# Okabe and Ito's colours for all kinds of sight; the dashes tell lines apart in grey as well.
+# Okabe and Ito's colour-blind-safe colours; the dashes tell lines apart in greyscale as well.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 DASHES = ('-', '--', '-.', ':')
 SUFFIXES = ('.png', '.svg')
@@ -24,7 +24,7 @@ _RC = {
     'axes.titlesize': 10,
     'figure.titlesize': 12,
     'legend.frameon': False,
-    # Names come from files: a $ in them is a dollar.
+    # Names come from files: a $ in them does not begin a formula.
     'text.parse_math': False,
     # Letters stay letters in SVG: small files that can be searched.
     'svg.fonttype': 'none',

@@ -16,7 +16,7 @@ from swinv2_mm.errors import UserError
 from .canvas import line_style, new_figure, tidy
 
 Record = dict[str, float]
-# Scalars of the progress of a run, not of what it learnt.
+# Scalars about the progress of a run, not about what it learns.
 _BOOKKEEPING = ('iter', 'epoch', 'step', 'data_time', 'time', 'memory', 'eta')
 _COLUMNS = 3
 _MOST_PANELS = 9

@@ -58,7 +58,7 @@ def bias_figure(
         for layer in parse_layers(chosen, backbone=backbone):
             for window in windows or [backbone.window_sizes[layer[0]]]:
                 groups.append(bias_maps(backbone, layer=layer, window=window, source=name))
-    # One above the other is what is to be compared.
+    # Panels to be compared stand one above the other.
     groups.sort(key=lambda group: group.layer)
     if heads and min(heads) < 0:
         raise UserError('--heads are counted from 0')

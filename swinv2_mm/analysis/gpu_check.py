@@ -112,7 +112,7 @@ def run_checks(device: torch.device, *, seconds: float) -> Iterator[Row]:
     smallest = backbones[0]
     add('synchronization', smallest, 'auto', functools.partial(_check_waits, smallest, device))
     add('CUDA graph', smallest, 'auto', functools.partial(_check_graph, smallest, device))
-    # What decides comes first, if the time is short: backbones before the rarer types.
+    # Decisive checks come first in case the time is short: backbones before rarer dtypes.
     checks.sort(key=lambda check: check[0] == 'attention' and 'bfloat16' not in check[1])
     for check, case, name, act in checks:
         if time.monotonic() - start > seconds:

@@ -20,7 +20,7 @@ from .memory import MemoryEstimate, estimate_memory
 
 # Sellers of GPUs say GB and mean 2^30 bytes.
 _UNITS = {'': 2**30, 'G': 2**30, 'M': 2**20}
-# By their own name, where a config has no entry ``precision``.
+# Wrappers that a config may name itself instead of having the entry ``precision``.
 _HALF_PRECISION = ('AmpOptimWrapper', 'Bfloat16OptimWrapper')
 # The rest is for the CUDA context and for what the allocator cannot use. An assumption.
 _USABLE_RATE = 0.9

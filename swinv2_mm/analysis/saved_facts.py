@@ -13,7 +13,7 @@ from swinv2_mm.config.text import parse_config_text
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.errors import UserError
 
-# Beyond these somebody has made up a file.
+# No training has larger values; a made-up file may.
 _LARGEST_WINDOW, _LARGEST_IMAGE_PX = 1024, 100_000
 
 

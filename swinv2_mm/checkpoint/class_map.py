@@ -17,7 +17,7 @@ _MOST_DIGITS = 9
 # The 1,000 classes of ImageNet-1K in the released heads of ImageNet-22K, by number: the figures of
 # data/map22kto1k.txt in github.com/microsoft/Swin-Transformer (MIT licence).
 IMAGENET_22K_TO_1K = Path(__file__).with_name('imagenet22k_to_1k.txt')
-# What a config calls it: head_class_map = 'imagenet22k-to-1k'.
+# Names of shipped maps in a config: head_class_map = 'imagenet22k-to-1k'.
 _SHIPPED = {'imagenet22k-to-1k': IMAGENET_22K_TO_1K}
 _RELEASED_CLASSES = (21841, 1000)
 

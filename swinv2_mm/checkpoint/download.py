@@ -25,7 +25,7 @@ from .file_checks import is_web_page
 from .zoo import RELEASED
 
 _TIMEOUT_S = 30
-# A server that sends less is given up: after the time above, and from then on.
+# A download that is slower on average is given up, once the time above has passed.
 _LEAST_BYTES_PER_S = 1000
 _CHUNK_BYTES = 1 << 20
 # torch's convention: the name ends in the beginning of the file's SHA-256.
@@ -115,7 +115,7 @@ def _receive(answer: HTTPResponse, part: Path, *, url: str) -> str:
     digest, received, start = hashlib.sha256(), 0, time.monotonic()
     bar: Any = tqdm(total=promised, unit='B', unit_scale=True, unit_divisor=1024)
     with part.open('wb') as file, bar:
-        # Whatever has arrived: to wait for a whole chunk may take for ever.
+        # Read what has arrived: waiting for a whole chunk may take for ever.
         while chunk := answer.read1(_CHUNK_BYTES):
             file.write(chunk)
             digest.update(chunk)

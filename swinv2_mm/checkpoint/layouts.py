@@ -12,7 +12,7 @@ from .mindspore_layout import MINDSPORE
 from .rules import Conversion
 from .stem import STEM
 
-# The name of the buffer that says which windows the position bias was trained at.
+# Name of the buffer with the windows that the position bias was trained at.
 WINDOWS_BUFFER = 'pretrained_window_sizes'
 
 # --- values that are arranged differently -------------------------------------------------------

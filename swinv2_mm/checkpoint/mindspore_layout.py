@@ -11,7 +11,7 @@ _STAGES = (
     ('layers.{i}.', '0.blocks.{i}.'),
     ('layers.0.', '0.'),
 )
-# What a file of a whole training holds beside the weights: beginnings of names.
+# Prefixes of what a file of a whole training holds beside the weights.
 OPTIMIZER_STATE = ('moment1.', 'moment2.', 'moments.')
 _COUNTERS = ('beta1_power', 'beta2_power', 'global_step', 'learning_rate', 'epoch_num', 'step_num')
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 _MOST_STEPS = 1_500_000
 _MOST_NESTING = 100
-# What calls may copy, in multiples of the pickle.
+# How much calls may copy, in multiples of the size of the pickle.
 _MOST_COPIES = 16
 _FREE_COPIES = 1_000_000
 # Calls of these allocate as many bytes or numbers as their argument says.
@@ -83,7 +83,7 @@ def check_pickles(file: BinaryIO, *, num_bytes: int, is_legacy: bool = False) ->
         except (IndexError, KeyError):
             raise ValueError('an instruction refers to what is not there') from None
         except ValueError:
-            # Other pickles than torch's: torch says what they are.
+            # Pickles that torch.save did not write: torch reports what they are.
             if number == 0 or file.read(1):
                 raise
             return

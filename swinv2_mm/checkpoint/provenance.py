@@ -46,7 +46,7 @@ def released_model(path: Path, *, name: str) -> ReleasedModel | None:
 def _neighbouring_config(path: Path) -> dict[str, Any]:
     try:
         file = path.parent / 'config.json'
-        # A pipe would be waited for.
+        # Reading a pipe would block.
         content = file.read_text(encoding='utf-8') if _is_config(file) else ''
     except (OSError, UnicodeDecodeError):
         return {}

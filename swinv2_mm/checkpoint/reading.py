@@ -179,7 +179,7 @@ def _name(key: Any) -> str:
 def _check_tensor(value: Tensor, *, name: str, origin: str) -> None:
     """Refuse a tensor that is not made of numbers in memory, as many as it has."""
     if value.is_meta:
-        # Names and shapes alone; what they are wanted for refuses them.
+        # Meta tensors have names and shapes only; whatever needs values refuses them.
         return
     if value.layout != torch.strided or value.is_quantized:
         raise CheckpointError(

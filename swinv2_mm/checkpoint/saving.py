@@ -40,7 +40,7 @@ _WRITABLE = {
 _WITH_COORDINATES = (OFFICIAL, MMPRETRAIN, TORCHVISION)
 # Where classifiers have their head, and what they put before the names of the backbone.
 _HEADS = {'timm': 'head.fc', 'mmpretrain': 'head.fc', 'huggingface': 'classifier'}
-# What describes the model in the folders of two libraries.
+# Functions that describe the model for the ``config.json`` of two libraries.
 _CONFIGS = {'huggingface': hugging_face_config, 'timm': timm_config}
 _PREFIXES = {'mmpretrain': 'backbone.', 'huggingface': 'swinv2.'}
 
@@ -96,7 +96,7 @@ def save_pretrained(
         atomic_write(path / 'config.json', json.dumps(config, indent=2) + '\n')
         path /= 'model.safetensors'
     if path.suffix == '.safetensors':
-        # Others read the format; the windows find their way back to us.
+        # Other programs read the format; the windows are for our own reader.
         notes = {'format': 'pt', WINDOWS_BUFFER: json.dumps(backbone.get_pretrained_window_sizes())}
         notes['window_sizes'] = json.dumps(backbone.window_sizes)
         if image_size_px is not None:

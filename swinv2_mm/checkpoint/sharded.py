@@ -28,7 +28,7 @@ from .file_checks import check_regular
 from .pickle_scan import check_pickles
 
 _INDEX = '.metadata'
-# What the index, a pickle, may refer to beside dtypes and layouts: nothing that does anything.
+# Types that the index, a pickle, may refer to beside dtypes and layouts: none runs code.
 _INDEX_TYPES = (
     metadata.ChunkStorageMetadata,
     metadata.Metadata,
@@ -141,7 +141,7 @@ def load_sharded(
             else:
                 tensors[name] = torch.empty(entry.size, dtype=entry.properties.dtype)
         with warnings.catch_warnings():
-            # That there is one process only.
+            # torch warns that there is one process only.
             warnings.simplefilter('ignore')
             load(tensors, storage_reader=_Reader(folder))
     except CheckpointException as error:

@@ -69,7 +69,7 @@ def _safe_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]
 
 def _imported(name: str) -> Any:
     module, _, attribute = name.rpartition('.')
-    # numpy answers to both names of its core.
+    # The core of numpy has been renamed; both names are accepted.
     places = _NUMPY_CORES if module in _NUMPY_CORES else (module,)
     found = next((sys.modules[place] for place in places if place in sys.modules), None)
     return getattr(found, attribute, None)
@@ -180,7 +180,7 @@ def _files_of_index(index: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise CheckpointError(f'{index} is no index of weights: it has no weight_map') from None
     for name in files.values():
-        # Only what lies beside it.
+        # Only files beside the index are read.
         if Path(name).name != name or name.endswith(_INDEX):
             raise CheckpointError(f'{index} was refused: it leads to {name}')
     result: dict[str, str] = files

@@ -30,7 +30,7 @@ from .entries import ENTRIES
 
 # Dictionaries whose keys are names that the user makes up.
 _FREE_FORM = ('default_hooks', 'custom_keys', 'vis_backends', 'metainfo')
-# What the Runner asks a config for, beside its own arguments.
+# Entries that the Runner reads from a config, beside its own arguments.
 RUNNER_ENTRIES = frozenset(
     {
         'activation_checkpointing',

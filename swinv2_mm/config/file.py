@@ -15,7 +15,7 @@ from .accepted_keys import closest, top_level_keys
 from .options import apply_options
 from .packages import register_packages, without_own_scope
 
-# So alike is a misspelt entry; variables of a config are less like the entries.
+# Similarity from which a name is a misspelt entry; variables of a config are less similar.
 _MISSPELT = 0.87
 # Entries of mmdet 2 and its time, which MMEngine passes over in silence, and those that replace
 # them. Others, such as ``evaluation``, are left over in configs of the libraries.

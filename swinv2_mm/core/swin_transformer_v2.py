@@ -64,7 +64,7 @@ class SwinTransformerV2(KeepsNumerics):
         ValueError: If a value does not fit.
     """
 
-    # What a model of other maps exchanges (projects/video): their axes, the stem, the backends.
+    # Replaced by models of other maps (projects/video): number of axes, stem, backends.
     num_axes = 2
     patch_embed_type: type[nn.Module] = PatchEmbed
     resolve_backend = staticmethod(resolve_backend)

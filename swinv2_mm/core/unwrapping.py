@@ -6,7 +6,7 @@ from torch import nn
 
 # The only child of a wrapper: of ``torch.compile``; of FSDP; of activation checkpointing.
 WRAPPED = ('_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module')
-# And of DDP, DataParallel, averaged models (EMA) and MMEngine's.
+# Also the child of DDP, DataParallel, averaged models (EMA) and MMEngine's wrappers.
 _INNER = {'module', *WRAPPED}
 
 

@@ -11,7 +11,7 @@ from mmengine import fileio
 
 from swinv2_mm.errors import DataError
 
-# No image that a model takes is larger; what is, would fill the memory before it is refused.
+# No image for a model is larger; a larger file would fill the memory before it is refused.
 MAX_IMAGE_BYTES = 2**30
 
 

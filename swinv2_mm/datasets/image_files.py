@@ -17,9 +17,9 @@ from swinv2_mm.errors import DataError, UserError, one_line
 
 from .files import MAX_IMAGE_BYTES, FileFault, read_bytes, shown
 
-# Not all that Pillow knows: PostScript, for one, is a program, and Pillow has it run.
+# Not all formats of Pillow: PostScript, for example, is a program, which Pillow would run.
 FORMATS = ('JPEG', 'PNG', 'BMP', 'GIF', 'WEBP', 'TIFF', 'PPM', 'JPEG2000', 'TGA')
-# How their names end, in lower case.
+# Suffixes of their names, in lower case.
 IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2',
     '.tga',

@@ -16,7 +16,7 @@ CSS = """
 }
 """
 
-# For readers of the screen: pictures and buttons without a name take the label of their block.
+# For screen readers: pictures and buttons without a name get the label of their block.
 HEAD = """<script>
 (() => {
   const labelOf = (element) =>

@@ -210,7 +210,7 @@ class Callbacks:
         try:
             return read_image(path, limits=self._limits)
         except UserError as error:
-            # Where Gradio keeps it is nobody's business.
+            # The path of Gradio's copy says nothing to the user.
             raise UserError(str(error).replace(path, Path(path).name)) from error
 
 

@@ -21,7 +21,7 @@ from swinv2_mm.libraries import library_of
 from .attention_view import attention_picture
 
 _MOST_LOADED = 2
-# Beyond, a window covers every image that a page would take.
+# Larger windows would cover every image that a page accepts.
 MAX_WINDOW = 64
 
 

@@ -7,7 +7,7 @@ import warnings
 
 from swinv2_mm.errors import UserError
 
-# Is read while Gradio is imported: neither it nor what it builds on calls home.
+# Read while Gradio is imported; without analytics it connects to no server.
 os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
 # It uses names that its web framework has renamed; a user of the page cannot change that.
 warnings.filterwarnings('ignore', module='gradio')

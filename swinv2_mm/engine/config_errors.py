@@ -18,11 +18,11 @@ from swinv2_mm.errors import DataError, UserError
 
 _LIBRARIES = tuple(sysconfig.get_path(name) for name in ('purelib', 'platlib', 'stdlib'))
 _OWN = str(Path(__file__).resolve().parents[1])
-# What libraries raise at values that they cannot take.
+# Errors that the libraries raise for invalid values.
 _KINDS = (ValueError, TypeError, KeyError, AssertionError, AttributeError, ZeroDivisionError)
 # Messages of a call that passes on what a config says.
 _SIGNATURE = re.compile(r'unexpected keyword argument|missing \d+ required')
-# What loops do once all is built.
+# Methods of loops, which run once all is built: their errors are not of the config.
 _STEPS = ('run_epoch', 'run_iter')
 
 

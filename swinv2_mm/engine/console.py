@@ -37,7 +37,7 @@ _WARNINGS = [
     ),
     ('mmseg.models.losses.cross_entropy_loss', 'Default ``avg_non_ignore`` is False'),
     ('mmcv.image.photometric', "Only use 'alpha' for pillow backend"),
-    # They are drawn up to the border.
+    # Such boxes and polygons are drawn up to the border.
     ('mmengine.visualization.visualizer', 'Warning: The bbox is out of bounds'),
     ('mmengine.visualization.visualizer', 'Warning: The polygon is out of bounds'),
     # MMEngine warns so in every training of several processes.
@@ -71,7 +71,7 @@ _RECORDS = [
         r'Exp name: \S*',
         r'Checkpoints will be saved to .*',
         r'\w+_mAP_copypaste: .*',
-        # Tables with a row per class, of many classes.
+        # Tables with a row for each of many classes.
         r'\n\+-(?:[^\n]*\n){40,}.*',
     )
 ]

@@ -26,7 +26,7 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
     def run_epoch(self) -> None:
         """Train on the rest of an epoch."""
         if self.first_batch:
-            # The loader itself does not let its sampler be replaced.
+            # DataLoader forbids setting this attribute.
             vars(self.dataloader)['batch_sampler'] = RestOfEpoch(
                 self.dataloader.batch_sampler, start=self.first_batch
             )
@@ -54,7 +54,7 @@ class RestOfEpoch:
         self.batches, self.start = batches, start
 
     def __iter__(self) -> Iterator[list[int]]:
-        # At the first batch, not at the call: a loader with workers makes two, and uses one.
+        # Reset at the first batch, not at the call: a loader with workers makes two and uses one.
         start, self.start = self.start, 0
         yield from islice(self.batches, start, None)
 

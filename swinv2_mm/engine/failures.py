@@ -15,7 +15,7 @@ _DEAD_WORKER = re.compile(r'DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (.*?)\
 # How torch says it on a CPU, and NumPy.
 _NO_MEMORY = re.compile(r"(?:can't|not enough|Unable to) allocate|DefaultCPUAllocator: not enough")
 _ONE_VALUE = 'Expected more than 1 value per channel when training'
-# How gloo and NCCL say it, neither of which has a type of its own for it.
+# Messages of gloo and NCCL about a lost process; neither raises a type of its own.
 _LOST = re.compile(
     r'(?:gloo|nccl|TCPStore|socket).*?(?:closed by|reset by peer|broken pipe|tim(?:ed |e)?out'
     r'|refused|remote process|remoteerror)',
@@ -36,7 +36,7 @@ def explanation(error: BaseException | None) -> str | None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error is a lack of memory, of the GPU or the CPU."""
-    # Torch on a CPU has no type of its own for it.
+    # torch on a CPU raises no type of its own.
     is_typed = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return is_typed or _NO_MEMORY.search(str(error)) is not None
 

@@ -80,7 +80,7 @@ def fill_model(
         missing |= dict.fromkeys(heads.names, reason)
         kept |= set(heads.names)
     state_dict = {k: v for k, v in state_dict.items() if k not in kept}
-    # Which numerics the weights go with is no parameter: the backbone takes it from them.
+    # The entry for the numerics is not a parameter: the backbone reads it from the weights.
     wanted = {k: v.shape for k, v in own.items() if k not in kept}
     problems = misfits(_without_numerics(state_dict), _without_numerics(wanted))
     if problems:

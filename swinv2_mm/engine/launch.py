@@ -30,7 +30,7 @@ from .runner import CheckedRunner
 from .seeding import use_seeded_sampler
 from .workers import end_workers
 
-# As of a program that SIGPIPE has ended; Windows has no such signal.
+# Status of a program that SIGPIPE has ended; Windows has no such signal.
 _READER_GONE_STATUS = 128 + 13
 
 
@@ -120,7 +120,7 @@ def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> Non
 
     try:
         with quiet_console():
-            # What is switched on for this run, such as trust, ends with it.
+            # Context variables that this run sets, such as trust in files, end with it.
             copy_context().run(run)
             sys.stdout.flush()
     except Exception as error:
@@ -148,7 +148,7 @@ def _is_reader_gone() -> bool:
     poll.register(sys.stdout.fileno(), 0)
     is_gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
     if is_gone:
-        # Or the interpreter writes once more when it ends.
+        # Otherwise the interpreter fails to flush it at exit, and says so.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return is_gone
 

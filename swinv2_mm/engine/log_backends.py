@@ -14,7 +14,7 @@ from swinv2_mm.errors import UserError
 def _backends(work_dir: str) -> dict[str, dict]:
     return {
         'tensorboard': dict(type='TensorboardVisBackend'),
-        # Without a server: MLflow no longer writes plain files, MMEngine's default.
+        # A local database: MLflow no longer writes plain files, which are MMEngine's default.
         'mlflow': dict(
             type='MLflowVisBackend',
             # Not MLflow's own default, which keeps files in the folder of the command.
@@ -43,7 +43,7 @@ def _backends(work_dir: str) -> dict[str, dict]:
             init_kwargs=dict(
                 project_name='swinv2_mm',
                 task_name=os.path.basename(os.path.abspath(work_dir)),
-                # It would follow torch.save and the command line as well.
+                # ClearML would record calls of torch.save and the command line as well.
                 auto_connect_frameworks=False,
                 auto_connect_arg_parser=False,
             ),

@@ -47,7 +47,7 @@ class NonFiniteHook(Hook):
         max_skips: Skipped iterations, resumed runs included, after which the training stops.
     """
 
-    # Before anything that uses what the iteration has left behind.
+    # Runs before any hook that uses the result of the iteration.
     priority = 'VERY_HIGH'
 
     def __init__(self, action: Literal['stop', 'skip'] = 'stop', max_skips: int = 10) -> None:
@@ -62,7 +62,7 @@ class NonFiniteHook(Hook):
         """Wrap the optimizer's update by the check."""
         self._runner, wrapper = runner, runner.optim_wrapper
         self._backward, self._step = wrapper.backward, wrapper.step
-        # Schedules look for the mark that they have left on the step.
+        # Schedulers of torch have marked the function, and look for the mark.
         wrapper.step = update_wrapper(partial(self._guarded_step), self._step)
         wrapper.backward = self._guarded_backward
         model = unwrapped(runner.model)
@@ -79,7 +79,7 @@ class NonFiniteHook(Hook):
         self._loss = loss.detach()
         self._backward(loss, **kwargs)
         wrapper = self._runner.optim_wrapper
-        # Before an update, loss and gradients are looked at in one.
+        # The iteration of an update is checked in ``_guarded_step``, loss and gradients together.
         if accumulation(wrapper) > 1 and not wrapper.should_update():
             if self._is_bad([]):
                 self._handle()
@@ -98,7 +98,7 @@ class NonFiniteHook(Hook):
     def _is_bad(self, gradients: list[Tensor]) -> bool:
         """Whether the loss or a gradient of any process is not finite: all do the same."""
         parts = [self._loss, *(norms_of_tensors(gradients) if gradients else ())]
-        # One number, for which a GPU is waited for once.
+        # Reduced to one number, so that a GPU is waited for once.
         is_bad = (~torch.stack(parts).isfinite()).any().int()
         all_reduce(is_bad, 'max')
         return bool(is_bad)

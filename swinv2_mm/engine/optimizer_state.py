@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 def state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Count the bytes of the state that this process holds."""
-    # What ZeroRedundancyOptimizer wraps has this process's part.
+    # The optimizer inside ZeroRedundancyOptimizer holds this process's part.
     inner = getattr(optimizer, 'optim', optimizer)
     total = 0
     for state in inner.state.values():

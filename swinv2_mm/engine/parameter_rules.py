@@ -13,8 +13,8 @@ NO_DECAY_NAMES = (
     'cpb_mlp',
     'relative_position_bias_table',
     'mask_token',
-    # What the queries and levels of Mask2Former start from (its published recipe). The dot leaves
-    # DINO's alone, whose recipe lets them decay.
+    # Embeddings of the queries and levels of Mask2Former (its published recipe). The dot excludes
+    # DINO's, whose recipe lets them decay.
     'query_embed.',
     'query_feat.',
     'level_embed.',

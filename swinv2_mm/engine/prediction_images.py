@@ -15,7 +15,7 @@ from swinv2_mm.datasets.image_files import read_image
 from swinv2_mm.errors import UserError
 
 _NUM_IMAGES = 8
-# Writes files of its own, thousands in a long training.
+# Excluded: it writes files of its own, thousands in a long training.
 _LOCAL = 'LocalVisBackend'
 
 

@@ -48,7 +48,7 @@ class PreemptionHook(Hook):
     dir, which ``--resume`` finds. Needs ``SafeCheckpointHook``.
     """
 
-    # After all that belongs to an iteration: EMA, schedules, the regular checkpoint.
+    # Runs after all else in an iteration: EMA, schedules, the regular checkpoint.
     priority = 'LOWEST'
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ def progress_bar(runner: Runner) -> Iterator[None]:
     hook = _ProgressHook(progress)
     with progress:
         runner.register_hook(hook, 'VERY_LOW')
-        # Lines come above the bar if they go through what now stands in for the standard output.
+        # While the bar is shown, lines must go through rich's replacement of the standard output.
         replaced = [
             (handler, handler.setStream(sys.stdout))
             for handler in runner.logger.handlers

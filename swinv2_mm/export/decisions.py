@@ -72,7 +72,7 @@ def suppressed(
         UserError: If the type is another.
     """
     if not nms.get('class_agnostic', False):
-        # Groups lie apart. The zero stands for the largest coordinate where there is no box.
+        # Groups are moved apart. Without boxes the zero is the largest coordinate.
         end = torch.cat([boxes.flatten(), boxes.new_zeros(1)]).max()
         boxes = boxes + (groups.to(boxes.dtype) * (end + 1))[:, None]
     kind = nms.get('type', 'nms')

@@ -70,7 +70,7 @@ def one_stage(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
         best = sure[order]
         rows = best // num_classes
         if len(outs) > 2:
-            # How well a box is centred; the threshold is for the score without it.
+            # Multiply by the centredness; the threshold holds for the score without it.
             kept = kept * _per_anchor(outs[2][level], 1)[:, 0].sigmoid()[rows]
         boxes.append(_decoded(head, anchors[level][rows], _per_anchor(deltas, 4)[rows], size))
         scores.append(kept)

@@ -23,14 +23,14 @@ OPSET = 18
 
 # A protobuf message ends at 2 GB; larger weights go to a file beside it.
 _LARGEST_SINGLE_FILE_BYTES = 1_900_000_000
-# The example of open sizes: nothing in it is equal to something else by chance.
+# Example for open sizes: no two of its numbers are equal by chance.
 _EXAMPLE_BATCH, _EXAMPLE_PX = 3, (101, 165)
 
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
-        # torchvision calls torch by a name that is going.
+        # torchvision uses a deprecated name of torch.
         warnings.filterwarnings('ignore', '.*create_unbacked_symint', category=FutureWarning)
         yield
 
@@ -60,11 +60,11 @@ def trace(
     batch = _EXAMPLE_BATCH if has_open_batch else 1
     example = torch.zeros(batch, 3, *(shape_px or _EXAMPLE_PX))
     try:
-        # A map of one window is to be like any other, not a special case.
+        # A map of one window must not be specialised.
         with torch.no_grad(), sizes_of_one_are_like_others(), _without_warnings():
             return torch.export.export(model, (example,), dynamic_shapes=(dims,), strict=False)
     except Exception as error:
-        # Whatever the parts of a model that are not ours run into; torch has no common type.
+        # Parts of a model that are not ours may raise anything; torch has no common type.
         reason = one_line(error)[:300]
         raise UserError(
             f'this model cannot be traced ({type(error).__name__}: {reason}); --what backbone '

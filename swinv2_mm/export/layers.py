@@ -10,7 +10,7 @@ import onnx
 
 # Layers with weights; attention multiplies two activations.
 WEIGHTED = frozenset({'MatMul', 'Gemm', 'Conv'})
-# What decides: rounding before it moves boxes and changes which are kept.
+# Operations that decide: rounding before them moves boxes and changes which are kept.
 _DECISIONS = frozenset({'TopK', 'NonZero', 'NonMaxSuppression', 'ArgMax', 'Exp'})
 # torch notes in the metadata of a node in which modules it was called.
 _SCOPES = 'pkg.torch.onnx.name_scopes'

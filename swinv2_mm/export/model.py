@@ -29,7 +29,7 @@ Part = Literal[
 # A model of mmpretrain, mmsegmentation or mmdet: these packages have no types.
 LibraryModel = Any
 
-# What predicts on the maps of the neck, for each family of detectors.
+# Function that predicts on the maps of the neck, for each family of detectors.
 DETECTORS: Mapping[str, Callable[..., dict[str, Tensor]]] = {
     'two-stage': two_stage,
     'one-stage': one_stage,

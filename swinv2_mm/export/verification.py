@@ -134,7 +134,7 @@ def _compared_detections(expected: Outputs, found: Outputs, *, longest_px: int) 
         distance = torch.maximum(by_box, by_score)
         distance = torch.where(theirs['labels'] == label, distance, torch.inf)
         for j in distance.argsort(stable=True).tolist():
-            # Sorted: what follows is farther.
+            # Sorted by distance: all others are farther.
             if not distance[j] <= _TOLERANCES['boxes']:
                 break
             if j in taken:

@@ -21,7 +21,7 @@ from .pictures import picture_section
 _MOST_SETTINGS = 60
 _NOTHING = '\N{EN DASH}'
 _LONGEST_SETTING = 80
-# Where and how a training wrote, not what it did.
+# Settings of where and how a training writes, which do not change its result.
 _NOT_COMPARED = ('work_dir', 'load_from', 'visualizer', 'vis_backends', 'log_to')
 
 

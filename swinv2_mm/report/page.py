@@ -31,7 +31,7 @@ def as_svg(figure: Figure) -> Markup:
     """Return a figure as an SVG element that takes the width it is given."""
     stream = io.StringIO()
     figure.savefig(stream, format='svg', metadata={'Date': None}, transparent=True)
-    # Light and dark: what is black takes the colour of the text around it.
+    # For light and dark pages, black becomes the colour of the surrounding text.
     text = stream.getvalue().replace('#000000', 'currentColor').replace(_GRID, 'var(--line)')
     text = text[text.index('<svg') :]
     # Groups of several figures have the same names, and nothing refers to them.

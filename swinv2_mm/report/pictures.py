@@ -19,7 +19,7 @@ from .findings import Example, Findings, Shape, Side
 
 _LONGER_SIDE_PX = 480
 _LONGEST_NAME = 24
-# Lines of text that a picture is wide, and width of a letter in lines.
+# Width of a picture in line heights, and of a letter in line heights.
 _LINES = 20
 _LETTER = 0.55
 _SEED = 0

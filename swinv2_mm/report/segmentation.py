@@ -18,7 +18,7 @@ from .findings import ERRORS, PREDICTION, TRUTH, Example, Findings, Side
 _IGNORED = 255
 _ALPHA = 150
 _LONGER_SIDE_PX = 480
-# Transparent where a pixel is right, or counts as nothing.
+# Transparent where a pixel is right or ignored.
 _ERROR_LUT = np.array([(0, 0, 0, 0), (213, 0, 50, 220)], np.uint8)
 # Thresholds of the precision-recall curves, and pixels of an image that they count.
 _NUM_LEVELS = 256

@@ -96,7 +96,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if _is_onnx(path):
         return open_exported(path).metadata
-    # Much sooner than its graph is.
+    # The metadata is read much sooner than the graph.
     with _readable(path):
         return json.loads(_metadata_of_archive(path))
 

@@ -50,7 +50,7 @@ class FileModel(nn.Module):
         """Predict for a batch as it comes from the data loader; returns data samples."""
         samples = []
         for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
-            # As loaded: BGR.
+            # Images arrive as they are loaded: BGR.
             x = image.flip(0)[None].float()
             samples.append(_TASKS[self.part](self, x, sample))
         return samples
@@ -68,7 +68,7 @@ class FileModel(nn.Module):
     def _classify(self, x: Tensor, sample: Any) -> Any:
         logits = self._outputs(x)['logits']
         self.model.extract_feat = lambda *_, **__: logits
-        # What turns features into logits is in the file.
+        # The file computes logits, not features.
         self.model.head.forward = lambda feats: feats
         return self.model.predict(x, [sample])[0]
 
@@ -101,7 +101,7 @@ class FileModel(nn.Module):
         return self.model.add_pred_to_datasample([sample], results)[0]
 
 
-# What predicts, for each part of a model that a file may hold.
+# Function that predicts, for each part of a model that a file may hold.
 _TASKS: dict[str, Callable[[FileModel, Tensor, Any], Any]] = {
     'classifier': FileModel._classify,
     'segmentor': FileModel._segment,

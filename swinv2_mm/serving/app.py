@@ -180,7 +180,7 @@ def build_app(
         settings: Settings of batches and limits.
     """
     service = PredictionService(inferencer, settings or ServerSettings())
-    # Its pages of documentation load scripts from elsewhere; /openapi.json needs none.
+    # FastAPI's documentation pages load scripts from other servers; /openapi.json does not.
     app = fastapi.FastAPI(
         title='SwinV2 predictions',
         docs_url=None,

@@ -136,11 +136,11 @@ class Batcher:
                     self._thread, run_batch, self._inferencer, images
                 )
             except Exception as error:
-                # Whatever it is, the next batch is run.
+                # Whatever the error is, the next batch runs.
                 results = [error] * len(batch)
             self._metrics.batch(len(batch), seconds=time.monotonic() - start)
             for waiting, result in zip(batch, results, strict=True):
-                # A request that was given up has a cancelled one.
+                # The future of an abandoned request is cancelled.
                 if not waiting.future.done():
                     if isinstance(result, Exception):
                         waiting.future.set_exception(result)

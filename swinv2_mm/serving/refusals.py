@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-# Clients whose last requests are remembered; beyond it, those are forgotten that came first.
+# Number of clients that are remembered; beyond it the oldest are forgotten.
 _MOST_CLIENTS = 10_000
 
 

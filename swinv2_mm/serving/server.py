@@ -55,7 +55,7 @@ def run_server(app: fastapi.FastAPI, listener: socket.socket, *, grace_s: float)
         KeyboardInterrupt: After SIGINT.
     """
 
-    # uvicorn raises the signal again when all is done: the process would end by it.
+    # uvicorn raises the signal again at the end, which would kill the process.
     def ended(number: int, frame: FrameType | None) -> None:
         pass
 

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive
 from .refusals import Refusal
 
 FIELD = 'image'
-# What the parts of a form take beside the file.
+# Bytes that the parts of a form take beside the file.
 _FORM_BYTES = 16 << 10
 _MOST_DIGITS = 18
 _ONE_FILE = f"a form must have one file, in the field '{FIELD}', and nothing else"
@@ -35,7 +35,7 @@ async def read_upload(request: Request, *, num_bytes: int, seconds: float) -> by
     too_large = Refusal(413, f'the image has more than {num_bytes:,} bytes, which is the limit')
     most = num_bytes + (_FORM_BYTES if is_form else 0)
     declared = request.headers.get('content-length', '0')
-    # Python does not read numbers of any length.
+    # Python refuses to parse numbers of more digits.
     if not declared.isdecimal() or len(declared) > _MOST_DIGITS or int(declared) > most:
         raise too_large
     limited = Request(request.scope, _limited(request.receive, most, too_large))
@@ -77,5 +77,5 @@ async def _read_file(request: Request) -> bytes:
     except HTTPException as error:
         raise Refusal(400, f'{_ONE_FILE} ({error.detail.strip(" .")})') from None
     except (ValueError, LookupError, TypeError, AttributeError):
-        # The parser of forms trusts headers to be whole.
+        # The form parser raises other errors for incomplete headers.
         raise Refusal(400, f'the form cannot be read: {_ONE_FILE}') from None

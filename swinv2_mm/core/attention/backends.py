@@ -26,9 +26,10 @@ from .traced import traced
 from .triton import fused, triton_gap
 
 Backend = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]
-# Names what ``auto`` is, on every device.
+# Environment variable that says which backend ``auto`` is, on every device.
 VARIABLE = 'SWINV2_ATTENTION'
-# What ``auto`` measures on CUDA. ``flex`` has to be asked for: torch compiles it at its first use.
+# Backends that ``auto`` measures on CUDA. ``flex`` has to be asked for: torch compiles it at its
+# first use.
 _CUDA_CANDIDATES = ('hybrid', 'triton', 'sdpa')
 
 
@@ -225,7 +226,7 @@ def describe_backend(
         needs_grad: Whether the model is trained.
         is_compiled: Whether ``torch.compile`` traces the model.
     """
-    # What is asked is the type of an activation: neither a Parameter's nor a shard's.
+    # The type of an activation counts, not that of a Parameter or a shard.
     like = torch.empty(0, dtype=like.dtype, device=like.device)
     if backend is auto:
         if like.device.type == 'cuda' and not is_compiled:

@@ -28,7 +28,7 @@ def computing_dtype(x: Tensor) -> torch.dtype:
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast: logits reach 100, half precision there is inaccurate."""
-    # Not entered without need: the meta device knows no autocast.
+    # Entered only if needed: the meta device has no autocast.
     if device.type == 'meta' or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)
@@ -130,7 +130,7 @@ def normalize_backward_(
     Shapes:
         (2, n, heads, N, d), (2, n, heads, N, 1), (heads, 1, 1) -> (heads, 1, 1)
     """
-    # What is parallel to the vector has no effect.
+    # The component along the vector has no effect.
     along = (normalized * d_qk).sum(-1, keepdim=True)
     d_scale = along[0].sum((0, 2), keepdim=True)[0] / scale
     along[0] /= scale.square()

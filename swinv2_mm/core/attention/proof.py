@@ -205,7 +205,7 @@ class _Job:
         try:
             self._store.wait([key], timedelta(seconds=seconds))
         except RuntimeError:
-            # Not in time, or rank 0 has gone.
+            # Rank 0 has not answered in time, or has ended.
             return None
         return str(self._store.get(key).decode())
 
@@ -220,7 +220,7 @@ def _path() -> Path | None:
     try:
         root = Path(folder) if folder else Path.home() / '.cache'
     except RuntimeError:
-        # A user without a home.
+        # The user has no home directory.
         return None
     return root / 'swinv2_mm' / 'attention.json'
 

@@ -92,7 +92,7 @@ def compare(
                 continue
             trial.run()
             seconds[name] = min(clock(trial.run) for _ in range(_NUM_RUNS))
-        # Whatever a compiler or a driver raises.
+        # Compilers and drivers raise errors of any type.
         except Exception as error:
             line = next(iter(str(error).splitlines()), '')
             discarded[name] = f'{type(error).__name__}: {line}'[:200]
@@ -252,6 +252,6 @@ class Selector:
         try:
             trials, limits = prepare()
         except Exception as error:
-            # Such as no memory for the definition itself.
+            # Such as a lack of memory for the definition itself.
             return Choice(None, {}, {'all': f'{type(error).__name__}: {error}'[:200]})
         return compare(trials, limits=limits, clock=self.clock)

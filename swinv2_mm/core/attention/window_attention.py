@@ -23,7 +23,7 @@ from .weights import token_weights
 
 Similarity = Literal['cosine', 'dot']
 _CPB_HIDDEN_DIM = 512
-# Names of their own, so that weights of one are never taken for those of the other.
+# Different names, so that weights of one are never taken for those of the other.
 _BIAS_NETWORKS = {'log_cpb': 'cpb_mlp', 'linear_cpb': 'linear_cpb_mlp'}
 # Bias tables cached in eval, per block: one per shape that a clipped window takes.
 _MAX_KEPT = 8
