@@ -24,6 +24,7 @@ from swinv2_mm import SwinV2Inferencer
 from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.class_names import Classes
+from swinv2_mm.inference.failures import FailureJudge
 from swinv2_mm.inference.job import Job, join_job
 from swinv2_mm.inference.preparation import LoadedInput
 from swinv2_mm.inference.record_index import RecordIndex
@@ -42,8 +43,8 @@ class Fake(SwinV2Inferencer):
     def __init__(self, notes, *, pause_s=0.0):
         self.cfg, self.task = Config({'default_scope': 'mmseg'}), 'segmentation'
         self.classes = Classes(('a', 'b'), ((1, 2, 3), (4, 5, 6)))
-        self.notes, self.pause_s, self._num_failures = notes, pause_s, 0
-        self.model = self
+        self.notes, self.pause_s = notes, pause_s
+        self.model, self._failures = self, FailureJudge()
 
     def _prepare(self, source, number):
         number = number_of(source)

@@ -22,7 +22,7 @@ from swinv2_mm.config.file import as_config
 from swinv2_mm.datasets.files import shown
 from swinv2_mm.engine.failures import is_out_of_memory
 from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
-from swinv2_mm.errors import DataError, UserError, one_line
+from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.libraries import library_of
 from swinv2_mm.ordered_map import map_in_threads
 from swinv2_mm.runtime.files import is_exported
@@ -32,6 +32,7 @@ from swinv2_mm.tta.model import wrap_for_tta
 from .batches import in_batches
 from .class_names import find_classes
 from .drawing import draw_prediction
+from .failures import FailureJudge
 from .label_strips import sigmoid_threshold
 from .large_images import RowReader
 from .prediction import Prediction
@@ -41,8 +42,6 @@ from .tiles import StripWriter, TiledPrediction, predict_in_tiles
 
 # Threads that read images while the model works.
 _NUM_READERS = 2
-# Failures of the model on one image after another, before the images are not to blame.
-_MOST_FAILURES = 10
 
 
 class SwinV2Inferencer:
@@ -101,7 +100,7 @@ class SwinV2Inferencer:
         if use_tta:
             self.model = wrap_for_tta(self.model, self.cfg)
         self._prepare = build_preparation(self.cfg)
-        self._num_failures = 0
+        self._failures = FailureJudge()
 
     def __call__(
         self,
@@ -282,7 +281,7 @@ class SwinV2Inferencer:
             # The traceback holds the tensors of the step.
             failure = error.with_traceback(None) if is_out_of_memory(error) else error
         else:
-            self._num_failures = 0
+            self._failures.note_success()
             return [
                 Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
                 for loaded, sample in zip(batch, samples, strict=True)
@@ -291,29 +290,11 @@ class SwinV2Inferencer:
             settings = {'is_patient': is_patient, 'keeps_logits': keeps_logits}
             singly = [self._predict([one], on_error, **settings) for one in batch]
             return [prediction for (prediction,) in singly]
-        message = self._failure(batch[0], failure, is_patient=is_patient)
+        message = self._failures.reason(batch[0], failure, is_patient=is_patient)
         if on_error is None:
             raise DataError(message) from failure
         on_error(batch[0].source, message)
         return [None]
-
-    def _failure(self, loaded: LoadedInput, error: Exception, *, is_patient: bool) -> str:
-        """Return why an image cannot be predicted.
-
-        Raises:
-            Exception: The error, unless ``is_patient``, or if one image after another has it.
-        """
-        height, width = loaded.image.shape[:2]
-        name = 'the image' if isinstance(loaded.source, np.ndarray) else loaded.source
-        if is_out_of_memory(error):
-            return f'{name}: {width} x {height} pixels are too many for the memory: take tiles'
-        if not is_patient or self._num_failures == _MOST_FAILURES:
-            raise error
-        self._num_failures += 1
-        if isinstance(error, UserError):
-            return f'{name}: {error}'
-        reason = one_line(f'{type(error).__name__}: {error}')
-        return f'{name}: {width} x {height} pixels make the model fail: {reason}'
 
     @torch.inference_mode()
     def _test_step(self, batch: list[LoadedInput], *, keeps_logits: bool = False) -> list:
