@@ -27,7 +27,7 @@ from .guarded import GuardedDataset
 from .listing import Listing
 from .readers import read
 from .scoring import check_scoring
-from .sources import ZERO_LABEL, Source, loads_masks, num_classes_of, source_of, sources_of
+from .sources import ZERO_LABEL, Source, configured_num_classes, loads_masks, source_of, sources_of
 from .start_line import MOST_IMAGES, start_line, unseen_classes
 from .usable import UsableFiles, refuse_whole
 
@@ -151,7 +151,7 @@ class DataGuard:
                 loader,
                 guarded,
                 metrics,
-                num_classes=num_classes_of(self._cfg),
+                num_classes=configured_num_classes(self._cfg),
                 is_by_part=is_by_part,
             )
         self.known[loader] = {
@@ -217,7 +217,7 @@ class DataGuard:
             self._train_folders = _train_folders(self._cfg)
         return replace(
             source,
-            num_classes=num_classes_of(self._cfg),
+            num_classes=configured_num_classes(self._cfg),
             # A data set that is joined with others has the folders of the first.
             train_folders=self._train_folders,
         )

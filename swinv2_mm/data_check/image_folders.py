@@ -55,7 +55,7 @@ def read_image_folder(
 def _read_folders(
     source: Source, listing: Listing, *, folder: Path, lists_images: bool
 ) -> Iterator[Problem]:
-    suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
+    suffixes = _suffixes(source)
     names = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir():
@@ -124,7 +124,7 @@ def _pairs_text(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def _list_images(source: Source, folder: Path, name: str, listing: Listing) -> Iterator[Problem]:
-    suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
+    suffixes = _suffixes(source)
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders.sort()
         for file in sorted(files):
@@ -140,10 +140,14 @@ def _list_images(source: Source, folder: Path, name: str, listing: Listing) -> I
             yield Problem('image-other-suffix', path)
 
 
+def _suffixes(source: Source) -> tuple[str, ...]:
+    return tuple(suffix.lower() for suffix in source.settings['extensions'])
+
+
 def count_passed_over(listing: Listing) -> None:
     """Count the images in class folders whose suffix the library does not read."""
     source = listing.source
-    suffixes = tuple(suffix.lower() for suffix in source.settings['extensions'])
+    suffixes = _suffixes(source)
     for _, _, files in os.walk(source.folders['img_path'], followlinks=True):
         for file in files:
             if is_image_name(file) and not file.lower().endswith(suffixes):

@@ -86,10 +86,10 @@ def sources_of(cfg: Config, loader: str) -> Iterator[Source]:
         name = f'{loader}[{number}]' if len(inner) > 1 else loader
         scope = cfg.get('default_scope') or 'mmengine'
         source = source_of(dataset, name=name, scope=scope, with_masks=loads_masks(outer))
-        yield replace(source, num_classes=num_classes_of(cfg))
+        yield replace(source, num_classes=configured_num_classes(cfg))
 
 
-def num_classes_of(cfg: Config) -> int | None:
+def configured_num_classes(cfg: Config) -> int | None:
     """Return the number of classes of a classifier."""
     return ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
 
