@@ -109,7 +109,7 @@ class _Peer(nn.Module):
 
     Args:
         model: The implementation.
-        final: From the model and an image to that map.
+        final: Computes that map from the model and an image.
     """
 
     def __init__(self, model: nn.Module, final: Callable[[nn.Module, Tensor], Tensor]) -> None:

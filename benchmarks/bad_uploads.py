@@ -17,9 +17,9 @@ from PIL import Image
 _TIMEOUT_S = 60
 _BOUNDARY = 'limit-of-parts'
 _CHUNK = 1 << 16
-# Of a header: several times what a server reads at once.
+# Bytes of a long header: several times what a server reads at once.
 _LONG = 1 << 20
-# Of an image that a server of default limits refuses to decode.
+# Size of an image that a server with default limits refuses to decode.
 _CLAIMED_PX = (100_000, 100_000)
 
 
@@ -97,7 +97,7 @@ def bad_uploads(number: int, *, image: bytes, seed: int = 0) -> list[Upload]:
     Args:
         number: How many.
         image: A whole image file.
-        seed: Of the draws.
+        seed: Seed of the random draws.
     """
     draw = random.Random(seed)
     return [_KINDS[i % len(_KINDS)](draw, image) for i in range(number)]

@@ -42,7 +42,7 @@ class Case:
 
     Attributes:
         name: As on the command line.
-        arch: Of the backbone.
+        arch: Architecture of the backbone.
         size_px: Height and width of an image.
         window: Side of a window in tokens, before it is clipped to small maps.
         batch: Images at once.

@@ -73,12 +73,12 @@ class ProductsAlone:
     """Run matrix products in turn, each in the fastest way that torch has for it.
 
     Args:
-        counts: From ``matrix_products``.
+        counts: What ``matrix_products`` returned.
         device: Where.
-        dtype: Of operands and results.
+        dtype: Data type of operands and results.
 
     Attributes:
-        flops: Of one call; a multiply-accumulate is two.
+        flops: FLOPs of one call; a multiply-accumulate is two.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
-# Of a table in a file.
+# Width of a table in a file.
 _WIDTH = 110
 
 

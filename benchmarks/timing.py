@@ -43,10 +43,10 @@ class Outcome:
     """The measurements of one candidate.
 
     Attributes:
-        name: Of the candidate.
+        name: Name of the candidate.
         reason: Why it dropped out, if it did.
         seconds: Time of a step, in each round.
-        memory: Of a step.
+        memory: Memory of a step.
         difference: Largest difference to the first candidate's result, relative to its largest
             value; ``None`` without a result of the same shape.
     """
@@ -91,7 +91,7 @@ def time_interleaved(
     """Build, warm up and measure candidates; one that fails does not stop the others.
 
     Args:
-        builders: By name; the first is what the others' results are compared with.
+        builders: Builders by name; the results of the others are compared with the first.
         device: Where they run.
         rounds: Samples of each. 0 measures memory only.
         advance: Called with a name after each part of the work: once per candidate, then once

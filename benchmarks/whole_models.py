@@ -33,7 +33,7 @@ def training_step(
     """Build a whole model and its step on random images: forward, losses, backward, AdamW.
 
     Args:
-        case: With a task.
+        case: A case that has a task.
         backbone: Ours, or ``mmpretrain``.
 
     Returns:

@@ -41,7 +41,7 @@ class Study:
     """A study: steps by name, and how to show them.
 
     Attributes:
-        name: Of the entry in the file.
+        name: Name of the entry in the file.
         content: The entry.
         folder: Holds all results.
     """

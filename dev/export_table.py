@@ -41,7 +41,7 @@ _COMMON = ('backbones/nano.py', 'schedules/adamw-iterations.py')
 _FRAGMENT = 'swinv2_mm::_base_/'
 # Images that ``infer`` predicts for, by the weights and by each file.
 _NUM_INFERRED = 4
-# Of the score of a detection.
+# Largest difference between two scores of the same detection.
 _SAME_SCORE = 1e-3
 
 

@@ -53,7 +53,7 @@ SCREENS = {
 }
 _SCORE = 0.5
 _NUM_PICTURES = 4
-# Of the layer whose biases are shown: two of its heads beside the pictures.
+# Stage and block whose biases are shown: two of its heads beside the pictures.
 _LAYER = (2, 1)
 _NUM_HEADS = 2
 _WAIT_MS = 60_000
@@ -186,7 +186,7 @@ def make_figures(work_dir: Path, out: Path) -> None:
     """Make everything.
 
     Args:
-        work_dir: Of ``quickstart``.
+        work_dir: Work dir of ``quickstart``.
         out: Folder for the figures.
 
     Raises:

@@ -47,7 +47,7 @@ class Recording:
 
     Attributes:
         command: As typed.
-        lines: Of standard output and standard error.
+        lines: Lines of standard output and standard error.
         first_after_s: Seconds until the first line.
         status: The exit status.
     """

@@ -30,7 +30,7 @@ class Case:
     name: str
     plant: Callable
     outcome: str
-    # Of a file given to tools/infer.py; None where there is none.
+    # Outcome of the file given to tools/infer.py; None where none is given.
     infer: str | None = None
     words: str = ''
     remark: str = ''

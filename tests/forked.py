@@ -12,7 +12,7 @@ def fork_script(path, *arguments, output, environment=None, prepare=None):
 
     Args:
         path: The script.
-        arguments: Of its command line.
+        arguments: Arguments of its command line.
         output: File for what it prints.
         environment: Variables that it has besides those of this process.
         prepare: Called in the new process before the script.

@@ -171,7 +171,7 @@ ROI_MAPS = (
     [[SQUARE, [[4.0, 3], [2, 1]]]],
     [[[[1.0, 2, 5, 6], [3, 4, 7, 8], [9, 10, 13, 14], [11, 12, 15, 16]]]],
 )
-# Of the means of four samples a bin, and of the largest values, with the gradients of their sums.
+# Means of four samples a bin, and largest values, with the gradients of their sums.
 EDGE_GRAD = [[3.0625, 0.4375], [0.4375, 0.0625]]
 MEANS = (
     ([[[[1, 1.25], [1.5, 1.75]]]], [[EDGE_GRAD]]),

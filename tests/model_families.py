@@ -147,7 +147,7 @@ def simplified(node: Any, *, is_dense: bool) -> Any:
             )
         if is_dense:
             for key in SMALLER.keys() & node.keys():
-                # Of transformers only: elsewhere other settings go with the number of layers.
+                # Only in transformers: elsewhere other settings depend on the number of layers.
                 is_free = key != 'num_layers' or 'layer_cfg' in node or 'transformerlayers' in node
                 if type(node[key]) is int and is_free:
                     node[key] = min(node[key], SMALLER[key])

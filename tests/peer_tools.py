@@ -42,7 +42,7 @@ class Tool(NamedTuple):
 
     Attributes:
         title: What it is.
-        command: With CONFIG, CKPT, LOG, PREDICTIONS, IMAGE and OUT for files.
+        command: Command line, with CONFIG, CKPT, LOG, PREDICTIONS, IMAGE and OUT for files.
         python: Code instead of a command.
         makes: What the output holds, as a pattern; '' for files in OUT.
         needs: Package that it imports and that the requirements do not have.

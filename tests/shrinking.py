@@ -75,7 +75,7 @@ def _walk(node: Any, change: Callable[[str, Any], Any]) -> Any:
 def _smaller_model(key: str, value: Any) -> Any:
     if isinstance(value, Mapping) and value.get('type') in ('SwinV2', 'VideoSwinV2'):
         arch = resolve_architecture(value.get('arch', 'tiny'))
-        # Of a size that is spelt out, the width has been divided on the way here.
+        # The width of a size that is spelt out has been divided already.
         divisor = 1 if isinstance(value.get('arch'), Mapping) else WIDTH_DIVISOR
         small = {
             'embed_dim': arch.embed_dim // divisor,

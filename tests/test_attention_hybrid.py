@@ -148,7 +148,7 @@ def test_auto_attends_in_float16_on_cuda(monkeypatch):
     arch = {'embed_dim': 64, 'depths': (2,), 'num_heads': (2,)}
     seen = trace(arch, size_px=144, window=16, training=True)
     check_operands(seen)
-    # Of the block that is shifted and padded: 9 kinds of window, each with its own bias.
+    # The block that is shifted and padded has 9 kinds of window, each with its own bias.
     assert seen.kernels['_scaled_dot_product_efficient_attention'] == 13
     assert seen.kernels['window_bias_backward'] >= 13
     assert seen.kernels['bmm'] == 0

@@ -36,7 +36,7 @@ has_triton = importlib.util.find_spec('triton') is not None
 outside = pytest.mark.skipif(
     IS_INTERPRETED or not has_triton, reason='needs Triton, and starts the interpreter itself'
 )
-# Of this file, what is skipped inside.
+# Tests of this file that are skipped inside the interpreter.
 _OUTSIDE = 'under_interpreter or many_sizes_meets_few'
 inside = pytest.mark.skipif(not IS_INTERPRETED, reason='started by test_quick_under_interpreter')
 
@@ -171,7 +171,7 @@ def test_a_training_on_images_of_many_sizes_meets_few_binaries():
             qkv = torch.empty(2, *size, 96 * heads, dtype=torch.bfloat16, device='meta')
             plan = launch._plan(qkv, heads, [*grid.window, *grid.shift])
             found.append((plan.is_single, *sorted(map(str, plan.constants.items()))))
-    # Of each, a forward and three backward kernels.
+    # Each has a forward and three backward kernels.
     assert 4 * len(set(found)) <= 64
     assert set(found) == set(found[: len(found) // 3])
 
@@ -297,7 +297,7 @@ def test_half_precision_is_that_of_eager(case, dtype):
     print(f'{dtype} {case}: {out / own_out:.2f} {d_qkv / own_d_qkv:.2f}', others)
     assert out < 1.5 * own_out
     assert d_qkv < 1.5 * own_d_qkv
-    # Of scale and table, which stay in float32: small cases add up to little that is left.
+    # Errors of scale and table, which stay in float32: sums over small cases err little.
     assert max(others) < 1e-4
 
 
@@ -325,7 +325,7 @@ def test_deterministic_table_gradient(case, deterministic):
     assert max(errors(first, truth(inputs, d_out, grid))) < 1e-5
     for a, b in zip(first, results(fused, inputs, d_out, grid), strict=True):
         assert torch.equal(a, b)
-    # Of whatever size: fixed point follows the gradient.
+    # Gradients of any size: the fixed point follows them.
     for power in (2.0**-60, 2.0**60):
         scaled = results(fused, inputs, d_out * power, grid)[3]
         torch.testing.assert_close(scaled / power, first[3], rtol=1e-6, atol=1e-6)

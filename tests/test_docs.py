@@ -170,7 +170,7 @@ def test_notebook_has_its_outputs_and_is_small(document):
     outputs = [output for cell in cells for output in cell.outputs]
     assert len(outputs) > 2 and not [o for o in outputs if o.output_type == 'error']
     assert 'image/' in str(outputs)
-    # Of the machine that it ran on nothing is left.
+    # Nothing names the machine that it ran on.
     assert not re.search(r'/(work|home|root|tmp|Users)/', str(cells))
 
 

@@ -32,7 +32,7 @@ from swinv2_mm.datasets.image_files import FORMATS, read_image
 from swinv2_mm.errors import DataError
 
 WIDTH, HEIGHT = 24, 20
-# Of each of the four readers: by default, and with -m slow.
+# Examples for each of the four readers: by default, and with -m slow.
 FEW, MANY = 250, 8_000
 
 

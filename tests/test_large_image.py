@@ -21,7 +21,7 @@ CONFIGS = {
     'segmentation': 'upernet_swinv2-nano-w8_facade.py',
     'detection': 'cascade-mask-rcnn_swinv2-nano-w12_facade.py',
 }
-# Of an image that needs 1.2 GB in memory: what a run may take beyond one over a small image.
+# For an image that needs 1.2 GB in memory: what a run may take beyond one over a small image.
 EXTRA_MB = {'segmentation': 600, 'detection': 700}
 
 

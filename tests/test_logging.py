@@ -160,7 +160,7 @@ def test_a_line_of_a_cascade_is_short():
     )  # fmt: skip
     _, line = ShortLogProcessor(by_epoch=False).get_log_after_iter(runner, 123_455, 'train')
     assert line.short.startswith('Iter(train) [ 123456/1000000]  lr: 1.0000e-04  eta: 1:02:03  ')
-    # Of the parts of the loss only as many as there is room for.
+    # Only as many parts of the loss as there is room for.
     assert '  loss: 19.5000 (cls 6)  123.4 images/s' in line.short
     assert len(line.short) <= WIDTH - len(INDENT) and 's2.loss_mask: 3.0000' in line
 

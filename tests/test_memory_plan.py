@@ -64,7 +64,7 @@ def test_estimate_is_what_autograd_saves(amp):
     with gpu_habits(), torch.autocast('cpu', dtype=torch.bfloat16, enabled=amp):
         with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
             real(images)
-    # Of the images, which the estimate does not count, the stem keeps a copy in half precision.
+    # The estimate leaves out the images, of which the stem keeps a copy in half precision.
     measured = saved.total() - (0 if amp else images.nbytes)
     print(f'estimate {estimate.activations:,} measured {measured:,}')
     assert estimate.activations == pytest.approx(measured, rel=0.05)

@@ -3,7 +3,7 @@
 import pytest
 from model_families import DOCUMENT, LIBRARIES, REASONS, STEPS, families, measure
 
-# Of each kind: an operator of its own, a transformer, queries, a list of heads, views.
+# One of each kind: an operator of its own, a transformer, queries, a list of heads, views.
 AGAIN = (
     'mmdet/carafe', 'mmdet/dino', 'mmdet/mask2former', 'mmdet/guided_anchoring', 'mmseg/psanet',
     'mmseg/upernet', 'mmseg/ocrnet', 'mmpretrain/simclr', 'mmpretrain/resnet',

@@ -197,7 +197,7 @@ def test_everything_together_and_resumed_by_another_kind(tmp_path, subprocess_en
     assert list(ddp['losses']) == ['1', '2', '3', '4'] and list(zero1['losses']) == ['3', '4']
     for other in (fsdp, zero1, sharded, from_file):
         assert other['lr'] == ddp['lr']
-        # Of bfloat16, which a difference in the eighth digit of a weight can round otherwise.
+        # In bfloat16, a difference in the eighth digit of a weight may change the rounding.
         assert largest_difference(ddp['losses'], other['losses']) < 1e-3
         assert largest_difference(ddp['norms'], other['norms']) < 1e-2
     half = ddp['state_bytes'] / 2

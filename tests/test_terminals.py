@@ -9,7 +9,7 @@ from dev.terminals import COMMANDS, PAGE, recordings
 
 WIDTH = 120
 FIRST_WORD_S = 3
-# Of other packages, of Python, and of the machine that it was recorded on.
+# Traces of other packages, of Python, and of the machine that it was recorded on.
 NOISE = (
     r'Warning\b(?!:)|warnings\.warn|Traceback|site-packages|loading annotations|Loading and '
     r'preparing|creating index|DONE \(t=|Evaluate annotation type|\x1b|/(work|home|root|tmp)/'

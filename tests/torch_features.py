@@ -32,7 +32,7 @@ class Subject(NamedTuple):
 
     Attributes:
         build: Makes it, with random weights that are the same each time, in training mode.
-        last_map: From what it returns to one tensor.
+        last_map: Takes one tensor from what it returns.
     """
 
     name: str
@@ -106,7 +106,7 @@ def jit_trace(subject: Subject) -> None:
     torch.jit.save(traced, file)
     file.seek(0)
     again = torch.jit.load(file)
-    # Of another image, and of another number of them.
+    # Another image, and another number of images.
     for x in (images(1), images(2, batch=3)):
         close(subject.last_map(again(x)), subject.run(model, x))
 

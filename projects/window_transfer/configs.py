@@ -14,7 +14,7 @@ from swinv2_mm.errors import UserError
 
 from .plan import Cell, Study
 
-# Of the training, spent raising the learning rate.
+# Share of the training in which the learning rate rises.
 _WARM_UP_RATE = 0.1
 _NUM_CHECKPOINTS = 10
 

@@ -14,7 +14,7 @@ class ImageFolders:
     """Images in ``train/CLASS`` and ``val/CLASS`` under one folder.
 
     Attributes:
-        root: That folder.
+        root: The folder.
         classes: Names of the classes.
         num_train: Images to train on.
         num_val: Images to test on.

@@ -74,7 +74,7 @@ class Cell:
         kind: ``train`` at the first pair; ``test`` these weights at a pair; ``tune`` them at a
             pair for a few epochs, then test.
         bias: Position bias.
-        seed: Of the weights, the order of the data and the augmentation.
+        seed: Seed of the weights, the order of the data and the augmentation.
         pair: Where it runs.
     """
 
@@ -103,8 +103,8 @@ class Study:
         pairs: The first is trained at.
         biases: Position biases to compare.
         seeds: Each gives one training per bias.
-        epochs: Of the training.
-        fine_tune_epochs: Of the fine-tuning at each other pair; 0 for none.
+        epochs: Epochs of the training.
+        fine_tune_epochs: Epochs of the fine-tuning at each other pair; 0 for none.
         lr: Peak learning rate of the training.
         fine_tune_lr: Peak learning rate of the fine-tuning.
         batch_size: In training.

@@ -41,8 +41,8 @@ def run_cell(
     Args:
         cell: What to do. A training must be finished before its weights are tested or tuned.
         study: All settings.
-        base: From ``base_config``.
-        work_dir: Of the study.
+        base: What ``base_config`` returned.
+        work_dir: Work dir of the study.
         num_workers: Processes that load images.
         advance: Called now and then with the part that is done, from 0 to 1.
 

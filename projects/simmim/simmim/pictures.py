@@ -53,7 +53,7 @@ class ReconstructionVisualizer(UniversalVisualizer):
             data_sample: See ``panels``.
             out_file: Where to write it; ``None``: to the visualizer's backends.
             name: What the picture is called there.
-            step: Of the training.
+            step: Iteration of the training.
         """
         parts = panels(np.ascontiguousarray(image[..., ::-1]), data_sample)
         gap = np.full((image.shape[0], _GAP_PX, 3), 255, np.uint8)

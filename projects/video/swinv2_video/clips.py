@@ -30,7 +30,7 @@ class LoadClips(BaseTransform):
         clip_len: Frames of a clip.
         sampling: ``dense``: every ``interval``-th frame from some start on. ``uniform``: one frame
             out of each of ``clip_len`` segments of the video.
-        interval: For ``dense``.
+        interval: Frames from one to the next, for ``dense``.
         num_clips: Clips of a video.
         is_random: Whether the places are drawn, for training, or fixed, for testing.
 

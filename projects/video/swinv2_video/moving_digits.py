@@ -75,7 +75,7 @@ def write_video(
         codec: Name of an encoder of FFmpeg.
         pix_fmt: Pixel format that it takes.
         rate: Frames per second.
-        options: Of the encoder.
+        options: Options of the encoder.
     """
     with av.open(str(path), 'w') as container:
         stream = container.add_stream(codec, rate=rate, options=options or {})

@@ -18,8 +18,8 @@ class VideoPreprocessor(BaseDataPreprocessor):
     """Stack the views of a batch of videos and normalise them.
 
     Args:
-        mean: Of the channels, RGB, in [0, 255].
-        std: Of the same.
+        mean: Mean of the channels, RGB, in [0, 255].
+        std: Standard deviation of the channels.
     """
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -48,7 +48,7 @@ class VideoRecognizer(BaseModel):
     Args:
         backbone: Config of a ``VideoSwinV2``, whose last map is used.
         num_classes: Classes.
-        dropout_rate: Of the mean feature, in [0, 1).
+        dropout_rate: Rate of dropout on the mean feature, in [0, 1).
         views_per_pass: Views that a test runs at a time, to save memory; ``None``: all of a batch.
         data_preprocessor: Config of a ``VideoPreprocessor``.
     """

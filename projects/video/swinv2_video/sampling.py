@@ -26,7 +26,7 @@ def dense_frames(
         num_frames: Frames of the video.
         clip_len: Frames of a clip.
         interval: Frames from one to the next.
-        positions: Of the start of each clip among all possible ones.
+        positions: Position of the start of each clip among all possible ones.
 
     Shapes:
         positions (clips,) -> (clips, clip_len)
@@ -41,7 +41,7 @@ def uniform_frames(num_frames: int, *, positions: np.ndarray) -> np.ndarray:
 
     Args:
         num_frames: Frames of the video.
-        positions: Of each frame inside its segment.
+        positions: Position of each frame inside its segment.
 
     Shapes:
         positions (clips, clip_len) -> (clips, clip_len)

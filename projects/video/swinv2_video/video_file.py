@@ -63,7 +63,7 @@ class VideoFile:
         """Decode frames, in any order and as often as wanted.
 
         Args:
-            numbers: From 0 to ``num_frames - 1``.
+            numbers: Numbers of frames, from 0 to ``num_frames - 1``.
 
         Shapes:
             -> (n, H, W, 3) uint8, RGB
