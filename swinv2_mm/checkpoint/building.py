@@ -51,7 +51,7 @@ class LoadedModel(nn.Module):
 def model_of(
     source: Source, *, pretrained_window_sizes: WindowSize | None = None
 ) -> tuple[LoadedModel, LoadReport]:
-    """Build the model that weights are those of, at the windows they were trained at, and load it.
+    """Build the model that weights belong to, at the windows of their training, and load them.
 
     Args:
         source: As ``load_pretrained`` takes it.

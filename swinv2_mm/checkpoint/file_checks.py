@@ -71,7 +71,7 @@ def check_regular(path: Path, *, what: str = '') -> None:
 
 
 def is_web_page(start: bytes) -> bool:
-    """Whether a file that begins so is a web page, such as a server sends in place of a file."""
+    """Whether the first bytes of a file are those of a web page, sent in place of the file."""
     return start.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml'))
 
 
@@ -95,7 +95,7 @@ def _is_written(descriptor: int) -> bool:
 
 
 def check_pickle_file(path: Path) -> None:
-    """Check a file of ``torch.save``: its checksums, which torch does not, and what loading costs.
+    """Check a file of ``torch.save``: checksums, which torch does not check, and cost of loading.
 
     Raises:
         CheckpointError: If loading it would hang or fill the memory.

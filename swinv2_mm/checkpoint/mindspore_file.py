@@ -44,7 +44,7 @@ _VARINT, _BYTES = 0, 2
 
 
 class _MalformedError(ValueError):
-    """Bytes that are no MindSpore checkpoint."""
+    """The bytes are not a MindSpore checkpoint."""
 
 
 def is_mindspore(path: Path) -> bool:
@@ -208,7 +208,7 @@ class _Reader:
         raise _MalformedError('a number does not end')
 
     def _length(self, end: int) -> int:
-        """Read a length, and return where what has it ends."""
+        """Read a length, and return where the field of that length ends."""
         length = self._varint(end)
         stop = self.file.tell() + length
         if stop > end:

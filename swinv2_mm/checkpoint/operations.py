@@ -62,7 +62,7 @@ def describe(model: LoadedModel, report: LoadReport) -> dict[str, Any]:
 
 
 def whole(model: LoadedModel) -> nn.Module:
-    """Return what to save of a model: without a head it is its backbone."""
+    """Return what to save: the model, or its backbone if it has no head."""
     return model.backbone if model.head is None else model
 
 

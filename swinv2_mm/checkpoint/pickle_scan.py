@@ -34,7 +34,7 @@ class CostlyPickleError(ValueError):
 
 @dataclass
 class _Value:
-    """What is known of an object that a pickle makes.
+    """What is known about an object that a pickle builds.
 
     Attributes:
         size: Letters, or objects within it.

@@ -163,7 +163,7 @@ def to_layout(
 
 
 def _coordinate_tables(backbone: SwinTransformerV2) -> dict[str, Tensor]:
-    """Make the buffers by which weights say what windows they have, and were trained at."""
+    """Make the buffers that tell the windows of the weights, and those of their training."""
     tables = {}
     for i, stage in enumerate(backbone.layers):
         for j, block in enumerate(stage.blocks):

@@ -162,7 +162,7 @@ def default_store() -> Any:
 
 
 def replace_parameter(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    """Put another parameter in the place of one, past ``register_parameter``."""
+    """Replace a parameter without calling ``register_parameter``."""
     module._parameters[name] = parameter
 
 

@@ -1,8 +1,8 @@
-"""When operators of our own give way to torch's: hooks, wrappers, transforms and tracers.
+"""Decide when our own operators give way to torch's: hooks, wrappers, transforms and tracers.
 
-What is fast here goes past modules (a product by oneDNN, with the activation in it) or past
-autograd (attention with a gradient of its own). Whoever wraps a module, differentiates twice or
-records a graph must find modules that are called and operators that every tool of torch knows.
+The fast paths bypass modules (a product by oneDNN together with its activation) or autograd
+(attention with its own gradient). A program that wraps modules, differentiates twice or records a
+graph needs modules that are called, and operators that every tool of torch knows.
 """
 
 from __future__ import annotations

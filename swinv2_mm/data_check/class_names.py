@@ -76,7 +76,7 @@ def compare_names(wanted: Sequence[str], found: Sequence[str], *, file: str) -> 
 
 
 def check_places(known: Sequence[str], classes: Sequence[str], *, loader: str, whose: str) -> str:
-    """Refuse class names that stand at other places than those the model was trained with.
+    """Refuse class names that have other numbers than in the model's training.
 
     Names that differ in case, blanks and separators only are one.
 

@@ -99,7 +99,7 @@ class _InstanceChecker:
         self._boxes: set[tuple] = set()
 
     def is_plain(self, annotation: dict) -> bool:
-        """Whether an annotation is right beyond doubt, ids aside: a tenth of the full check."""
+        """Whether an annotation is certainly valid, ids aside; takes a tenth of the full check."""
         try:
             width, height = self._images[annotation['image_id']].size_px
             x, y, w, h = annotation['bbox']

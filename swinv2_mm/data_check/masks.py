@@ -124,7 +124,7 @@ def _checked_rle(rle: dict, *, width: int, height: int) -> dict:
 
 
 def run_lengths(text: str | bytes) -> np.ndarray:
-    """Decode compressed RLE, without trust: pycocotools writes where broken counts tell it to.
+    """Decode untrusted compressed RLE: broken counts make pycocotools write out of bounds.
 
     Digits of 5 bits, lowest first, in characters from '0' on; bit 5 says that another follows, bit
     4 of the last is the sign. From the fourth number on, differences to the run two before.

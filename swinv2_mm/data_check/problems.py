@@ -37,7 +37,7 @@ class Problem:
 
     @property
     def is_refused(self) -> bool:
-        """Whether training and testing do without the entry that has it."""
+        """Whether training and testing cannot use the entry that has it."""
         return self.severity == 'error' and self.kind not in LEARNT
 
     @property

@@ -138,7 +138,7 @@ class UsableFiles:
     def leave_out(
         self, image_ids: set, path: Path, listing: Listing, *, loader: str, metrics: list[dict]
     ) -> None:
-        """Have metrics read a copy without images that cannot be read: they would wait for them."""
+        """Have metrics read a copy without unreadable images, which no prediction will be for."""
         content = listing.content
         if isinstance(content, dict):
             for key, of in (('images', 'id'), ('annotations', 'image_id')):

@@ -180,7 +180,7 @@ def _forget_elsewhere(runner: Runner, folder: Path) -> None:
 
 
 def _trained(runner: Runner) -> int:
-    """How far a training is, in what its loop counts validations by."""
+    """Return the progress of a training in the unit of its validations: epochs or iterations."""
     return runner.epoch if isinstance(runner.train_loop, EpochBasedTrainLoop) else runner.iter
 
 

@@ -80,7 +80,7 @@ def differing_heads(
 
 
 def _class_counts(saved: int, wanted: int, *, num_classes: int) -> set[int]:
-    """Return the numbers of classes that explain a side of the weights beside one of the model."""
+    """Return the numbers of classes that explain how a side of the weights differs."""
     found = set()
     for background in (0, 1):
         times, rest = divmod(wanted, num_classes + background)

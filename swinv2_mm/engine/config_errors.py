@@ -28,7 +28,7 @@ _STEPS = ('run_epoch', 'run_iter')
 
 @contextmanager
 def config_errors(cfg: Config) -> Iterator[None]:
-    """Raise a ``UserError`` for what a config makes a library refuse while it is built from.
+    """Raise a ``UserError`` for values of a config that a library refuses to build from.
 
     Libraries are built from a config until the first step, and raise half a dozen types at values
     that they cannot take. What our own code or a user's raises is a bug, except for a

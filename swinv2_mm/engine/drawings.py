@@ -27,7 +27,7 @@ def name_drawings(
     paths: Callable[[], Iterable[str]],
     draw: Callable[[np.ndarray, Any], np.ndarray | None],
 ) -> None:
-    """Have a visualizer write its drawings by the place of each image in its data set.
+    """Have a visualizer name its drawings by the path of each image in its data set.
 
     The libraries' hooks take the bare name of a file, which several folders may have.
 

@@ -82,7 +82,7 @@ def build_runner(
 
 
 def save_config(cfg: Config, runner: Runner) -> None:
-    """Save the config of a training in its work dir: what the user wrote, composed.
+    """Save the config of a training in its work dir: the user's, merged with its bases.
 
     Args:
         cfg: The config before anything of the run was written into it.

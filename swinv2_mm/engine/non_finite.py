@@ -26,8 +26,8 @@ from swinv2_mm.mmengine_private import accumulation, loss_terms
 
 from .seeding import seed_everything
 
-# Whether an iteration since the last update was not finite, as the message hub has it.
-_SPOILT = 'non_finite_since_update'
+# Key of the message hub: whether an iteration since the last update was not finite.
+_SINCE_UPDATE = 'non_finite_since_update'
 _IMAGE_KEYS = ('img_id', 'img_path', 'sample_idx')
 
 
@@ -83,17 +83,17 @@ class NonFiniteHook(Hook):
         if accumulation(wrapper) > 1 and not wrapper.should_update():
             if self._is_bad([]):
                 self._handle()
-                self._runner.message_hub.update_info(_SPOILT, True)
+                self._runner.message_hub.update_info(_SINCE_UPDATE, True)
 
     def _guarded_step(self, **kwargs: Any) -> None:
         hub = self._runner.message_hub
-        is_spoilt = hub.runtime_info.get(_SPOILT, False)
-        is_checked = not is_spoilt and not hasattr(self._runner.optim_wrapper, 'loss_scaler')
+        is_skipped = hub.runtime_info.get(_SINCE_UPDATE, False)
+        is_checked = not is_skipped and not hasattr(self._runner.optim_wrapper, 'loss_scaler')
         if self._is_bad(list(self._gradients().values()) if is_checked else []):
             self._handle()
-        elif not is_spoilt:
+        elif not is_skipped:
             self._step(**kwargs)
-        hub.update_info(_SPOILT, False)
+        hub.update_info(_SINCE_UPDATE, False)
 
     def _is_bad(self, gradients: list[Tensor]) -> bool:
         """Whether the loss or a gradient of any process is not finite: all do the same."""
@@ -124,7 +124,7 @@ class NonFiniteHook(Hook):
 
     def _report(self) -> Path:
         runner = self._runner
-        own = {'rank': get_rank(), **self._told(*self._batch, self._loss)}
+        own = {'rank': get_rank(), **self._diagnosis(*self._batch, self._loss)}
         content = {
             'iteration': self._batch[0] + 1,
             'seed': runner.seed,
@@ -138,7 +138,7 @@ class NonFiniteHook(Hook):
             atomic_write(path, text)
         return path
 
-    def _told(self, iteration: int, data: Any, loss: Tensor) -> dict:
+    def _diagnosis(self, iteration: int, data: Any, loss: Tensor) -> dict:
         """Repeat the forward pass of an iteration with a forward hook on every module."""
         runner, model = self._runner, unwrapped(self._runner.model)
         norms: dict[str, float | str] = {}

@@ -34,7 +34,7 @@ def warning_of_batch(
     *,
     num_loaders: int,
 ) -> str | None:
-    """Return a warning if a learning rate is meant for a batch of another size by far.
+    """Return a warning if a learning rate is meant for a batch of a very different size.
 
     Args:
         auto_scale_lr: The config entry.

@@ -45,7 +45,7 @@ class PredictionFile(BaseMetric):
         self._path = Path(path)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
-        """Keep what is worth keeping of a batch, compressed."""
+        """Store the predictions of a batch, compressed."""
         self.results.extend(_record(sample) for sample in data_samples)
 
     def compute_metrics(self, results: list[dict]) -> dict:

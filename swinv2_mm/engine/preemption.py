@@ -52,7 +52,7 @@ class PreemptionHook(Hook):
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self._told_at: float | None = None
+        self._signalled_at: float | None = None
         self._is_started = self._is_validating = False
         self._previous: dict[int, Any] = {}
         self._group: dist.ProcessGroup | None = None
@@ -89,7 +89,7 @@ class PreemptionHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Save and exit, if any process got the signal."""
-        if self._is_told():
+        if self._is_signalled():
             self._leave(runner, num_iters=runner.iter + 1)
 
     def after_val_iter(
@@ -97,7 +97,7 @@ class PreemptionHook(Hook):
     ) -> None:
         """Save and exit, if any process got the signal."""
         # Processes may have shares of different sizes; all of them ask equally often.
-        if self._is_started and batch_idx < self._num_val_batches and self._is_told():
+        if self._is_started and batch_idx < self._num_val_batches and self._is_signalled():
             self._leave(runner, num_iters=runner.iter)
 
     def after_run(self, runner: Runner) -> None:
@@ -110,11 +110,11 @@ class PreemptionHook(Hook):
             # A process that was forked from the training, such as one of a pool of a metric.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        if self._told_at is not None:
-            if time.monotonic() - self._told_at > _ECHO_S:
+        if self._signalled_at is not None:
+            if time.monotonic() - self._signalled_at > _ECHO_S:
                 os._exit(128 + number)
             return
-        self._told_at = time.monotonic()
+        self._signalled_at = time.monotonic()
         if not self._is_started:
             raise SystemExit(PREEMPTED_STATUS)
         # Only here, where nothing else happens, may it leave in the middle of what is being done.
@@ -125,8 +125,8 @@ class PreemptionHook(Hook):
         if self._group is None and stack & _WAITING and Runner.call_hook.__code__ not in stack:
             self._leave(runner, num_iters=runner.iter)
 
-    def _is_told(self) -> bool:
-        return bool(self._agree(int(self._told_at is not None)))
+    def _is_signalled(self) -> bool:
+        return bool(self._agree(int(self._signalled_at is not None)))
 
     def _agree(self, value: int, how: dist.ReduceOp = dist.ReduceOp.MAX) -> int:
         if self._group is None:

@@ -123,7 +123,7 @@ def _check_batches(loader: DataLoader) -> None:
 
 
 def _check_monitors(runner: Runner, cfg: Config) -> None:
-    """Refuse what waits for a metric that no evaluator gives."""
+    """Refuse hooks and schedulers that monitor a metric which no evaluator computes."""
     known = metric_names(cfg.get('val_evaluator'))
     for place, name in _monitors(cfg):
         if not cfg.get('val_dataloader'):

@@ -22,7 +22,7 @@ from .setting_differences import (
 
 
 class ResumedSettings:
-    """What a training that is resumed has from its checkpoint, and what from its config.
+    """The settings of a resumed training: those of its checkpoint, and those of its config.
 
     Made when the checkpoint has been read, before anything of it is used; ``finish`` follows when
     MMEngine has restored the state.

@@ -115,7 +115,7 @@ def use_seeded_sampler(cfg: Mapping[str, Any]) -> None:
 def seed_samples(loader: DataLoader) -> None:
     """Have a loader seed itself before each sample whose index carries a seed.
 
-    Before the data set is asked, so that a wrapper of data sets may draw what it likes.
+    The seed is set before the data set is indexed, so that its wrappers may draw numbers too.
     """
     if isinstance(loader.dataset, Dataset):
         loader.dataset.__getitems__ = partial(_seeded_samples, loader.dataset)

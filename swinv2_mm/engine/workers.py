@@ -21,7 +21,7 @@ _FOR_WORKERS = ('persistent_workers', 'prefetch_factor', 'timeout')
 
 
 def without_idle_settings(loader: dict) -> dict:
-    """Return the config of a loader without what is for its workers if it has none."""
+    """Return the config of a loader, without settings of workers if it has none."""
     if loader.get('num_workers', 0):
         return loader
     return {key: value for key, value in loader.items() if key not in _FOR_WORKERS}

@@ -183,7 +183,7 @@ def _anchors(head: Any, maps: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _per_anchor(x: Tensor, channels: int) -> Tensor:
-    """Reorder what a head says of an image by anchor: (1, A * channels, H, W) -> (N, channels)."""
+    """Reorder a head's outputs for an image by anchor: (1, A * channels, H, W) -> (N, channels)."""
     return x[0].permute(1, 2, 0).reshape(-1, channels)
 
 

@@ -79,7 +79,7 @@ def _reference_points(sizes: Sequence[Size], ratios: Tensor, device: Any) -> Ten
 def _proposals(
     model: Any, memory: Tensor, mask: None, sizes: Sequence[Size]
 ) -> tuple[Tensor, Tensor]:
-    """Return what the encoder says of each pixel, and a box around it as logits: (B, S, ...)."""
+    """Return the encoder's output for each pixel, and a box around it as logits: (B, S, ...)."""
     boxes = []
     for level, size in enumerate(sizes):
         centres = _centres(*size)

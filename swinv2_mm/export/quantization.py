@@ -97,7 +97,7 @@ class _Images:
 def _noise_of_inputs(
     model: Any, names: Iterable[str], *, images: Sequence[Tensor]
 ) -> dict[str, float]:
-    """Measure how much of an activation its rounding to 8 bits is, at most over the images."""
+    """Measure the relative error of rounding activations to 8 bits, the largest of all images."""
     import onnx
     import onnxruntime
 

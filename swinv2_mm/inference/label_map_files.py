@@ -37,7 +37,7 @@ def open_label_map(path: Path, image: RowReader, *, classes: Classes) -> PngStri
 
 
 def label_map_suffix(image: RowReader) -> str:
-    """Return how the name of the file ends: ``.tif`` of what lies somewhere, else ``.png``."""
+    """Return the suffix of the file: ``.tif`` for a georeferenced image, else ``.png``."""
     return '.tif' if image.georeference else '.png'
 
 

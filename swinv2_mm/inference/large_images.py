@@ -62,7 +62,7 @@ class ArrayRows:
 
     @property
     def georeference(self) -> dict[str, Any]:
-        """None: an array lies nowhere."""
+        """None: an array has no georeference."""
         return {}
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
@@ -73,8 +73,8 @@ class ArrayRows:
 class RasterRows:
     """Rows of a file that is read by windows.
 
-    Of more than three bands the first three are red, green and blue; of 16 bits the upper 8 are
-    kept, as ``read_image`` has it.
+    The first three of more bands are red, green and blue; of 16 bits the upper 8 are
+    kept, as in ``read_image``.
 
     Args:
         dataset: An open data set of rasterio.
@@ -173,7 +173,7 @@ def _open_raster(path: str, *, driver: str, limits: ImageLimits) -> Iterator[Row
 
 
 def _driver(path: str) -> str | None:
-    """Return the driver that reads a file by windows; what Pillow turns or converts has none."""
+    """Return the driver that reads a file by windows; images that Pillow converts have none."""
     if not os.path.isfile(path):
         return None
     with open(path, 'rb') as file:

@@ -28,7 +28,7 @@ class Source(os.PathLike):
 
     @property
     def is_video(self) -> bool:
-        """Whether its name ends as that of a video."""
+        """Whether its suffix is that of a video."""
         return Path(self.path).suffix.lower() in VIDEO_ENDINGS
 
     def __fspath__(self) -> str:
@@ -39,7 +39,7 @@ class Source(os.PathLike):
 
 
 def passed_over(inputs: Iterable[str]) -> Counter[str]:
-    """Count the files of folders that ``find_sources`` leaves out, by how their names end."""
+    """Count the files of folders that ``find_sources`` leaves out, by suffix."""
     counts: Counter[str] = Counter()
     for given in inputs:
         for here, folders, files in os.walk(given):

@@ -62,7 +62,7 @@ class TiledPrediction:
         return self.reduced.classes
 
     def to_dict(self, *, score_threshold: float = 0.0) -> dict:
-        """Convert the prediction to what JSON can hold, as ``Prediction.to_dict`` has it."""
+        """Convert the prediction to what JSON can hold, as ``Prediction.to_dict`` does."""
         height, width = self.size
         content: dict[str, Any] = {'width': width, 'height': height}
         if self.detections is None:

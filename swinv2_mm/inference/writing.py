@@ -46,7 +46,7 @@ class Summary:
         num_done: Files that have their results.
         num_failed: Files that have not.
         skipped_list: Where those are listed, with ``bad_data='skip'``.
-        passed_over: Files in folders that are no images or videos, by how their names end.
+        passed_over: Numbers of files in folders that are no images or videos, by suffix.
         seconds: Duration of the run.
         memory_mb: Peak memory of the process, the largest one of several.
         warm_memory_mb: The same after the first 50 files, or 0.

@@ -52,7 +52,7 @@ def _has_open_size(qkv: Tensor) -> bool:
 
 
 def _needs_torch(qkv: Tensor) -> bool:
-    """Whether kernels give way: to a tracer or transform, or as there is no image."""
+    """Whether torch's operators must run: under a tracer or transform, or without an image."""
     return is_traced(qkv) or qkv.shape[0] == 0
 
 
@@ -158,7 +158,7 @@ def _cuda_default(qkv: Tensor, *, head_dim: int) -> Backend:
 
 @_backend
 def auto(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> Tensor:
-    """On CUDA the fastest of what is right there (see ``proof``); elsewhere ``sdpa``."""
+    """The fastest backend that is right on this GPU (see ``proof``); ``sdpa`` without CUDA."""
     operands = (qkv, logit_scale, bias)
     if not _chooses(qkv):
         return sdpa(qkv, grid, logit_scale, bias)

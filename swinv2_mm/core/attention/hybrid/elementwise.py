@@ -47,7 +47,7 @@ def _run(
 
 
 def _sizes(grid: WindowGrid, *, batch: int) -> tuple[int, ...]:
-    """Return what the kernels call the geometry."""
+    """Return the geometry as arguments of the kernels."""
     first = (grid.axis_runs(axis)[0].stop for axis in (0, 1))
     return (batch, *grid.size, *grid.num_windows, *first, *grid.window, *grid.shift)
 
