@@ -19,7 +19,7 @@ _PATCH_SIZE_PX = 4
 _NUM_STAGES = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReleasedModel:
     """One released file.
 
@@ -39,12 +39,12 @@ class ReleasedModel:
 
     name: str
     file_name: str
-    timm_name: str | None
+    timm_name: str | None = None
     arch: str
     window_size: int
     image_size_px: int
-    num_classes: int
-    top1: float | None
+    num_classes: int = 1000
+    top1: float | None = None
     pretrained_window_sizes: tuple[Size, ...]
     folder_url: str = _RELEASES
 
@@ -73,7 +73,6 @@ def _scratch(arch: str, window: int, top1: float) -> ReleasedModel:
         arch=arch,
         window_size=window,
         image_size_px=256,
-        num_classes=1000,
         top1=top1,
         pretrained_window_sizes=window_per_stage(window, image_size_px=256),
     )
@@ -88,7 +87,6 @@ def _pretrained(arch: str) -> ReleasedModel:
         window_size=12,
         image_size_px=192,
         num_classes=21841,
-        top1=None,
         pretrained_window_sizes=window_per_stage(12, image_size_px=192),
     )
 
@@ -102,7 +100,6 @@ def _fine_tuned(arch: str, window: int, image_size_px: int, top1: float) -> Rele
         arch=arch,
         window_size=window,
         image_size_px=image_size_px,
-        num_classes=1000,
         top1=top1,
         pretrained_window_sizes=window_per_stage(12, image_size_px=192),
     )
@@ -154,23 +151,19 @@ def _simmim(arch: str, data: str, steps: int, top1: float) -> tuple[ReleasedMode
     pretrained = ReleasedModel(
         name=f'swinv2-{name}-w12-192_{run}',
         file_name=official,
-        timm_name=None,
         arch=arch,
         window_size=12,
         image_size_px=192,
         num_classes=0,
-        top1=None,
         pretrained_window_sizes=windows,
         folder_url=f'{_SIMMIM}simmim_swinv2_pretrain_models/',
     )
     tuned = ReleasedModel(
         name=f'swinv2-{name}-w14-224_{run}-ft-in1k',
         file_name=f'finetune_{official}',
-        timm_name=None,
         arch=arch,
         window_size=14,
         image_size_px=224,
-        num_classes=1000,
         top1=top1,
         pretrained_window_sizes=windows,
         folder_url=f'{_SIMMIM}simmim_swinv2_finetune_models/',
