@@ -1,13 +1,16 @@
 """Settings that cannot train: one sentence before the first step; a bug keeps its traceback."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
+import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, MODELS
 from test_tools import CLASSIFIER, CONFIGS, DETECTOR, SHORT, TINY
 
 import swinv2_mm.cli
+from swinv2_mm.engine.preflight import check_outputs
 from swinv2_mm.errors import UserError
 
 SEGMENTOR = CONFIGS / 'segmentation' / 'upernet_swinv2-nano-w8_digits.py'
@@ -73,6 +76,26 @@ def test_value_that_cannot_train(option, words, train):
 def test_narrow_backbone_before_a_wide_head(config, wanted, train):
     with pytest.raises(UserError, match=re.escape(wanted)):
         train(config, NARROW)
+
+
+@pytest.mark.parametrize(
+    ('name', 'loss', 'is_refused'),
+    [
+        ('decode_head', dict(type='mmseg.CrossEntropyLoss'), True),
+        ('decode_head', dict(type='mmseg.CrossEntropyLoss', use_sigmoid=True), False),
+        ('head', dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1), True),
+        ('head', dict(type='mmpretrain.CrossEntropyLoss', use_sigmoid=True), False),
+    ],
+)
+def test_head_of_one_class(name, loss, is_refused):
+    kinds = {
+        'decode_head': dict(type='mmseg.FCNHead', channels=4, num_convs=1, loss_decode=loss),
+        'head': dict(type='mmpretrain.LinearClsHead', loss=loss),
+    }
+    model = torch.nn.Module()
+    model.add_module(name, MODELS.build(dict(kinds[name], in_channels=4, num_classes=1)))
+    with pytest.raises(UserError, match='num_classes=2') if is_refused else nullcontext():
+        check_outputs(model)
 
 
 def test_fewer_images_than_a_batch(train):

@@ -20,7 +20,7 @@ from test_class_names import (
 from test_tools import CLASSIFIER, TINY
 
 from swinv2_mm.checkpoint.reading import open_weights
-from swinv2_mm.config.datasets import check_data
+from swinv2_mm.config.datasets import check_data, image_folders
 from swinv2_mm.config.file import load_config
 from swinv2_mm.data_check.survey import survey
 from swinv2_mm.engine.failures import explanation
@@ -207,6 +207,23 @@ def test_weights_of_another_task(is_start, tmp_path):
     with pytest.raises(UserError, match=r'does not fit the model of this config.*head\.fc'):
         fill_model(segmentor, open_weights({'state_dict': weights}), is_start=is_start)
     assert torch.equal(segmentor.state_dict()['backbone.patch_embed.proj.weight'], before)
+
+
+@pytest.mark.parametrize('value', ['nan', '-inf'])
+def test_weights_of_a_training_that_diverged(value):
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(load_config(str(CLASSIFIER), TINY).model)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    weights['head.fc.weight'][0, 0] = float(value)
+    for source in (weights, {'state_dict': weights}):
+        with pytest.raises(UserError, match=r'NaN.*head\.fc\.weight'):
+            fill_model(model, open_weights(source), is_resumed=True)
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+def test_image_folders_are_not_those_of_label_maps(use_data):
+    for folder in image_folders(load_config(str(SEGMENTOR)), 'test_dataloader'):
+        assert 'annotations' not in folder and 'masks' not in folder
 
 
 def test_too_little_memory():

@@ -471,6 +471,9 @@ def test_ids_of_an_annotation_file(tmp_path):
 
     numbers = read()
     assert numbers.categories == [1, 3] and numbers.images['val/a.png'] == 7
+    assert numbers.of_image('/data/val/a.png') == 7
+    with pytest.raises(UserError, match=r'does not know val/c\.png'):
+        numbers.of_image('val/c.png')
     with pytest.raises(UserError, match=r"'dgo'.*'dog'"):
         read(classes=('dgo', 'cat'))
     images.append({'id': 8, 'file_name': 'b.png'})

@@ -148,6 +148,10 @@ def test_every_plan_is_a_config_that_takes_less():
     halved = load_config(str(CLASSIFIER), ['precision=bf16', 'accumulate=3'])
     assert 'bf16' not in [plan.words for plan in plans(halved, batch=4)]
     assert any('accumulate=6' in plan.options for plan in plans(halved, batch=2))
+    assert 'batches of 1, 15 per step' in [plan.words for plan in plans(cfg, batch=15)]
+    cfg.model.backbone.with_cp = [False, True, True, True]
+    options = [plan.options for plan in plans(cfg, batch=1)]
+    assert sum('model.backbone.with_cp=[True,True,True,True]' in new for new in options) == 4
 
 
 def test_training_takes_what_is_recommended(use_data, tmp_path):

@@ -113,15 +113,19 @@ def plans(cfg: Config, *, batch: int, with_bf16: bool = True) -> Iterator[Plan]:
             others[i] = 'sequential'
             options['model.backbone.attention'] = list(others)
             yield plan(f'windows of stage {i} in groups')
-    if backbone.get('with_cp') is not True:
-        for i in range(num_stages):
-            options['model.backbone.with_cp'] = [stage <= i for stage in range(num_stages)]
+    with_cp = backbone.get('with_cp', False)
+    recomputed = [with_cp] * num_stages if isinstance(with_cp, bool) else list(with_cp)
+    for i in range(num_stages):
+        if not recomputed[i]:
+            recomputed[i] = True
+            options['model.backbone.with_cp'] = list(recomputed)
             yield plan(f'stage {i} recomputed')
     counts = read_entry(cfg, 'accumulate')
     if counts == 1:
         counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    while batch > 1 and batch % 2 == 0:
-        batch, counts = batch // 2, counts * 2
+    while batch > 1:
+        part = next(number for number in range(2, batch + 1) if batch % number == 0)
+        batch, counts = batch // part, counts * part
         options['train_dataloader.batch_size'] = batch
         options['accumulate'] = counts
         yield plan(f'batches of {batch}, {counts} per step')

@@ -70,7 +70,7 @@ def testing_pipeline(cfg: Config) -> list[dict]:
 
 
 def image_folders(cfg: Config, loader: str) -> list[str]:
-    """List the folders that a data loader reads from, the innermost first."""
+    """List the folders that a data loader reads images from, the innermost first."""
     found = []
     for dataset in innermost_datasets((cfg.get(loader) or {}).get('dataset')):
         paths = list(_dataset_paths(dataset))
@@ -98,6 +98,7 @@ def _dataset_paths(dataset: dict) -> Iterator[tuple[str, str]]:
     if dataset.get('ann_file'):
         yield 'annotation file', os.path.join(root, dataset['ann_file'])
     prefixes = dataset.get('data_prefix') or {}
-    for prefix in prefixes.values() if isinstance(prefixes, dict) else [prefixes]:
+    for name, prefix in (prefixes if isinstance(prefixes, dict) else {'img': prefixes}).items():
         if isinstance(prefix, str) and '://' not in prefix:
-            yield 'folder', os.path.join(root, prefix)
+            kind = 'label map folder' if name.startswith('seg') else 'folder'
+            yield kind, os.path.join(root, prefix)

@@ -39,6 +39,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     Raises:
         UserError: If the file is missing or not a config, or an option does not fit.
     """
+    if Path(path).is_dir():
+        raise UserError(f'config {path} is a folder: name the file in it')
     if not Path(path).is_file():
         raise UserError(f'config {path} does not exist')
     add_projects_to_path()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from swinv2_mm.checkpoint import LoadReport, load_pretrained
@@ -57,7 +58,8 @@ def fill_model(
             weights that are trained, in place of their average.
 
     Raises:
-        UserError: If the weights do not fit, or do not fill the model. It is unchanged then.
+        UserError: If the weights do not fit or fill the model, or are not finite. It is unchanged
+            then.
     """
     is_foreign = not is_resumed and _is_foreign(_revised(weights.content, revise_keys), model)
     if is_foreign or (is_start and class_map is not None):
@@ -88,8 +90,20 @@ def fill_model(
             f'checkpoint {weights.origin} does not fit the model of this config: '
             f'{"; ".join(problems)}. {_remedy(heads)}'
         )
+    _check_finite({k: v for k, v in state_dict.items() if k in own}, origin=weights.origin)
     model.load_state_dict(state_dict | {name: own[name] for name in kept})
     return LoadReport(layout='own', loaded=tuple(state_dict), missing=missing)
+
+
+def _check_finite(state_dict: Mapping[str, Any], *, origin: str) -> None:
+    """Refuse weights of a training that has diverged; shards are not looked at."""
+    whole = {k: v for k, v in state_dict.items() if type(v) in (torch.Tensor, nn.Parameter)}
+    bad = [k for k, v in whole.items() if v.is_floating_point() and not v.isfinite().all()]
+    if bad:
+        raise UserError(
+            f'checkpoint {origin} holds NaN or infinite values, in {shortened(bad)}: the training '
+            'has diverged before it was saved; take an earlier checkpoint'
+        )
 
 
 def _without_numerics(entries: Mapping[str, Any]) -> dict[str, Any]:

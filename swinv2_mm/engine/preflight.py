@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
 from swinv2_mm.config.datasets import metrics_of, type_name
@@ -31,8 +32,9 @@ def check_training(runner: Runner, cfg: Config) -> None:
 
     Raises:
         DataError: If the images do not make up one batch.
-        UserError: If the channels of the model do not fit, or no evaluator gives the metric that
-            a part of the training waits for, such as ``save_best``.
+        UserError: If the channels of the model do not fit, a head has one class to choose from, or
+            no evaluator gives the metric that a part of the training waits for, such as
+            ``save_best``.
     """
     model = unwrapped(runner.model)
     if type(model).__name__.endswith('Classifier') and not getattr(model, 'with_head', True):
@@ -40,6 +42,7 @@ def check_training(runner: Runner, cfg: Config) -> None:
     channels = getattr(getattr(model, 'backbone', None), 'out_channels', None)
     if isinstance(channels, Sequence):
         check_channels(cfg.model, channels)
+    check_outputs(model)
     _check_monitors(runner, cfg)
     check_metrics(runner, cfg, 'val')
     _check_batches(runner.train_loop.dataloader)
@@ -65,6 +68,30 @@ def check_metrics(runner: Runner, cfg: Config, loader: str) -> None:
                 f'{loader}_evaluator.metric is {metric["metric"]}, and the model has no mask head: '
                 f'set {loader}_evaluator.metric=bbox'
             )
+
+
+def check_outputs(model: nn.Module) -> None:
+    """Refuse a softmax over one class: it is always 1, the loss always 0.
+
+    Raises:
+        UserError: If a classifier or a segmentor has such a head.
+    """
+    for name in ('head', 'decode_head'):
+        for head in _listed(getattr(model, name, None)):
+            num_outputs = getattr(head, 'out_channels', getattr(head, 'num_classes', None))
+            losses = _listed(getattr(head, 'loss_decode', getattr(head, 'loss_module', None)))
+            # Label smoothing has the loss inside.
+            kinds = [getattr(getattr(one, 'ce', one), 'use_sigmoid', None) for one in losses]
+            if num_outputs == 1 and False in kinds:
+                raise UserError(
+                    f'model.{name} has one class, of which a softmax is always sure, so that '
+                    'nothing is learnt: name the other one too, such as the background, in '
+                    'metainfo.classes, and set num_classes=2'
+                )
+
+
+def _listed(found: Any) -> list[Any]:
+    return list(found) if isinstance(found, nn.ModuleList) else [found]
 
 
 def check_channels(model: Mapping[str, Any], channels: Sequence[int]) -> None:

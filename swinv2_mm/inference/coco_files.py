@@ -26,6 +26,18 @@ class CocoNumbers:
     categories: list[int]
     images: dict[str, int | str] = field(default_factory=dict)
 
+    def of_image(self, file: str) -> int | str:
+        """Find a path, or the longest end of it, among the file names of the data set.
+
+        Raises:
+            UserError: If it is none of them.
+        """
+        parts = Path(file).parts
+        for start in range(len(parts)):
+            if (number := self.images.get('/'.join(parts[start:]))) is not None:
+                return number
+        raise UserError(f'the annotation file does not know {file}')
+
 
 def default_numbers(classes: Sequence[str]) -> CocoNumbers:
     """Numbers from 1."""
@@ -117,7 +129,7 @@ def _entries(
         if 'detections' not in record:
             continue
         count += 1
-        number = _image_number(record['file'], numbers.images) if numbers.images else count
+        number = numbers.of_image(record['file']) if numbers.images else count
         image = {'id': number, 'file_name': record['file']}
         yield {**image, 'width': record['width'], 'height': record['height']}, files['image']
         for found in record['detections']:
@@ -126,12 +138,3 @@ def _entries(
                 if key in found:
                     entry[key] = found[key]
             yield entry, files['result']
-
-
-def _image_number(file: str, images: dict[str, int | str]) -> int | str:
-    """Find a path, or the longest end of it, among the file names of a data set."""
-    parts = Path(file).parts
-    for start in range(len(parts)):
-        if (number := images.get('/'.join(parts[start:]))) is not None:
-            return number
-    raise UserError(f'the annotation file does not know {file}')

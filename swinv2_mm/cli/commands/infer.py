@@ -124,6 +124,11 @@ def infer(
         raise UserError(f'--track follows detections; this model does {inferencer.task}')
     names = inferencer.classes.names
     numbers = default_numbers(names) if coco_ids is None else read_numbers(coco_ids, classes=names)
+    if numbers.images and is_first and '-' not in files:
+        # Now, and not when all images are done.
+        for source in find_sources(files):
+            if not source.is_video:
+                numbers.of_image(source.path)
     settings = {
         'task': inferencer.task,
         'config': str(inferencer.cfg.filename),
