@@ -121,7 +121,8 @@ def test_functions_of_the_package():
     """Not hidden by the modules of the same names, once those are imported."""
     for name in swinv2_mm.cli.__all__:
         module = module_of(name)
-        assert getattr(swinv2_mm.cli, name) is getattr(module, name)
+        function = inspect.unwrap(getattr(swinv2_mm.cli, name))
+        assert function is getattr(module, name)
     with pytest.raises(AttributeError):
         swinv2_mm.cli.nothing  # noqa: B018
 
