@@ -7,7 +7,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -82,12 +81,7 @@ class PngStrips:
     def __enter__(self) -> PngStrips:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._file:
             if error is None:
                 self._chunk(b'IDAT', self._compressor.flush())
@@ -154,12 +148,7 @@ class GeoTiffStrips:
     def __enter__(self) -> GeoTiffStrips:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import rasterio
 
         # What GDAL prints of a full disk stays in it.
