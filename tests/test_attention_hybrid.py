@@ -3,6 +3,8 @@
 import logging
 import math
 from collections import Counter
+from functools import partial
+from unittest import mock
 
 import pytest
 import torch
@@ -23,12 +25,13 @@ from test_attention_triton import operands as random_operands
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.core import SwinTransformerV2, linear
 from swinv2_mm.core.attention import BACKENDS, backends, failures, resolve_backend
 from swinv2_mm.core.attention.eager import eager
 from swinv2_mm.core.attention.hybrid import around_sdpa, definition, elementwise, operator
 from swinv2_mm.core.attention.prologue import merge_heads, split_heads
 from swinv2_mm.core.position_bias import pairwise_bias, reversed_pairs, reversed_pairs_backward
+from swinv2_mm.core.tensor_cache import CONSTANTS
 from swinv2_mm.core.torch_private import FakeTensorMode
 from swinv2_mm.core.window_partition import from_windows, to_windows, window_grid
 
@@ -110,6 +113,20 @@ def backward(root):
                 others[i] = others[i] + grad if i in others else grad
 
 
+def constants(seen):
+    """Leave the building of constants out of what is seen: a process does it once."""
+    built = {}
+
+    def get(key, build):
+        if key not in built:
+            counted = seen.kernels.copy(), seen.num_bytes
+            built[key] = build()
+            seen.kernels, seen.num_bytes = counted
+        return built[key]
+
+    return mock.patch.object(CONSTANTS, 'get', get)
+
+
 def trace(arch, *, size_px, window, training):
     """Trace an image under bfloat16 autocast on a GPU that is not there."""
     with torch.device('meta'):
@@ -122,7 +139,7 @@ def trace(arch, *, size_px, window, training):
         with FakeTensorMode(allow_non_fake_inputs=True):
             model = model.to_empty(device='cuda').train(training)
             image = torch.empty(1, 3, size_px, size_px, device='cuda')
-            with seen:
+            with seen, constants(seen):
                 torch.set_autocast_enabled('cuda', True)
                 with torch.set_grad_enabled(training):
                     outs = model(image)
@@ -154,10 +171,57 @@ def test_auto_attends_in_float16_on_cuda(monkeypatch):
     assert seen.kernels['bmm'] == 0
 
 
-# Operators and GB moved, of an inference and of a training step. Issue 17 asks for 350 and 1,100 of
-# T at 256 px. Of the 472, 169 are casts of autocast; fake weights add 24.
+def linear_step(model, x):
+    """Outputs and gradients under bfloat16 autocast on a CPU, and how often operators ran."""
+    counts = Counter()
+
+    class Record(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            counts[func.overloadpacket.__name__] += 1
+            return func(*args, **(kwargs or {}))
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with Record():
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            outs = model(x)
+        grads = torch.autograd.grad(sum(o.float().square().mean() for o in outs), trained)
+    with torch.autocast('cpu', dtype=torch.bfloat16), torch.no_grad():
+        return [*outs, *grads, *model(x)], counts
+
+
+def test_casts_in_one_launch_are_those_of_autocast(monkeypatch):
+    """Bit by bit, and no gradient of a frozen weight is computed."""
+    arch = {'embed_dim': 16, 'depths': (2, 1), 'num_heads': (2, 2)}
+    model = SwinTransformerV2(arch, window_size=4, out_indices=(0, 1), drop_path_rate=0)
+    model.layers[0].blocks[1].mlp.fc1.weight.requires_grad_(False)
+    x = torch.randn(1, 3, 40, 40)
+    expected, before = linear_step(model, x)
+    monkeypatch.setattr(linear, '_casts_together', lambda x: torch.is_autocast_enabled('cpu'))
+    found, after = linear_step(model, x)
+    assert all(map(torch.equal, found, expected))
+    # The merging's input is in half precision on a CPU: its weight alone is cast.
+    assert after['_foreach_copy_'] == 2 * 4 * 3
+    assert after['mm'] == before['mm']
+    assert before['_to_copy'] - after['_to_copy'] >= 2 * after['_foreach_copy_']
+
+
+def test_second_derivatives_of_casts(monkeypatch):
+    monkeypatch.setattr(linear, '_casts_together', lambda x: torch.is_autocast_enabled('cpu'))
+    layer, x = torch.nn.Linear(8, 4), torch.randn(3, 8, requires_grad=True)
+
+    def second(run):
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            out = run(x)
+        (grad,) = torch.autograd.grad(out.float().square().sum(), x, create_graph=True)
+        return torch.autograd.grad(grad.square().sum(), [x, layer.weight])
+
+    assert all(map(torch.equal, second(partial(linear.linear, layer)), second(layer)))
+
+
+# Operators and GB moved, of an inference and of a training step; of T at 256 px at most 350 and
+# 1,100 are wanted (issue 17).
 LIMITS = {
-    ('tiny', 256, 8): ((475, 0.8), (1110, 2.0)),
+    ('tiny', 256, 8): ((350, 0.8), (850, 2.0)),
     ('base', 384, 24): ((880, 4.0), (2000, 11.0)),
     ('large', 640, 40): ((880, 18.0), (2000, 60.0)),
 }
@@ -171,7 +235,7 @@ def test_kernels_and_bytes_on_cuda(case, training):
     seen = trace(arch, size_px=size_px, window=window, training=training)
     check_operands(seen)
     count, moved = seen.kernels.total(), seen.num_bytes / 1e9
-    casts = seen.kernels['_to_copy']
+    casts = seen.kernels['_to_copy'] + seen.kernels['_foreach_copy_']
     print(f'{case}: {count} kernels, {casts} of them casts, {moved:.1f} GB moved')
     most, most_moved = LIMITS[case][training]
     assert count <= most

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cpu_kernels import Product, cpu_rule
-from .torch_private import onednn_linear
+from .torch_private import foreach_copy, onednn_linear
 from .tracing import is_plain, is_traced
 
 
@@ -39,14 +39,11 @@ def _runs_onednn(x: Tensor, weight: Tensor, *, product: Product = 'output') -> b
 class _OneDnn(torch.autograd.Function):
     """The three products of a linear layer: output, gradient of the input, of the weight."""
 
+    # With a setup_context, apply() would inspect the signature at every call.
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return onednn_linear(x, weight, bias, 'none', [], '')
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, weight, _ = inputs
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
+        return onednn_linear(x, weight, bias, 'none', [], '')
 
     @staticmethod
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
@@ -79,6 +76,59 @@ def _product(x: Tensor, weight: Tensor, *, kind: Product) -> Tensor:
     return F.linear(x, weight)
 
 
+class _Cast(torch.autograd.Function):
+    """Cast tensors in one launch, and their gradients in another."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
+        *tensors, dtype = arguments
+        ctx.set_materialize_grads(False)
+        ctx.dtype = tensors[0].dtype
+        casts = _written_as(dtype, tensors)
+        # Else the gradient of a frozen weight would be computed.
+        needed = zip(casts, ctx.needs_input_grad[:-1], strict=True)
+        ctx.mark_non_differentiable(*(cast for cast, is_needed in needed if not is_needed))
+        return casts
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        found = iter(_cast([g for g in grads if g is not None], dtype=ctx.dtype))
+        return *(None if g is None else next(found) for g in grads), None
+
+
+def _written_as(dtype: torch.dtype, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    casts = tuple(torch.empty_like(x, dtype=dtype) for x in tensors)
+    foreach_copy(casts, tensors)
+    return casts
+
+
+def _cast(tensors: list[Tensor], *, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled():
+        return _Cast.apply(*tensors, dtype)
+    return _written_as(dtype, tensors)
+
+
+def _casts_together(x: Tensor) -> bool:
+    # Elsewhere torch casts a list one by one.
+    return (
+        x.device.type == 'cuda'
+        and torch.is_autocast_enabled('cuda')
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``F.linear``; what autocast would cast on CUDA in a launch each is cast in one."""
+    operands = [x, weight, bias]
+    if _casts_together(x):
+        wide = {i: t for i, t in enumerate(operands) if t is not None and t.dtype == torch.float32}
+        if len(wide) > 1:
+            casts = _cast(list(wide.values()), dtype=torch.get_autocast_dtype(x.device.type))
+            for i, cast in zip(wide, casts, strict=True):
+                operands[i] = cast
+    return F.linear(*operands)  # type: ignore[arg-type]
+
+
 def linear(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer.
 
@@ -94,7 +144,7 @@ def linear(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None) -> Tensor
         if _runs_onednn(x, layer.weight):
             return _by_onednn(x, layer.weight, whole)
         if not is_traced(x):
-            return F.linear(x, layer.weight, whole)
+            return _by_torch(x, layer.weight, whole)
     out = layer(x)
     # Autocast computes in half precision: the sum keeps that.
     return out if bias is None else out + bias.to(out.dtype)
@@ -115,5 +165,5 @@ def linear_gelu(
     if not torch.is_grad_enabled() and is_plain(layer) and not is_traced(x):
         if _runs_onednn(x, layer.weight):
             return onednn_linear(x, layer.weight, layer.bias, 'gelu', [], approximate)
-        return torch.ops.aten.gelu_(F.linear(x, layer.weight, layer.bias), approximate=approximate)
+        return torch.ops.aten.gelu_(_by_torch(x, layer.weight, layer.bias), approximate=approximate)
     return F.gelu(linear(layer, x), approximate=approximate)

@@ -31,6 +31,7 @@ from torch.utils.data import dataloader
 PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     (torch, '_softmax_backward_data'),
     (torch, '_foreach_norm'),
+    (torch, '_foreach_copy_'),
     (torch, '_shape_as_tensor'),
     (torch.ops.mkldnn, '_linear_pointwise'),
     (torch.ops.aten, '_scaled_dot_product_efficient_attention'),
@@ -79,6 +80,7 @@ LoaderIterator = dataloader._BaseDataLoaderIter
 BatchNorm = nn.modules.batchnorm._BatchNorm
 softmax_backward: Callable[..., Tensor] = torch._softmax_backward_data
 norms_of_tensors: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm
+foreach_copy: Callable[..., object] = torch._foreach_copy_
 shape_as_tensor: Callable[[Tensor], Tensor] = torch._shape_as_tensor
 # The operator that torch's compiler emits for linear layers on a CPU; a build may lack oneDNN.
 onednn_linear: Any = getattr(torch.ops.mkldnn, '_linear_pointwise', None)

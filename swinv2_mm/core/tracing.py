@@ -56,7 +56,7 @@ def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
         and 'forward' not in layer.__dict__
         and not has_hooks(layer)
         and not has_global_hooks()
-        and type(layer.weight) in (nn.Parameter, Tensor)
+        and type(layer.weight) in (nn.Parameter, Tensor, FakeTensor)
     )
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, fx, nn
 
 from ..linear import linear
 from ..position_bias import PositionBias, coords_of, cpb_table, fitted_table
+from ..tensor_cache import CONSTANTS
 from ..torch_private import is_faking
-from ..tracing import is_plain, is_traced
+from ..tracing import fx_leaf, is_plain, is_traced
 from ..window_partition import Size, WindowGrid, window_grid
 from .backends import Backend
 from .eager import dot_product
@@ -44,6 +45,14 @@ class _Kept(NamedTuple):
             old.dtype == new.dtype and torch.equal(old, new)
             for old, new in zip(self.values, parameters, strict=True)
         )
+
+
+@fx_leaf
+def _joined_bias(q_bias: Tensor, v_bias: Tensor) -> Tensor:
+    """Join the biases of queries and values: (C,), (C,) -> (3C,); keys have none."""
+    key = ('no bias', type(q_bias), len(q_bias), q_bias.device, q_bias.dtype)
+    no_bias = CONSTANTS.get(key, lambda: torch.zeros_like(q_bias))
+    return torch.cat((q_bias, no_bias, v_bias))
 
 
 class WindowAttention(nn.Module):
@@ -232,8 +241,7 @@ class WindowAttention(nn.Module):
         return self._without_autocast(partial(token_weights, token=token), x, grid)
 
     def _without_autocast(self, compute: Backend, x: Tensor, grid: WindowGrid) -> Tensor:
-        qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.v_bias), self.v_bias))
-        qkv = linear(self.qkv, x, bias=qkv_bias)
+        qkv = linear(self.qkv, x, bias=_joined_bias(self.q_bias, self.v_bias))
         # A graph of torch.fx holds no contexts: backends see to it again.
         with nullcontext() if isinstance(x, fx.Proxy) else without_autocast(x.device):
             return compute(qkv, grid, self.logit_scale, self.bias_table(grid))

@@ -22,14 +22,15 @@ def log_sums(num_tokens: int) -> int:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *, keep: bool) -> tuple[Tensor, Tensor]:
-    """Return the attention of windows with one bias, and the log-sum-exp of each query.
+    """Return the attention of windows, and the log-sum-exp of each query.
 
     Args:
-        bias: Bias of all windows, query by key.
+        bias: Bias of all windows or of each, query by key.
         keep: Whether the log-sum-exp is wanted; it is empty otherwise.
 
     Shapes:
-        (n, N, heads, d) each, (heads, N, N) -> (n, N, heads, d), (n, heads, log_sums(N))
+        (n, N, heads, d) each, (heads, N, N) or (n, heads, N, N)
+        -> (n, N, heads, d), (n, heads, log_sums(N))
     """
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if q.device.type == 'cuda':

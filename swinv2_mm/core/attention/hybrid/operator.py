@@ -36,6 +36,9 @@ from .elementwise import (
 
 # Most bytes of a tensor with windows or kinds of window x heads x N x N, if one has not more.
 MAX_CHUNK_BYTES = 256 * 2**20
+# Up to this many bytes the bias is written for each window, so that windows of all kinds are one
+# batch: one launch that fills a GPU in place of up to nine that do not.
+MAX_SPREAD_BYTES = 16 * 2**20
 
 
 def hybrid_gap(qkv: Tensor, *, head_dim: int) -> str | None:
@@ -52,11 +55,21 @@ def hybrid_gap(qkv: Tensor, *, head_dim: int) -> str | None:
 def _masked_windows(
     table: Tensor, grid: WindowGrid, dtype: torch.dtype, *, batch: int
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Give the first window of each kind, the one after its last, and the bias of the kind."""
+    """Give the first of some windows, the one after the last, and their bias.
+
+    Windows of one kind have one bias (heads, Np, Np); all windows, if they are not many, one each
+    (windows, heads, Np, Np).
+    """
     counts = num_windows_of(grid, batch=batch)
     sides = [*grid.window, *grid.shift]
     padded = aligned(grid.window[0] * grid.window[1])
-    at_once = max(1, MAX_CHUNK_BYTES // (len(table) * padded**2 * dtype.itemsize))
+    per_window = len(table) * padded**2 * dtype.itemsize
+    if len(counts) > 1 and sum(counts) * per_window <= min(MAX_SPREAD_BYTES, MAX_CHUNK_BYTES):
+        biases = window_bias(table, 0, len(counts), dtype, list(grid.size), sides)
+        spread = (b.expand(n, -1, -1, -1) for b, n in zip(biases, counts, strict=True))
+        yield 0, sum(counts), torch.cat(tuple(spread))
+        return
+    at_once = max(1, MAX_CHUNK_BYTES // per_window)
     start = 0
     for first in range(0, len(counts), at_once):
         last = min(first + at_once, len(counts))
