@@ -35,6 +35,7 @@ def train(use_data, tmp_path):
         ('optim_wrapper.optimizer.lr=inf', 'optimizer.lr'),
         ('optim_wrapper.optimizer.weight_decay=none', 'weight_decay'),
         ('+optim_wrapper.clip_grad=dict(max_norm=big)', 'max_norm'),
+        ('+optim_wrapper.clip_grad=dict(max_norm=0)', 'clip_grad=None'),
         ('optim_wrapper.optimizer.type=Adamm', 'Adamm'),
         ('train_dataloader.batch_size=0', 'train_dataloader.batch_size'),
         ('train_dataloader.batch_size=many', 'train_dataloader.batch_size'),

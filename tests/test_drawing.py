@@ -14,6 +14,7 @@ from swinv2_mm.datasets.palette import class_colour, class_colours, text_colour
 from swinv2_mm.inference import Prediction
 from swinv2_mm.inference.class_names import Classes
 from swinv2_mm.inference.drawing import draw_beside_truth, draw_prediction, picture_scale
+from swinv2_mm.inference.output_folder import encode_jpeg
 from swinv2_mm.inference.text_labels import TextLabels
 
 NAMES = ('a dog', 'chat', '猫', 'x' * 200, 'two\nlines', '\ud800')
@@ -95,6 +96,13 @@ def test_images_of_any_size(size):
         assert picture.dtype == np.uint8
         assert (picture != 90).any(), prediction.task
     assert (prediction.image == 90).all(), 'the image of a prediction is not drawn on'
+
+
+@pytest.mark.parametrize('size', [(2, 70_000), (70_000, 1)])
+def test_picture_longer_than_jpeg_takes(size):
+    picture = np.full((*size, 3), 90, np.uint8)
+    content = np.frombuffer(encode_jpeg(picture), np.uint8)
+    assert sorted(cv2.imdecode(content, cv2.IMREAD_COLOR).shape)[1:] == [3, 65_500]
 
 
 def test_threshold():

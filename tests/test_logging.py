@@ -115,6 +115,7 @@ SHORT = (
 
 
 def test_console_of_a_training(tool, use_data, tmp_path):
+    (tmp_path / 'best_of_an_earlier_training.pth').touch()
     status, errors = tool('train', LEAF, '--work-dir', tmp_path, '--cfg-options', *SHORT)
     assert status == 0
     lines = tool.printed.splitlines()
@@ -137,6 +138,7 @@ def test_console_of_a_training(tool, use_data, tmp_path):
     assert float(found['images_per_s']) == pytest.approx(speed, abs=0.06)
     names = [line.split()[1] for line in lines[lines.index('Next:') + 1 :]]
     assert [name.rpartition('/')[2] for name in names] == ['test.py', 'report.py', 'infer.py']
+    assert sum('iter_4.pth' in line for line in lines[lines.index('Next:') :]) == 2
 
 
 def _runner(mode, **scalars):

@@ -33,7 +33,7 @@ from swinv2_mm.engine.prediction_file import PredictionFile, read_predictions
 from swinv2_mm.errors import UserError
 from swinv2_mm.tta import class_scores, detections, label_maps, two_stage
 from swinv2_mm.tta.model import MultiViewModel
-from swinv2_mm.tta.views import split_test_pipeline
+from swinv2_mm.tta.views import MirrorImage, split_test_pipeline
 
 SCOPES = ('mmdet', 'mmseg', 'mmpretrain')
 ONE_PLAIN_VIEW = ['tta.scales=[1.0]', 'tta.flips=[none]']
@@ -70,6 +70,12 @@ class TestViews:
         _, (view,) = self.split(flips='horizontal')
         types = [t['type'] for t in view]
         assert types == ['Resize', 'MirrorImage', 'Pad', 'LoadAnnotations', 'PackDetInputs']
+
+    @pytest.mark.parametrize('size', [(5, 1), (1, 5), (1, 1)])
+    def test_image_of_one_line_is_mirrored(self, size):
+        for direction in ('horizontal', 'vertical'):
+            image = MirrorImage(direction)({'img': np.zeros((*size, 3), np.uint8)})['img']
+            assert torch.from_numpy(image).shape == (*size, 3)
 
     @pytest.mark.parametrize(
         ('sizing', 'scale', 'expected'),

@@ -61,6 +61,11 @@ def _check_training(cfg: Mapping[str, Any]) -> None:
                 f'optim_wrapper.{where}.{name} must be a number that is not negative, '
                 f'got {settings[name]!r}'
             )
+    if _dict(wrapper, 'clip_grad').get('max_norm') == 0:
+        raise UserError(
+            'optim_wrapper.clip_grad.max_norm=0 makes every gradient 0, so that nothing is '
+            'learnt: set optim_wrapper.clip_grad=None to clip none'
+        )
     for name, hook in _dict(cfg, 'default_hooks').items():
         if isinstance(hook, Mapping):
             _check_integer(hook, 'interval', where=f'default_hooks.{name}')

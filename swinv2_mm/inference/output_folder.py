@@ -34,6 +34,7 @@ RUN = 'run.json'
 _PARTS = '.parts'
 _LIST = 'list.jsonl'
 _POLL_S = 0.1
+_JPEG_SIDE_PX = 65500  # of libjpeg
 _JPEG_QUALITY = 92
 
 
@@ -224,7 +225,11 @@ def _places(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:
-    """Encode an image (H, W, 3), BGR, as JPEG."""
+    """Encode an image (H, W, 3), BGR, as JPEG, which takes no side beyond 65500 pixels."""
+    longest = max(picture.shape[:2])
+    if longest > _JPEG_SIDE_PX:
+        height, width = (max(side * _JPEG_SIDE_PX // longest, 1) for side in picture.shape[:2])
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
     _, content = cv2.imencode('.jpg', picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return content.tobytes()
 

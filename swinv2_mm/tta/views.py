@@ -76,7 +76,8 @@ class MirrorImage(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Replace the image."""
-        results['img'] = mmcv.imflip(results['img'], direction=self.direction)
+        # A copy: NumPy calls a mirrored view of one column contiguous, and torch refuses it.
+        results['img'] = mmcv.imflip(results['img'], direction=self.direction).copy()
         return results
 
 

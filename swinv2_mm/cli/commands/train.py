@@ -189,12 +189,16 @@ def _print_next(runner: Runner) -> None:
 
     from swinv2_mm.config.datasets import image_folders
     from swinv2_mm.engine.launch import saved_config
-    from swinv2_mm.engine.work_dir import checkpoint_in, checkpoints_in
 
     config, folder = saved_config(runner), Path(runner.work_dir)
-    if not (is_main_process() and runner.cfg.get('test_dataloader') and checkpoints_in(folder)):
+    # Not what an earlier training has left in the folder.
+    known = runner.message_hub.runtime_info
+    keys = [*sorted(key for key in known if key.startswith('best_ckpt')), 'last_ckpt']
+    named = [Path(str(known[key])) for key in keys if key in known]
+    saved = [path for name in named for path in (name, folder / name.name) if path.exists()]
+    if not (is_main_process() and runner.cfg.get('test_dataloader') and saved):
         return
-    weights = checkpoint_in(folder, which='best')
+    weights = saved[0]
     images = next(iter(image_folders(runner.cfg, 'test_dataloader')), 'IMAGES')
     print('Next:')
     print(' ', command_line('test', config, weights, '--show-dir', Path(folder, 'pictures')))
