@@ -66,6 +66,12 @@ def test_convert_and_diff(checkpoint, file, tmp_path, layout):
     assert status == 0 and 'the same' in text, errors
 
 
+def test_convert_does_not_write_over_its_source(checkpoint, file):
+    before = file.read_bytes()
+    status, errors, _ = checkpoint('convert', file, file, '--layout', 'timm')
+    assert status == 1 and 'another file' in errors and file.read_bytes() == before
+
+
 def test_diff_names_what_differs(checkpoint, file, tmp_path):
     model, _ = model_of(file)
     with torch.no_grad():

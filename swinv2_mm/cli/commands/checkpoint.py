@@ -7,6 +7,7 @@ name of a released model such as swinv2-base-w12-192_in22k.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -248,6 +249,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
 
     def run(args: argparse.Namespace) -> None:
+        paths = [getattr(args, name, '') for name in ('file', 'out')]
+        if all(map(os.path.exists, paths)) and os.path.samefile(*paths):
+            # Layouts leave out what they have no place for.
+            raise UserError(f'{args.out} is what is read: name another file to write')
         try:
             _COMMANDS[args.command](args)
         except (ValueError, OSError) as error:
