@@ -53,8 +53,10 @@ class _OneDnn(torch.autograd.Function):
             d_x = _product(d_out, weight.t(), kind='input_gradient')
         x, d_out = x.flatten(0, -2), d_out.flatten(0, -2)
         if ctx.needs_input_grad[1]:
-            # oneDNN copies its first operand where that is transposed: the narrower of the two.
-            if d_out.shape[1] <= x.shape[1]:
+            # oneDNN copies its first operand where that is transposed, and autograd a transposed
+            # gradient. The cheaper copies are taken: with few tokens those of d_out.
+            (tokens, n), k = d_out.shape, x.shape[1]
+            if tokens * n <= tokens * k + n * k:
                 d_weight = _product(d_out.t(), x.t(), kind='weight_gradient')
             else:
                 d_weight = _product(x.t(), d_out.t(), kind='weight_gradient').t()

@@ -203,3 +203,12 @@ def pairwise_bias(table: Tensor, *, window: Size) -> Tensor:
     num_tokens = math.prod(window)
     pairs = reversed_pairs(table, window=window).flip(tuple(range(1, 1 + len(window))))
     return pairs.reshape(table.shape[0], num_tokens, num_tokens)
+
+
+def pairwise_bias_backward(d_pairs: Tensor, *, window: Size) -> Tensor:
+    """Return the gradient of the table from that of ``pairwise_bias``.
+
+    Shapes:
+        (heads, N, N) -> (heads, (2Mh - 1) * (2Mw - 1))
+    """
+    return reversed_pairs_backward(d_pairs.flip(1), window=window)

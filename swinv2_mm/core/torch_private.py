@@ -18,6 +18,7 @@ from torch._C import (
     _get_dispatch_mode,
     _TorchDispatchModeKey,
 )
+from torch._C import _is_tracing as is_jit_tracing  # noqa: F401 - faster than torch.jit.is_tracing
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.autograd import forward_ad
@@ -56,6 +57,7 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     (nn.modules.module, '_global_backward_hooks'),
     (nn.modules.module, '_global_backward_pre_hooks'),
     ('torch._C', '_get_dispatch_mode'),
+    ('torch._C', '_is_tracing'),
     ('torch._C', '_TorchDispatchModeKey'),
     ('torch._C', '_current_graph_task_id'),
     ('torch._C._functorch', 'peek_interpreter_stack'),

@@ -19,6 +19,7 @@ from .torch_private import (
     has_active_transform,
     has_global_hooks,
     has_hooks,
+    is_jit_tracing,
     is_recording,
 )
 
@@ -38,12 +39,10 @@ def is_traced(*values: object) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    return (
-        any(type(value) not in (Tensor, nn.Parameter, FakeTensor) for value in values)
-        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or has_active_transform()
-        or is_recording()
-    )
+    for value in values:
+        if type(value) not in (Tensor, nn.Parameter, FakeTensor):
+            return True
+    return is_jit_tracing() or has_active_transform() or is_recording()
 
 
 def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:

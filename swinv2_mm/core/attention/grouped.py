@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..position_bias import pairwise_bias
+from ..position_bias import pairwise_bias, pairwise_bias_backward
 from ..tensor_cache import TOKENS
 from ..torch_private import softmax_backward
 from ..window_partition import WindowGrid, window_tokens
@@ -186,14 +186,12 @@ def _backward(
     needs_table: bool,
     groups: list[_Group],
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    with torch.enable_grad():
-        table = table.detach().requires_grad_()
-        pairs = pairwise_bias(table, window=grid.window)
+    pairs = pairwise_bias(table, window=grid.window)
     num_tokens, heads = d_out[..., 0].numel(), len(scale)
     d_rows = qkv.new_empty(num_tokens + 1, qkv.shape[-1])
     d_scale, d_pairs = torch.zeros_like(scale), torch.zeros_like(pairs)
     kept_groups = iter(groups)
-    for tokens, bias in _groups(qkv, pairs.detach(), grid):
+    for tokens, bias in _groups(qkv, pairs, grid):
         group = next(kept_groups, None)
         if group is None:
             x, factor = _read_normalised(qkv, tokens, scale)
@@ -211,7 +209,7 @@ def _backward(
         d_rows.view(-1, d_x.shape[-1]).index_copy_(
             0, rows, d_x.view(len(rows), d_x.shape[-1]).to(d_rows.dtype)
         )
-    d_table = torch.autograd.grad(pairs, table, d_pairs)[0] if needs_table else None
+    d_table = pairwise_bias_backward(d_pairs, window=grid.window) if needs_table else None
     return d_rows[:-1].reshape(qkv.shape), d_scale, d_table
 
 

@@ -109,7 +109,7 @@ def normalize_(qk: Tensor, *, scale: Tensor) -> Tensor:
     """
     factor = torch.linalg.vector_norm(qk, dim=-1, keepdim=True)
     factor = factor.clamp_(min=_MIN_NORM).reciprocal_()
-    factor[0] *= scale
+    factor[0].mul_(scale)
     qk *= factor
     return factor
 
@@ -133,6 +133,6 @@ def normalize_backward_(
     # The component along the vector has no effect.
     along = (normalized * d_qk).sum(-1, keepdim=True)
     d_scale = along[0].sum((0, 2), keepdim=True)[0] / scale
-    along[0] /= scale.square()
+    along[0].div_(scale.square())
     d_qk.addcmul_(normalized, along, value=-1).mul_(factor)
     return d_scale
