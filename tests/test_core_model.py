@@ -185,6 +185,11 @@ def test_other_patch_size_and_image_channels():
     assert [out.shape[2:] for out in outs] == [(16, 9), (8, 5), (4, 3), (2, 2)]
 
 
+def test_image_without_a_batch():
+    with torch.device('meta'), pytest.raises(ValueError, match=r'\(B, C, H, W\)'):
+        SwinTransformerV2()(torch.zeros(3, 64, 64))
+
+
 def test_forward_on_the_meta_device():
     """Shapes without memory, as model summaries ask for."""
     with torch.device('meta'):

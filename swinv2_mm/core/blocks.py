@@ -167,6 +167,8 @@ def _pad_to_patches(x: Tensor, *, patch_size_px: int) -> Tensor:
     if torch.compiler.is_compiling():
         # One graph for all sizes: the convolution drops what is too much.
         return F.pad(x, (0, p - 1, 0, p - 1))
+    if x.dim() != 4:
+        raise ValueError(f'images are a batch (B, C, H, W), got the shape {tuple(x.shape)}')
     if x.shape[2] % p or x.shape[3] % p:
         return F.pad(x, (0, -x.shape[3] % p, 0, -x.shape[2] % p))
     return x
