@@ -16,9 +16,9 @@ from torch._C import (
     _current_graph_task_id,
     _functorch,
     _get_dispatch_mode,
+    _is_tracing,
     _TorchDispatchModeKey,
 )
-from torch._C import _is_tracing as is_jit_tracing  # noqa: F401 - faster than torch.jit.is_tracing
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.autograd import forward_ad
@@ -80,6 +80,8 @@ SINCE = {'backed_size_oblivious': '2.11'}
 
 LoaderIterator = dataloader._BaseDataLoaderIter
 BatchNorm = nn.modules.batchnorm._BatchNorm
+# Faster than torch.jit.is_tracing, which asks for scripting too.
+is_jit_tracing: Callable[[], bool] = _is_tracing
 softmax_backward: Callable[..., Tensor] = torch._softmax_backward_data
 norms_of_tensors: Callable[..., tuple[Tensor, ...]] = torch._foreach_norm
 foreach_copy: Callable[..., object] = torch._foreach_copy_
