@@ -112,6 +112,14 @@ def test_work_dir_below_a_file(use_data, tmp_path):
         swinv2_mm.cli.train(CLASSIFIER, work_dir=tmp_path / 'file' / 'run', options=SHORT)
 
 
+@pytest.mark.parametrize('settings', [dict(show_dir='file'), dict(out='file/scores.json')])
+def test_outputs_below_a_file(settings, tmp_path):
+    (tmp_path / 'file').touch()
+    paths = {name: tmp_path / path for name, path in settings.items()}
+    with pytest.raises(UserError, match='through a file'):
+        swinv2_mm.cli.test(CLASSIFIER, tmp_path / 'any.pth', **paths)
+
+
 def test_batch_norm_of_one_pixel(refused, use_data, tmp_path):
     options = [*SHORT, 'train_dataloader.batch_size=1']
     line = refused('train', SEGMENTOR, '--work-dir', tmp_path / 'run', '--cfg-options', *options)

@@ -66,6 +66,10 @@ def test(
         UserError: If the config, the data or the weights do not fit what is asked.
     """
     outputs = _checked_outputs(out, format_only=format_only)
+    folders = [path.parent for paths in outputs.values() for path in paths]
+    for folder in folders if show_dir is None else [*folders, Path(show_dir)]:
+        if not next(path for path in (folder, *folder.parents) if path.exists()).is_dir():
+            raise UserError(f'{folder} leads through a file: name a folder (--out, --show-dir)')
     from mmengine.dist import is_main_process
     from mmengine.hooks import PrepareTTAHook
 
