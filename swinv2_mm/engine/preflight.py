@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from swinv2_mm.config.datasets import metrics_of, type_name
 from swinv2_mm.core.unwrapping import unwrapped
 from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.models.class_count import num_classes_of
 
 from .metric_names import OF_ONE_CLASS, metric_names
 
@@ -78,7 +79,7 @@ def check_outputs(model: nn.Module) -> None:
     """
     for name in ('head', 'decode_head'):
         for head in _listed(getattr(model, name, None)):
-            num_outputs = getattr(head, 'out_channels', getattr(head, 'num_classes', None))
+            num_outputs = getattr(head, 'out_channels', num_classes_of(head))
             losses = _listed(getattr(head, 'loss_decode', getattr(head, 'loss_module', None)))
             # Label smoothing has the loss inside.
             kinds = [getattr(getattr(one, 'ce', one), 'use_sigmoid', None) for one in losses]
@@ -91,7 +92,9 @@ def check_outputs(model: nn.Module) -> None:
 
 
 def _listed(found: Any) -> list[Any]:
-    return list(found) if isinstance(found, nn.ModuleList) else [found]
+    if isinstance(found, nn.ModuleList):
+        return list(found)
+    return [] if found is None else [found]
 
 
 def check_channels(model: Mapping[str, Any], channels: Sequence[int]) -> None:
