@@ -181,7 +181,8 @@ def combine_origins(*origins: Tensor) -> Tensor:
     for along in origins:
         ids = 2 * ids[..., None] + (along == _WRAPPED).to(torch.int8)
         is_padded = is_padded[..., None] | (along == _PADDED)
-    return torch.where(is_padded, -1, ids).to(torch.int8)
+    # Chosen as int64: ONNX Runtime 1.23 cannot choose among numbers of 8 bits.
+    return torch.where(is_padded, -1, ids.long()).to(torch.int8)
 
 
 def window_tokens(
