@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from swinv2_mm.core.torch_private import attention_on_cpu
+
 from .fake_model import KnownValues
 from .fixed_cost import FixedCost
+
+
+def _attention_flops(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+) -> int:
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+# torch before 2.15 does not count the attention of a CPU.
+_FORMULAS = {attention_on_cpu: _attention_flops}
 
 
 def count_macs(network: FixedCost, images: Tensor) -> Counter[str]:
@@ -27,7 +42,8 @@ def count_macs(network: FixedCost, images: Tensor) -> Counter[str]:
         Counts by module name inside the model; the empty name has the total.
     """
     network.train(False)
-    with torch.no_grad(), KnownValues(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
+    with torch.no_grad(), KnownValues(), counter:
         network(images)
     prefix = f'{type(network).__name__}.model.'
     macs = Counter({'': counter.get_total_flops() // 2})

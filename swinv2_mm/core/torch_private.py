@@ -37,6 +37,7 @@ PRIVATE_NAMES: tuple[tuple[object, str], ...] = (
     (torch.ops.mkldnn, '_linear_pointwise'),
     (torch.ops.aten, '_scaled_dot_product_efficient_attention'),
     (torch.ops.aten, '_scaled_dot_product_efficient_attention_backward'),
+    (torch.ops.aten, '_scaled_dot_product_flash_attention_for_cpu'),
     (torch.ops.aten, 'unfold_backward'),
     (torch.ops.aten.copy_.default, '_schema'),
     # Registered when torchvision is imported.
@@ -95,6 +96,7 @@ efficient_attention: Callable[..., tuple[Tensor, ...]] = (
 efficient_attention_backward: Callable[..., tuple[Tensor, ...]] = (
     torch.ops.aten._scaled_dot_product_efficient_attention_backward
 )
+attention_on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
