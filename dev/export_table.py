@@ -32,6 +32,7 @@ from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.engine.work_dir import checkpoint_in, checkpoints_in, config_in
 from swinv2_mm.errors import UserError
 from swinv2_mm.export import files, writing
+from swinv2_mm.export.files import Format
 from swinv2_mm.runtime import model as file_model
 from swinv2_mm.runtime.files import SUFFIXES, ExportedFile, open_exported, read_metadata
 
@@ -86,42 +87,62 @@ class Case:
 
     def measure(self, content: Mapping, *, num_images: int, with_copies: bool) -> dict:
         """Train, export and test, unless it is done; returns what was found."""
-        finished = self.folder / 'result.json'
-        if finished.exists():
-            return json.loads(finished.read_text())
+        record = self.folder / 'result.json'
+        result: dict = json.loads(record.read_text()) if record.exists() else {}
         config, weights = self.train(content)
-        result: dict = {'weights': test(config, weights, work_dir=self.folder / 'test')}
-        images = _first_images(config)
-        expected = self._infer(config, weights, images)
         # A .pt2 first: it holds the graph as it was traced.
-        for file_format, suffix in reversed(SUFFIXES.items()):
-            path, is_onnx = self.folder / f'model{suffix}', file_format == 'onnx'
-            smaller = is_onnx and with_copies
-            try:
-                exported = export(
-                    config, weights, path,
-                    file_format=file_format, dynamic=True, int8=smaller, fp16=smaller,
-                    num_images=num_images,
-                )  # fmt: skip
-            except UserError as error:
-                result[suffix] = {'refused': str(error)}
+        for file_format in (None, *reversed(SUFFIXES)):
+            if (SUFFIXES[file_format] if file_format else 'weights') in result:
                 continue
-            facts = read_metadata(path)
-            found = {
-                'differences': dict(exported.agreement.differences),
-                'agreeing': [exported.agreement.num_agreeing, exported.agreement.num_detections],
-                'opset': facts['opset'] if is_onnx else None,
-                'has_open_size': facts['size'] is None,
-                'has_open_batch': facts['batch'] is None,
-                'same': _same(expected, self._infer(None, path, images)),
-                'metrics': exported.metrics.get(path) or test(path, work_dir=self.folder / 'test'),
-            }
-            result[suffix] = found
-            for copy in exported.copies:
-                megabytes = [file.stat().st_size / 1e6 for file in (copy, path)]
-                result[copy.name] = {'metrics': exported.metrics[copy], 'megabytes': megabytes}
-        atomic_write(finished, json.dumps(result, indent=2, default=float) + '\n')
+            if file_format is None:
+                found = {'weights': test(config, weights, work_dir=self.folder / 'test')}
+            else:
+                found = self._measure_file(
+                    file_format, config, weights, num_images=num_images, with_copies=with_copies
+                )
+            result |= found
+            atomic_write(record, json.dumps(result, indent=2, default=float) + '\n')
         return result
+
+    def _measure_file(
+        self,
+        file_format: Format,
+        config: Path,
+        weights: Path,
+        *,
+        num_images: int,
+        with_copies: bool,
+    ) -> dict[str, dict]:
+        """Export the model and test the file and its copies; returns what was found, by file."""
+        suffix, is_onnx = SUFFIXES[file_format], file_format == 'onnx'
+        path, smaller = self.folder / f'model{suffix}', is_onnx and with_copies
+        try:
+            exported = export(
+                config, weights, path,
+                file_format=file_format, dynamic=True, int8=smaller, fp16=smaller,
+                num_images=num_images,
+            )  # fmt: skip
+        except UserError as error:
+            return {suffix: {'refused': str(error)}}
+        facts, images = read_metadata(path), _first_images(config)
+        predicted = [self._infer(config, weights, images), self._infer(None, path, images)]
+        found = {
+            'differences': dict(exported.agreement.differences),
+            'agreeing': [exported.agreement.num_agreeing, exported.agreement.num_detections],
+            'opset': facts['opset'] if is_onnx else None,
+            'has_open_size': facts['size'] is None,
+            'has_open_batch': facts['batch'] is None,
+            'same': _same(*predicted),
+            'metrics': exported.metrics.get(path) or test(path, work_dir=self.folder / 'test'),
+        }
+        copies = {
+            copy.name: {
+                'metrics': exported.metrics[copy],
+                'megabytes': [file.stat().st_size / 1e6 for file in (copy, path)],
+            }
+            for copy in exported.copies
+        }
+        return {suffix: found, **copies}
 
     def _infer(self, config: Path | None, weights: Path, images: list[Path]) -> Path:
         """Predict for images; returns the folder with the predictions."""
