@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.trained_model import build_model
 from swinv2_mm.export import files
+from swinv2_mm.export.detectors import per_anchor
 from swinv2_mm.export.model import ExportedModel, reference, traceable, whole_part
 from swinv2_mm.export.verification import as_input, compared
 from swinv2_mm.runtime.files import open_exported
@@ -21,6 +22,8 @@ WIDTH = 32
 DETECTION = 'configs/detection'
 # Neither stride nor window divides its sides.
 SIZE, OTHER = (101, 139), (149, 90)
+# The last levels of its pyramid have one place.
+TINY = (48, 60)
 CONFIGS = {
     'mask-rcnn': f'{DETECTION}/mask-rcnn_swinv2-t-w16_fpn_1x_coco.py',
     'cascade': f'{DETECTION}/cascade-mask-rcnn_swinv2-nano-w12_facade.py',
@@ -146,8 +149,23 @@ def test_one_file_fits_every_size(families, name, file_format, tmp_path):
     path = tmp_path / ('model.onnx' if file_format == 'onnx' else 'model.pt2')
     files.write(program, path, file_format=file_format, metadata={'outputs': exported.output_names})
     file = open_exported(path)
-    for size in (SIZE, OTHER):
-        assert_agrees(model, file, part=part, size=size)
+    for size in (SIZE, OTHER, TINY):
+        if min(size) >= exported.smallest_px:
+            assert_agrees(model, file, part=part, size=size)
+
+
+def test_a_level_of_one_place_is_like_any_other():
+    """A graph asked whether a level has several, and a .pt2 refused images of 128 x 128 px."""
+
+    class Level(torch.nn.Conv2d):
+        def forward(self, x):
+            return per_anchor(super().forward(x), 3)
+
+    level = Level(3, 9, 3, stride=128, padding=1).requires_grad_(False)
+    program = files.trace(level, shape_px=None, has_open_batch=False)
+    for size in ((128, 128), (33, 50), (129, 300)):
+        x = torch.rand(1, 3, *size)
+        assert torch.equal(program.module()(x), level(x))
 
 
 @pytest.mark.parametrize('name', ['mask-rcnn', 'htc++', 'retinanet'])

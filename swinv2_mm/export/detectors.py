@@ -62,7 +62,7 @@ def one_stage(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
     anchors = _anchors(head, outs[0])
     boxes, scores, labels = [], [], []
     for level, (logits, deltas) in enumerate(zip(outs[0], outs[1], strict=True)):
-        probabilities = _activated(head, _per_anchor(logits, head.cls_out_channels))
+        probabilities = _activated(head, per_anchor(logits, head.cls_out_channels))
         num_classes = probabilities.shape[1]
         flat = probabilities.reshape(-1)
         sure = (flat > settings.score_thr).nonzero()[:, 0]
@@ -71,8 +71,8 @@ def one_stage(model: Any, feats: Sequence[Tensor], *, size: Size) -> Outputs:
         rows = best // num_classes
         if len(outs) > 2:
             # Multiply by the centredness; the threshold holds for the score without it.
-            kept = kept * _per_anchor(outs[2][level], 1)[:, 0].sigmoid()[rows]
-        boxes.append(_decoded(head, anchors[level][rows], _per_anchor(deltas, 4)[rows], size))
+            kept = kept * per_anchor(outs[2][level], 1)[:, 0].sigmoid()[rows]
+        boxes.append(_decoded(head, anchors[level][rows], per_anchor(deltas, 4)[rows], size))
         scores.append(kept)
         labels.append(best % num_classes)
     found = best_of_all(boxes, scores, labels, settings)
@@ -86,9 +86,9 @@ def _proposals(rpn: Any, feats: Sequence[Tensor], *, size: Size) -> Tensor:
     anchors = _anchors(rpn, logits)
     boxes, scores, levels = [], [], []
     for level, (logit, delta) in enumerate(zip(logits, deltas, strict=True)):
-        score = _activated(rpn, _per_anchor(logit, rpn.cls_out_channels))[:, 0]
+        score = _activated(rpn, per_anchor(logit, rpn.cls_out_channels))[:, 0]
         best, index = best_of_level(score, settings)
-        boxes.append(_decoded(rpn, anchors[level][index], _per_anchor(delta, 4)[index], size))
+        boxes.append(_decoded(rpn, anchors[level][index], per_anchor(delta, 4)[index], size))
         scores.append(best)
         levels.append(torch.full_like(index, level))
     return best_of_all(boxes, scores, levels, settings)[0]
@@ -182,9 +182,11 @@ def _anchors(head: Any, maps: Sequence[Tensor]) -> list[Tensor]:
     return head.prior_generator.grid_priors(sizes, device='cpu')
 
 
-def _per_anchor(x: Tensor, channels: int) -> Tensor:
+def per_anchor(x: Tensor, channels: int) -> Tensor:
     """Reorder a head's outputs for an image by anchor: (1, A * channels, H, W) -> (N, channels)."""
-    return x[0].permute(1, 2, 0).reshape(-1, channels)
+    # To reshape a view torch would fix in the graph that the map has several places.
+    by_place = x[0].permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
+    return by_place.reshape(-1, channels)
 
 
 def _activated(head: Any, logits: Tensor) -> Tensor:
