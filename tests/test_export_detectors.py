@@ -5,12 +5,13 @@ import importlib.util
 
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.engine.trained_model import build_model
 from swinv2_mm.export import files
+from swinv2_mm.export.decisions import best_of_all
 from swinv2_mm.export.detectors import per_anchor
 from swinv2_mm.export.model import ExportedModel, reference, traceable, whole_part
 from swinv2_mm.export.verification import as_input, compared
@@ -77,7 +78,8 @@ def narrow(name):
         model.test_cfg.rcnn.update(score_thr=0.02, max_per_img=20)
     if 'score_thr' in model.test_cfg:
         model.neck.out_channels = WIDTH
-        model.bbox_head.update(in_channels=WIDTH, feat_channels=WIDTH)
+        # Of 32 groups: a norm needs two values each, also of a level of one place.
+        model.bbox_head.update(in_channels=WIDTH, feat_channels=2 * WIDTH)
         model.test_cfg.update(score_thr=0.008, nms_pre=200, max_per_img=30)
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
@@ -166,6 +168,35 @@ def test_a_level_of_one_place_is_like_any_other():
     for size in ((128, 128), (33, 50), (129, 300)):
         x = torch.rand(1, 3, *size)
         assert torch.equal(program.module()(x), level(x))
+
+
+@pytest.mark.parametrize(
+    'file_format',
+    [pytest.param('onnx', marks=[*FORMATS[0].marks, pytest.mark.slow]), 'torch-export'],
+)
+def test_one_graph_finds_nothing_one_box_and_many(file_format, tmp_path):
+    """torchvision has a graph assert that NMS keeps two boxes: a .pt2 raised on other images."""
+
+    class Decisions(torch.nn.Module):
+        def forward(self, images):
+            scores = images[0, 0].flatten()
+            sure = (scores > 0.5).nonzero()[:, 0]
+            boxes = sure[:, None] * 3.0 + torch.tensor([0.0, 0.0, 2.0, 2.0])
+            settings = ConfigDict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=5)
+            return best_of_all([boxes, boxes], [scores[sure]] * 2, [sure % 2] * 2, settings)
+
+    names = ('boxes', 'scores', 'labels')
+    path = tmp_path / ('model.onnx' if file_format == 'onnx' else 'model.pt2')
+    program = files.trace(Decisions(), shape_px=None, has_open_batch=False)
+    files.write(program, path, file_format=file_format, metadata={'outputs': names})
+    file = open_exported(path)
+    for count in (0, 1, 2, 9):
+        images = torch.zeros(1, 3, 4, 5)
+        images[0, 0].view(-1)[:count] = torch.linspace(0.6, 0.9, count)
+        found, expected = file(images), Decisions()(images)
+        assert len(expected[0]) == min(count, 5)
+        for name, wanted in zip(names, expected, strict=True):
+            torch.testing.assert_close(found[name], wanted)
 
 
 @pytest.mark.parametrize('name', ['mask-rcnn', 'htc++', 'retinanet'])

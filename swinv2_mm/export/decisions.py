@@ -77,7 +77,14 @@ def suppressed(
         boxes = boxes + (groups.to(boxes.dtype) * (end + 1))[:, None]
     kind = nms.get('type', 'nms')
     if kind == 'nms':
-        keep = torchvision.ops.nms(boxes, scores, nms.iou_threshold)[:num_most]
+        # torchvision has graphs assert that two boxes stay: two more, which overlap nothing, do.
+        apart = boxes.new_tensor([[-2.0, -2.0, -1.0, -1.0], [-4.0, -4.0, -3.0, -3.0]])
+        keep = torchvision.ops.nms(
+            torch.cat([apart, boxes]),
+            torch.cat([scores.new_full((len(apart),), -1.0), scores]),
+            nms.iou_threshold,
+        )
+        keep = (keep[(keep >= len(apart)).nonzero()[:, 0]] - len(apart))[:num_most]
         return keep, scores[keep]
     if kind == 'soft_nms':
         return _softly_suppressed(boxes, scores, nms=nms, num_most=num_most)
