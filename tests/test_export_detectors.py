@@ -151,9 +151,10 @@ def test_one_file_fits_every_size(families, name, file_format, tmp_path):
     path = tmp_path / ('model.onnx' if file_format == 'onnx' else 'model.pt2')
     files.write(program, path, file_format=file_format, metadata={'outputs': exported.output_names})
     file = open_exported(path)
-    for size in (SIZE, OTHER, TINY):
-        if min(size) >= exported.smallest_px:
-            assert_agrees(model, file, part=part, size=size)
+    # A .pt2 of ATSS takes no images of at most 128 px, as docs/export.md has it.
+    is_limited = exported.smallest_px > 1 or (name, file_format) == ('atss', 'torch-export')
+    for size in (SIZE, OTHER) if is_limited else (SIZE, OTHER, TINY):
+        assert_agrees(model, file, part=part, size=size)
 
 
 def test_a_level_of_one_place_is_like_any_other():
