@@ -99,6 +99,7 @@ def test_a_full_disk_under_a_label_map(suffix, small_disk):
     (small_disk / 'filler').unlink()
     write()
     assert [file.name for file in (small_disk / 'out' / 'label_maps').iterdir()] == [f'a{suffix}']
+    output.close()
 
 
 def test_a_disk_that_may_not_be_written(train, small_disk):
@@ -143,8 +144,8 @@ def test_a_dead_worker(train, tmp_path):
     status, errors = train(tmp_path, options=options)
     line = only_line(errors)
     assert status == 1 and 'data loader worker' in line and 'memory' in line
-    # How far the worker was ahead is left to chance.
-    assert checkpoints(tmp_path) in (['iter_2.pth'], ['iter_4.pth'])
+    # How far the worker was ahead is left to chance, and whether a checkpoint was being removed.
+    assert checkpoints(tmp_path)[-1] in ('iter_2.pth', 'iter_4.pth')
     assert train(tmp_path, '--resume')[0] == 0
 
 
