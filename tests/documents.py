@@ -34,6 +34,7 @@ PLACEHOLDERS = {
     'CKPT': 'work_dirs/digits/iter_2.pth',
     'OTHER': 'work_dirs/digits/iter_1.pth',
     'WORK_DIR': 'work_dirs/digits',
+    'OTHER_WORK_DIR': 'work_dirs/digits_again',
     'FOLDER': 'photographs',
     'IMAGE': 'photographs/1.png',
 }

@@ -84,7 +84,8 @@ def workplace(tmp_path, document_data, finished_run, monkeypatch):
     # As in a Python that was started there.
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setenv('SWINV2_DATA', str(document_data))
-    shutil.copytree(finished_run, PLACEHOLDERS['WORK_DIR'])
+    for name in ('WORK_DIR', 'OTHER_WORK_DIR'):
+        shutil.copytree(finished_run, PLACEHOLDERS[name])
     for name in ('street', 'roofs', 'birds'):
         shutil.copytree(document_data / 'digits', name)
     folder = Path(PLACEHOLDERS['FOLDER'])
