@@ -23,8 +23,8 @@ from test_tools import CLASSIFIER
 from swinv2_mm import SwinV2Inferencer
 from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
+from swinv2_mm.inference.batch_prediction import BatchPredictor
 from swinv2_mm.inference.class_names import Classes
-from swinv2_mm.inference.failures import FailureJudge
 from swinv2_mm.inference.job import Job, join_job
 from swinv2_mm.inference.preparation import LoadedInput
 from swinv2_mm.inference.record_index import RecordIndex
@@ -44,7 +44,8 @@ class Fake(SwinV2Inferencer):
         self.cfg, self.task = Config({'default_scope': 'mmseg'}), 'segmentation'
         self.classes = Classes(('a', 'b'), ((1, 2, 3), (4, 5, 6)))
         self.notes, self.pause_s = notes, pause_s
-        self.model, self._failures = self, FailureJudge()
+        self.model = self
+        self._predict = BatchPredictor(self, scope='mmseg', task=self.task, classes=self.classes)
 
     def _prepare(self, source, number):
         number = number_of(source)

@@ -164,8 +164,10 @@ def linear_gelu(
     Shapes:
         (..., C_in) -> (..., C_out)
     """
-    if not torch.is_grad_enabled() and is_plain(layer) and not is_traced(x):
+    if not torch.is_grad_enabled() and is_plain(layer):
         if _runs_onednn(x, layer.weight):
             return onednn_linear(x, layer.weight, layer.bias, 'gelu', [], approximate)
-        return torch.ops.aten.gelu_(_by_torch(x, layer.weight, layer.bias), approximate=approximate)
+        if not is_traced(x):
+            out = _by_torch(x, layer.weight, layer.bias)
+            return torch.ops.aten.gelu_(out, approximate=approximate)
     return F.gelu(linear(layer, x), approximate=approximate)

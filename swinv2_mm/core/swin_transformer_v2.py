@@ -12,6 +12,7 @@ from .architectures import Architecture, resolve_architecture
 from .attention import describe_backend, resolve_backend
 from .attention.window_attention import Similarity
 from .blocks import Mlp, NormOrder, PatchEmbed, Stage, draw_layers
+from .freezing import freeze, set_frozen_to_eval
 from .numerics import SWIN_NUMERICS, KeepsNumerics, NumericsName
 from .position_bias import PositionBias
 from .stage_settings import (
@@ -22,7 +23,6 @@ from .stage_settings import (
     per_stage,
     window_per_stage,
 )
-from .torch_private import BatchNorm
 from .window_partition import Size, Tiling
 
 
@@ -150,7 +150,8 @@ class SwinTransformerV2(KeepsNumerics):
         self.register_buffer('pretrained_window_sizes', torch.tensor(pretrained))
         self.reset_parameters()
         self.set_numerics(numerics)
-        self._freeze()
+        freeze(self)
+        self.train(self.training)
 
     @property
     def out_channels(self) -> tuple[int, ...]:
@@ -258,12 +259,7 @@ class SwinTransformerV2(KeepsNumerics):
     def train(self, mode: bool = True) -> SwinTransformerV2:
         """Set the mode; frozen parts stay in eval."""
         super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, BatchNorm):
-                    module.eval()
+        set_frozen_to_eval(self)
         return self
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -299,27 +295,6 @@ class SwinTransformerV2(KeepsNumerics):
         return window_per_stage(
             value, num_stages=len(self.arch.depths), num_axes=self.num_axes, name=name
         )
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        modules: list[nn.Module] = []
-        if self.frozen_stages >= 0:
-            modules.append(self.patch_embed)
-        for i, stage in enumerate(self.layers[: self.frozen_stages + 1]):
-            modules.append(stage.get_submodule('blocks'))
-            if i < self.frozen_stages and stage.downsample is not None:
-                modules.append(stage.downsample)
-            if i in self.out_indices:
-                modules.append(self.get_submodule(f'norm{i}'))
-        return modules
-
-    def _freeze(self) -> None:
-        last = max(self.out_indices)
-        # What comes after the last returned map gets no gradient: a distributed wrapper would
-        # wait for it.
-        unused = [*self.layers[last + 1 :], *filter(None, [self.layers[last].downsample])]
-        for module in (*self._frozen_modules(), *unused):
-            module.requires_grad_(False)
-        self.train(self.training)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # Runs before the children load, so that a learnt table has its final shape by then.

@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.registry import DefaultScope
 
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.config.file import as_config
 from swinv2_mm.datasets.files import shown
-from swinv2_mm.engine.failures import is_out_of_memory
 from swinv2_mm.engine.trained_model import load_trained_model, set_window_size
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.libraries import library_of
@@ -29,10 +25,10 @@ from swinv2_mm.runtime.files import is_exported
 from swinv2_mm.runtime.model import load_file_model
 from swinv2_mm.tta.model import wrap_for_tta
 
+from .batch_prediction import BatchPredictor
 from .batches import in_batches
 from .class_names import find_classes
 from .drawing import draw_prediction
-from .failures import FailureJudge
 from .label_strips import sigmoid_threshold
 from .large_images import RowReader
 from .prediction import Prediction
@@ -100,7 +96,9 @@ class SwinV2Inferencer:
         if use_tta:
             self.model = wrap_for_tta(self.model, self.cfg)
         self._prepare = build_preparation(self.cfg)
-        self._failures = FailureJudge()
+        self._predict = BatchPredictor(
+            self.model, scope=self.cfg.default_scope, task=self.task, classes=self.classes
+        )
 
     def __call__(
         self,
@@ -258,51 +256,3 @@ class SwinV2Inferencer:
         """
         found = self._predict(batch, on_error, is_patient=False)
         yield from (prediction for prediction in found if prediction is not None)
-
-    def _predict(
-        self,
-        batch: list[LoadedInput],
-        on_error: Callable | None,
-        *,
-        is_patient: bool,
-        keeps_logits: bool = False,
-    ) -> list[Prediction | None]:
-        """Return the prediction for each image of a batch, ``None`` where it failed.
-
-        Args:
-            batch: Inputs of one shape.
-            on_error: See ``predict``.
-            is_patient: Whether it is called too if the model fails on an image alone.
-            keeps_logits: Whether samples of a segmentor keep ``seg_logits``.
-        """
-        try:
-            samples = self._test_step(batch, keeps_logits=keeps_logits)
-        except Exception as error:
-            # The traceback holds the tensors of the step.
-            failure = error.with_traceback(None) if is_out_of_memory(error) else error
-        else:
-            self._failures.note_success()
-            return [
-                Prediction(loaded.source, loaded.image, sample, self.task, self.classes)
-                for loaded, sample in zip(batch, samples, strict=True)
-            ]
-        if len(batch) > 1:
-            settings = {'is_patient': is_patient, 'keeps_logits': keeps_logits}
-            singly = [self._predict([one], on_error, **settings) for one in batch]
-            return [prediction for (prediction,) in singly]
-        message = self._failures.reason(batch[0], failure, is_patient=is_patient)
-        if on_error is None:
-            raise DataError(message) from failure
-        on_error(batch[0].source, message)
-        return [None]
-
-    @torch.inference_mode()
-    def _test_step(self, batch: list[LoadedInput], *, keeps_logits: bool = False) -> list:
-        # The caller's own scope is back before anything is yielded.
-        with DefaultScope.overwrite_default_scope(self.cfg.default_scope):
-            samples = self.model.test_step(pseudo_collate([b.data for b in batch]))
-        if not keeps_logits:
-            for sample in samples:
-                # One float per class and pixel: far larger than all else, only tiles need it.
-                sample.pop('seg_logits', None)
-        return [sample.cpu() for sample in samples]

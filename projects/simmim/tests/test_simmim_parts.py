@@ -158,3 +158,27 @@ def test_visualizer_writes_what_the_hook_gives_it(tmp_path):
     assert picture.shape == (4, 3 * 4 + 2 * 4, 3)
     assert (picture[:, :4] == image).all()
     assert (picture[:, 16:18] == (10, 20, 30)).all()
+
+
+def test_v1_recorder_measures_what_is_added():
+    """The amplitude of the main branch follows from what the hooks see, block by block."""
+    from mmpretrain.models import SwinTransformer
+
+    from projects.simmim.simmim.swin_v1 import SwinV1SignalRecorder
+
+    torch.manual_seed(0)
+    arch = dict(embed_dims=8, depths=(2, 1), num_heads=(1, 2))
+    model = SwinTransformer(arch, img_size=32, window_size=4, out_indices=(1,), drop_path_rate=0.0)
+    block, recorder = model.stages[0].blocks[1], SwinV1SignalRecorder()
+    seen = {}
+    block.register_forward_hook(lambda _m, inputs, out: seen.update(x=inputs[0], out=out))
+    with recorder.watching(model), torch.no_grad():
+        model.eval()
+        model(torch.randn(2, 3, 32, 32))
+        x = seen['x']
+        attention = block.attn(block.norm1(x), (8, 8))
+        mlp = seen['out'] - (x + attention)
+    found = recorder.amplitudes()
+    assert list(found)[:3] == ['attention/0.0', 'mlp/0.0', 'main/0.0']
+    for place, value in (('attention', attention), ('mlp', mlp), ('main', seen['out'])):
+        assert found[f'{place}/0.1'] == pytest.approx(value.square().mean().sqrt().item(), rel=1e-4)
