@@ -429,6 +429,8 @@ def test_the_page_hinders_nobody(theme, browser, url, photo):
     assert serious_findings(page) == []
     page.locator('#upload input[type=file]').set_input_files(photo)
     expect(page.locator('#status')).to_contain_text('Best class', timeout=60_000)
+    for name in ('Save image', 'Save JSON'):
+        expect(page.get_by_role('button', name=name)).to_be_enabled()
     page.wait_for_load_state('networkidle')
     assert serious_findings(page) == []
     page.close()
