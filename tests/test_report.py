@@ -440,6 +440,13 @@ def test_bad_command_line(refused, use_data, tmp_path):
     assert 'iter_1.pth' in refused('report', tmp_path, '--config', config)
     assert '--num-images' in refused('report', tmp_path, '--config', config, '--num-images', 0)
     assert not (tmp_path / 'report.html').exists()
+    runs = []
+    for task in ('classification', 'detection'):
+        runs.append(tmp_path / task)
+        runs[-1].mkdir()
+        (runs[-1] / 'a.py').write_text(f"_base_ = 'swinv2_mm::{task}/{CONFIGS[task]}'\n")
+        shutil.copy(tmp_path / 'iter_1.pth', runs[-1])
+    assert 'detection of detection' in refused('report', *runs)
 
 
 def test_work_dir(tmp_path):

@@ -71,6 +71,7 @@ def report(
     from swinv2_mm.config.file import load_config
     from swinv2_mm.datasets.palette import class_colours
     from swinv2_mm.engine.work_dir import checkpoint_in, config_in
+    from swinv2_mm.libraries import library_of
     from swinv2_mm.report.comparison import Run, distinct_names, render_comparison
     from swinv2_mm.report.page import fitted, render
     from swinv2_mm.report.predicting import evaluate
@@ -84,10 +85,12 @@ def report(
         cfg = load_config(str(file), options)
         check_data(cfg, ['val_dataloader'])
         found.append((file, cfg, weights))
-    runs = []
-    for name, folder, (_, cfg, weights) in zip(
-        distinct_names(folders), folders, found, strict=True
-    ):
+    names, runs = distinct_names(folders), []
+    tasks = [library_of(cfg, purpose='report').task for _, cfg, _ in found]
+    if len(set(tasks)) > 1:
+        listed = ', '.join(f'{name} of {task}' for name, task in zip(names, tasks, strict=True))
+        raise UserError(f'only trainings of one task can be compared, these are: {listed}')
+    for name, folder, (_, cfg, weights) in zip(names, folders, found, strict=True):
         try:
             records = read_records(folder)
         except UserError:
