@@ -13,13 +13,16 @@ constraints=${CONSTRAINTS:-requirements/constraints.txt}
 
 fail() { echo "error: $*" >&2; exit 1; }
 command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.14 (Debian: apt-get install python3 python3-venv)"
-"$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' \
-  || fail "$("$python" --version) is not supported, Python 3.10 to 3.14 are; name one by PYTHON=python3.12 make ..."
+version=$("$python" -c 'import platform; print(platform.python_version())') || fail "$python does not run; name another by PYTHON=python3.12 make ..."
+case $version in
+  3.1[0-4].*) ;;
+  *) fail "Python $version is not supported, Python 3.10 to 3.14 are; name one by PYTHON=python3.12 make ..." ;;
+esac
 
 key=$({ cat "$constraints" requirements/*.txt tools/make_env.sh; sed '/^\[tool.ruff\]/,$d' pyproject.toml; } | sha256sum | cut -d' ' -f1)
 here=$(pwd)
 if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$key" ]; then
-  echo "Making the environment in $venv (once; 3 to 5 minutes, 6.5 GB) ..."
+  echo "Making the environment in $venv (once; 3 to 5 minutes, 7 GB) ..."
   rm -f "$venv/.installed"
   if ! "$python" -m venv "$venv" 2>/dev/null; then
     # Debian's python3 comes without ensurepip.
