@@ -137,8 +137,7 @@ def test_interpreter_out_of_range_gives_one_sentence(version, is_taken, tmp_path
     python.write_text(
         f'#!{sys.executable}\n'
         'import sys\n'
-        f"if sys.argv[1] == '--version': print('Python {version}.0')\n"
-        "elif sys.argv[1] == '-c':\n"
+        "if sys.argv[1] == '-c':\n"
         f'    sys.version_info = ({major}, {minor}, 0)\n'
         '    exec(sys.argv[2])\n'
         "else: sys.exit('no further')\n"
@@ -154,3 +153,18 @@ def test_interpreter_out_of_range_gives_one_sentence(version, is_taken, tmp_path
     refusals = [line for line in done.stderr.splitlines() if 'is not supported' in line]
     assert len(refusals) == 1 - is_taken
     assert all(f'Python {version}.0' in line and '3.10 to 3.14' in line for line in refusals)
+
+
+def test_interpreter_that_does_not_run_gives_one_sentence(tmp_path):
+    """As pyenv's names of versions that are not the chosen one."""
+    python = tmp_path / 'python'
+    python.write_text('#!/bin/sh\nexit 127\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools/make_env.sh'), str(tmp_path / 'venv')],
+        env={'PYTHON': str(python), 'PATH': '/usr/bin:/bin'},
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith('error:') and 'does not run' in line and 'PYTHON=' in line

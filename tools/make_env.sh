@@ -13,7 +13,7 @@ constraints=${CONSTRAINTS:-requirements/constraints.txt}
 
 fail() { echo "error: $*" >&2; exit 1; }
 command -v "$python" >/dev/null || fail "no $python found; install Python 3.10 to 3.14 (Debian: apt-get install python3 python3-venv)"
-version=$("$python" -c 'import platform; print(platform.python_version())') || fail "$python does not run; name another by PYTHON=python3.12 make ..."
+version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])') || fail "$python does not run; name another by PYTHON=python3.12 make ..."
 case $version in
   3.1[0-4].*) ;;
   *) fail "Python $version is not supported, Python 3.10 to 3.14 are; name one by PYTHON=python3.12 make ..." ;;
