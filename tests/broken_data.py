@@ -185,7 +185,8 @@ image_case('16 bits, colour', READ, remark='the upper 8 bits')(
 
 @image_case('32 bits', REFUSED, kind='image-truncated', words='32 bits')
 def _(file):
-    values = np.full((SIDE_PX, SIDE_PX), 2**20, np.int32)
+    # As small as those of 8 bits: the upper ones would be black.
+    values = np.full((SIDE_PX, SIDE_PX), 200, np.int32)
     return encoded(Image.fromarray(values), 'TIFF')
 
 

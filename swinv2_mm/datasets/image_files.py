@@ -24,8 +24,6 @@ IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.png', '.bmp', '.gif', '.webp', '.tif', '.tiff', '.ppm', '.pgm', '.jp2',
     '.tga',
 )  # fmt: skip
-# The upper 8 of 16 bits count, as in OpenCV.
-_LARGEST_DEEP = 2**16 - 1
 _MAP_MODES = ('1', 'L', 'P', 'I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
 
 
@@ -257,10 +255,10 @@ def eight_bit_rgb(image: Image.Image) -> Image.Image:
     if image.mode == 'F':
         raise ValueError('its pixels are floating-point numbers; save it with 8 or 16 bits')
     if image.mode == 'I' or image.mode.startswith('I;16'):
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > _LARGEST_DEEP:
-            raise ValueError('its pixels have 32 bits; save it with 8 or 16')
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert('RGB')
+        # Pillow has one mode for 16 bits of other formats, and for more bits or a sign in TIFF.
+        if image.mode == 'I' and image.format == 'TIFF':
+            raise ValueError('its pixels have 32 bits or a sign; save it with 8 or 16 bits')
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert('RGB')
     # Pillow warns of a palette with transparency that is turned into colours at once.
     pixels = image.convert('RGBA') if 'transparency' in image.info else image
     # Pillow copies what it need not convert.
