@@ -329,8 +329,17 @@ def test_tiff_by_windows(tmp_path):
             # Decoders differ in how they enlarge chroma.
             assert difference.mean() < 2 if name == 'ycbcr' else not difference.any()
     five = write_tiff(tmp_path / 'five.tif', np.concatenate([bands, bands[:2]]))
-    with open_rows(five) as rows:
-        assert (rows.rows(0, 150) == image).all()
+    named = write_tiff(tmp_path / 'named.tif', extra[::-1])
+    rasterio = pytest.importorskip('rasterio')
+    with rasterio.open(named, 'r+') as file:
+        colours = ('undefined', 'blue', 'green', 'red')
+        file.colorinterp = [rasterio.enums.ColorInterp[colour] for colour in colours]
+    twelve = write_tiff(tmp_path / 'twelve.tif', bands.astype(np.uint16) * 16 + 15, nbits=12)
+    for path in (five, named, twelve):
+        with open_rows(path) as rows:
+            assert (rows.rows(0, 150) == image).all(), path
+    with open_rows(write_tiff(tmp_path / 'four.tif', bands[:1] >> 4, nbits=4)) as rows:
+        assert (rows.rows(0, 150)[..., 0] == (bands[0] >> 4) * 17).all()
     for values in (bands.astype(np.float32), bands[:1].astype(np.int32)):
         with (
             pytest.raises(DataError, match='8 or 16 bits'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ _DRIVERS = {
 # Tags of TIFF, and colours that Pillow converts: white is zero, CMYK, CIE Lab.
 _ORIENTATION, _PHOTOMETRIC = 274, 262
 _RGB, _CONVERTED = 2, (0, 5, 8)
+# In the order of OpenCV.
+_COLOURS = ('blue', 'green', 'red')
 
 
 class RowReader(Protocol):
@@ -73,8 +76,8 @@ class ArrayRows:
 class RasterRows:
     """Rows of a file that is read by windows.
 
-    The first three of more bands are red, green and blue; of 16 bits the upper 8 are
-    kept, as in ``read_image``.
+    Red, green and blue are the bands that the file calls so, else the first three; of two the first
+    is grey. Of more than 8 bits the upper 8 are kept, as in ``read_image``.
 
     Args:
         dataset: An open data set of rasterio.
@@ -90,13 +93,18 @@ class RasterRows:
         self.georeference: dict[str, Any] = {}
         if dataset.crs is not None or not dataset.transform.is_identity:
             self.georeference = {'crs': dataset.crs, 'transform': dataset.transform}
-        kinds = set(dataset.dtypes[: 3 if dataset.count >= 3 else 1])
+        self._bands = [3, 2, 1] if dataset.count >= 3 else [1]
+        meanings = [meaning.name for meaning in dataset.colorinterp]
+        if {*_COLOURS} <= {*meanings}:
+            self._bands = [meanings.index(colour) + 1 for colour in _COLOURS]
+        kinds = {dataset.dtypes[band - 1] for band in self._bands}
         if not kinds <= {'uint8', 'uint16'}:
             detail = f'its pixels are {", ".join(sorted(kinds))}; save it with 8 or 16 bits'
             raise FileFault(f'{name} cannot be read: {detail}', detail=detail)
-        self._bands = [3, 2, 1] if dataset.count >= 3 else [1]
+        bits = dataset.tags(self._bands[0], ns='IMAGE_STRUCTURE').get('NBITS')
+        self._num_bits = int(bits or 8 * np.dtype(kinds.pop()).itemsize)
         self._colours = None
-        if dataset.count == 1 and dataset.colorinterp[0].name == 'palette':
+        if meanings == ['palette']:
             table = dataset.colormap(1)
             colours = [table.get(number, (0, 0, 0))[2::-1] for number in range(256)]
             self._colours = np.array(colours, np.uint8)
@@ -114,10 +122,12 @@ class RasterRows:
             raise FileFault(
                 f'{self._name} cannot be read: {detail}', kind='truncated', detail=detail
             ) from error
-        if values.dtype == np.uint16:
-            values = (values >> 8).astype(np.uint8)
         if self._colours is not None:
             return self._colours[values[0]]
+        if self._num_bits > 8:
+            values = (values >> (self._num_bits - 8)).astype(np.uint8)
+        elif self._num_bits < 8:
+            values = (values * (255 / (2**self._num_bits - 1))).astype(np.uint8)
         return np.ascontiguousarray(
             np.broadcast_to(values.transpose(1, 2, 0), (*values.shape[1:], 3))
         )
@@ -154,8 +164,9 @@ def open_rows(source: Any) -> AbstractContextManager[RowReader]:
 @contextmanager
 def _open_raster(path: str, *, driver: str, limits: ImageLimits) -> Iterator[RowReader]:
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+    warnings.filterwarnings('ignore', category=NotGeoreferencedWarning)
     name = f'image {shown(path)}'
     with rasterio.Env(GDAL_CACHEMAX=_CACHE_MB):
         try:
