@@ -49,10 +49,14 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def publish(part: Path, path: Path) -> None:
-    """Rename a finished file, or folder, after its content has reached the disk."""
+    """Rename a finished file, or folder, after its content has reached the disk.
+
+    Raises:
+        OSError: Such as for a file in the place of a folder, which stays.
+    """
     for place in [*(part.iterdir() if part.is_dir() else ()), part]:
         _sync(place)
-    if path.is_dir():
+    if part.is_dir() and path.is_dir():
         # Nothing replaces a folder in one step.
         old = path.with_name(f'.{path.name}.old')
         path.replace(old)

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from swinv2_mm.atomic_write import atomic_path, atomic_write
+from swinv2_mm.atomic_write import atomic_path, atomic_write, publish
 from swinv2_mm.errors import UserError
 
 
@@ -55,3 +55,11 @@ def test_an_impossible_path_is_the_users_error(tmp_path, name):
     (tmp_path / 'file').touch()
     with pytest.raises(UserError, match='cannot be written'):
         atomic_write(tmp_path / name, 'text')
+
+
+def test_a_file_replaces_no_folder(tmp_path):
+    (tmp_path / 'folder').mkdir()
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError, match='folder'):
+        publish(tmp_path / 'file', tmp_path / 'folder')
+    assert (tmp_path / 'folder').is_dir()

@@ -371,6 +371,18 @@ def test_mistakes_are_one_line(tool, classifier, arguments, message):
     assert errors.count('\n') == 1
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_tracing(tool, classifier, tmp_path):
+    (tmp_path / 'folder.pt2').mkdir()
+    (tmp_path / 'folder.pt2' / 'notes').touch()
+    for out, word in (('folder.pt2', 'is a folder'), ('folder.pt2/notes/a.pt2', 'be written')):
+        options = ('--format', 'torch-export', '--num-images', '1')
+        status, errors = tool('export', *classifier, tmp_path / out, *options)
+        assert status == 1
+        assert word in errors
+        assert errors.count('\n') == 1
+    assert (tmp_path / 'folder.pt2' / 'notes').exists()
+
+
 def test_safetensors_with_the_config_that_a_training_saved(classifier, tmp_path):
     config, weights = classifier
     model, _ = load_trained_model(Config.fromfile(config), weights, device='cpu')

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -88,12 +89,6 @@ def write_verified(
         shapes_px.append((max(other[0], exported.smallest_px), other[1]))
     names = exported.output_names
     has_open_batch = exported.has_open_batch
-    program = files.trace(
-        traceable(exported, has_fixed_size=not is_open),
-        shape_px=fixed_px,
-        has_open_batch=has_open_batch,
-        smallest_px=exported.smallest_px,
-    )
     facts = {
         **metadata,
         'part': part,
@@ -102,9 +97,15 @@ def write_verified(
         'batch': None if has_open_batch else 1,
         'opset': files.OPSET,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-') as folder:
-        path = Path(folder) / out.name
+    # First: tracing takes minutes.
+    with _folder_beside(out) as folder:
+        program = files.trace(
+            traceable(exported, has_fixed_size=not is_open),
+            shape_px=fixed_px,
+            has_open_batch=has_open_batch,
+            smallest_px=exported.smallest_px,
+        )
+        path = folder / out.name
         files.write(program, path, file_format=file_format, metadata=facts)
         file = open_exported(path)
         found = agreement(model, file, images=images, shapes_px=shapes_px, part=part)
@@ -119,10 +120,28 @@ def write_verified(
         copies = [path.with_suffix(f'.{precision}.onnx') for precision in precisions]
         for precision, copy in zip(precisions, copies, strict=True):
             lines.append(_write_copy(path, copy, precision=precision, inputs=inputs))
-        for written in Path(folder).iterdir():
+        for written in folder.iterdir():
             publish(written, out.parent / written.name)
     places = tuple(out.parent / copy.name for copy in copies)
     return Exported(out, part, tuple(names), found, places, tuple(lines))
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside a file that is to be written.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    if out.is_dir():
+        raise UserError(f'{out} is a folder: name a file in it')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=out.parent, prefix='.export-')
+    except OSError as error:
+        raise UserError(f'{out} cannot be written: {error.strerror or error}') from error
+    with folder as name:
+        yield Path(name)
 
 
 def _write_copy(path: Path, copy: Path, *, precision: Precision, inputs: Sequence[Tensor]) -> str:
