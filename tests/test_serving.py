@@ -280,6 +280,7 @@ def test_addresses(refused):
         with pytest.raises(UserError, match='cannot listen'):
             listen('127.0.0.1', port)
     assert 'positive' in refused('serve', '--weights', 'x.pth', '--rate', '-1')
+    assert 'finite' in refused('serve', '--weights', 'x.pth', '--grace-s', 'inf')
     assert 'cannot listen' in refused('serve', '--weights', 'x.pth', '--host', 'nowhere at all')
     assert 'name a config' in refused('serve', '--weights', 'x.pth', '--port', '0')
 

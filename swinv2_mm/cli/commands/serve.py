@@ -8,6 +8,7 @@ when SIGTERM arrives is still answered.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,10 @@ def serve(
         UserError: If the config or the weights do not fit, a package is missing, or nothing can
             listen at the address.
     """
-    if min(batch_size, max_open, max_megabytes, max_megapixels) <= 0 or (rate or 1) <= 0:
+    limits = batch_size, max_open, max_megabytes, max_megapixels, 1 if rate is None else rate
+    if not all(map(math.isfinite, (*limits, max_wait_ms, grace_s))):
+        raise UserError('the limits of a server are finite numbers; without --rate there is none')
+    if min(limits) <= 0:
         raise UserError(
             '--batch-size, --max-open, --rate, --max-megabytes and --max-megapixels are positive'
         )
