@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
@@ -26,6 +27,8 @@ from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import DataError, UserError
 from swinv2_mm.inference.class_names import find_classes
 from swinv2_mm.inference.coco_files import read_numbers
+from swinv2_mm.inference.identity import config_identity, file_identity
+from swinv2_mm.inference.output_folder import OutputFolder, result_folders
 from swinv2_mm.inference.prediction import Prediction
 from swinv2_mm.inference.sources import find_sources, passed_over
 from swinv2_mm.inference.tiles import TiledPrediction
@@ -490,6 +493,42 @@ def test_sources_stay_in_their_folder(tmp_path):
     assert [s.name for s in found] == ['a', 'c', 'b/2']
     assert [s.is_video for s in found] == [False, True, False]
     assert os.fspath(found[0]) == str(tmp_path / 'a.jpg')
+
+
+def test_results_are_no_input_and_replace_no_file(tmp_path):
+    """The output folder may be the input: what is written is not predicted for by the next run."""
+    (tmp_path / 'a.jpg').touch()
+    (tmp_path / 'link').symlink_to(tmp_path)
+    OutputFolder(tmp_path, run={'weights': 'a'}, resume=False).close()
+    for name in ('pictures/a.jpg', 'pictures/in/b.jpg', 'label_maps/a.png', 'in/pictures/c.jpg'):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    results = result_folders(tmp_path / 'link')
+    found = find_sources(['-'], lines=[f'{tmp_path}/in/..\n'], results=results)
+    assert [source.name for source in found] == ['a', 'in/pictures/c']
+    assert passed_over([str(tmp_path)], results=results) == {'.json': 1, '.jsonl': 1}
+    with pytest.raises(UserError, match='another weights'):
+        OutputFolder(tmp_path, run={'weights': 'b'}, resume=True)
+    (tmp_path / 'predictions.jsonl').unlink()
+    with pytest.raises(UserError, match=r'pictures.*overwritten'):
+        OutputFolder(tmp_path, run={}, resume=False)
+
+
+def test_other_content_under_the_same_name_is_told_apart(tmp_path):
+    (tmp_path / 'c.py').touch()
+    config = Config({'model': {'type': 'A', 'depth': 3}}, filename=str(tmp_path / 'c.py'))
+    file, found = tmp_path / 'iter_1.pth', []
+    for depth, content in ((3, b'a'), (4, b'b')):
+        config.model.depth = depth
+        file.write_bytes(content)
+        found.append((config_identity(config, classes=['x']), file_identity(file)))
+    assert found[0][0] != found[1][0] and found[0][1] != found[1][1]
+    assert found[1] == (
+        config_identity(config, classes=['x']),
+        file_identity(os.path.relpath(file)),
+    )
+    assert found[1][0] != config_identity(config, classes=['y'])
+    assert file_identity('released') == 'released'
 
 
 @pytest.mark.parametrize('task', CONFIGS)

@@ -104,6 +104,8 @@ def join_job(launcher: str = 'none') -> Job:
         rank, size, local_rank = (int(os.environ[name]) for name in names[:3])
     except KeyError as error:
         raise UserError(f'--launcher {launcher}: {error.args[0]} is not set') from error
+    except ValueError as error:
+        raise UserError(f'--launcher {launcher}: {error} in {", ".join(names[:3])}') from error
     local_size = int(os.environ.get(names[3], size))
     if size == 1:
         return Job()

@@ -30,12 +30,18 @@ from .tiles import StripWriter, TiledPrediction
 
 RECORDS = 'predictions.jsonl'
 RUN = 'run.json'
+_FOLDERS = ('pictures', 'label_maps', 'videos')
 # Folder that several processes write to until their records are merged.
 _PARTS = '.parts'
 _LIST = 'list.jsonl'
 _POLL_S = 0.1
 _JPEG_SIDE_PX = 65500  # of libjpeg
 _JPEG_QUALITY = 92
+
+
+def result_folders(root: Path) -> frozenset[str]:
+    """Return the real paths of the folders in an output folder that predictions are written to."""
+    return frozenset(os.path.realpath(root / name) for name in _FOLDERS)
 
 
 class OutputFolder:
@@ -88,6 +94,11 @@ class OutputFolder:
     def _open(self, run: dict, resume: bool) -> None:
         has_results = (self.root / RECORDS).exists() or self._parts.exists()
         if not has_results:
+            if others := [name for name in _FOLDERS if (self.root / name).exists()]:
+                raise UserError(
+                    f'{self.root / others[0]} is not of predictions, and files in it could be '
+                    'overwritten: --out names another folder'
+                )
             atomic_write(self.root / RUN, json.dumps(run, indent=2) + '\n')
             return
         if not resume:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +38,12 @@ class Source(os.PathLike):
         return self.path
 
 
-def passed_over(inputs: Iterable[str]) -> Counter[str]:
+def passed_over(inputs: Iterable[str], *, results: Container[str] = ()) -> Counter[str]:
     """Count the files of folders that ``find_sources`` leaves out, by suffix."""
     counts: Counter[str] = Counter()
     for given in inputs:
-        for here, folders, files in os.walk(given):
-            folders[:] = [name for name in folders if not name.startswith('.')]
-            names = [name for name in files if not name.startswith('.') and not _is_read(name)]
+        for here, files in _walk(given, results):
+            names = [name for name in files if not _is_read(name)]
             counts.update(Path(here, name).suffix.lower() or 'no suffix' for name in names)
     return counts
 
@@ -53,7 +52,9 @@ def _is_read(name: str) -> bool:
     return Path(name).suffix.lower() in {*IMAGE_SUFFIXES, *VIDEO_ENDINGS}
 
 
-def find_sources(inputs: Sequence[str], *, lines: Iterable[str] = ()) -> Iterator[Source]:
+def find_sources(
+    inputs: Sequence[str], *, lines: Iterable[str] = (), results: Container[str] = ()
+) -> Iterator[Source]:
     """List the images and videos meant, those in folders in the order of their names.
 
     A file is listed whatever its name and whether it exists or not; of a folder and those in it,
@@ -62,6 +63,7 @@ def find_sources(inputs: Sequence[str], *, lines: Iterable[str] = ()) -> Iterato
     Args:
         inputs: Files and folders; ``-`` stands for the ``lines``.
         lines: Names of files and folders.
+        results: Real paths of folders that are left out, because predictions are written there.
 
     Raises:
         UserError: If there is nothing in a folder.
@@ -70,23 +72,24 @@ def find_sources(inputs: Sequence[str], *, lines: Iterable[str] = ()) -> Iterato
         if given == '-':
             for line in lines:
                 if line.strip():
-                    yield from find_sources([line.rstrip('\r\n')])
+                    yield from find_sources([line.rstrip('\r\n')], results=results)
         elif os.path.isdir(given):
             is_empty = True
-            for source in _walk(given):
-                is_empty = False
-                yield source
+            for here, files in _walk(given, results):
+                for path in (Path(here, name) for name in files if _is_read(name)):
+                    is_empty = False
+                    yield Source(str(path), str(path.relative_to(given).with_suffix('')))
             if is_empty:
                 raise UserError(f'folder {given} holds no images or videos')
         else:
             yield Source(given, Path(given).stem)
 
 
-def _walk(folder: str) -> Iterator[Source]:
+def _walk(folder: str, results: Container[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield a folder and those in it, each with the names of its files; what is hidden is not."""
     for here, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if not f.startswith('.'))
-        for file in sorted(files):
-            path = Path(here, file)
-            if file.startswith('.') or not _is_read(file):
-                continue
-            yield Source(str(path), str(path.relative_to(folder).with_suffix('')))
+        paths = {name: os.path.realpath(os.path.join(here, name)) for name in folders}
+        folders[:] = sorted(
+            name for name in folders if not name.startswith('.') and paths[name] not in results
+        )
+        yield here, sorted(name for name in files if not name.startswith('.'))

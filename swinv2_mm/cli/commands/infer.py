@@ -96,7 +96,9 @@ def infer(
         raise UserError('standard input (-) can be read only once')
     from swinv2_mm.inference import SwinV2Inferencer
     from swinv2_mm.inference.coco_files import default_numbers, read_numbers, write_coco_files
+    from swinv2_mm.inference.identity import config_identity, file_identity
     from swinv2_mm.inference.job import join_job
+    from swinv2_mm.inference.output_folder import result_folders
     from swinv2_mm.inference.sources import find_sources, passed_over
     from swinv2_mm.inference.tile_grid import Tiling
     from swinv2_mm.inference.writing import PredictionRun
@@ -109,7 +111,10 @@ def infer(
         cfg = config_in(weights)
     job = join_job(launcher)
     is_first = job.rank == 0
-    total = sum(1 for _ in find_sources(files)) if is_first and '-' not in files else None
+    written = result_folders(Path(out))
+    total = None
+    if is_first and '-' not in files:
+        total = sum(1 for _ in find_sources(files, results=written))
     inferencer = SwinV2Inferencer(
         cfg,
         weights,
@@ -126,13 +131,13 @@ def infer(
     numbers = default_numbers(names) if coco_ids is None else read_numbers(coco_ids, classes=names)
     if numbers.images and is_first and '-' not in files:
         # Now, and not when all images are done.
-        for source in find_sources(files):
+        for source in find_sources(files, results=written):
             if not source.is_video:
                 numbers.of_image(source.path)
     settings = {
         'task': inferencer.task,
-        'config': str(inferencer.cfg.filename),
-        'weights': str(weights),
+        'config': config_identity(inferencer.cfg, classes=names),
+        'weights': file_identity(weights),
         'window_size': None if window_size is None else str(window_size),
         'tta': tta,
         'score_threshold': score_threshold,
@@ -151,13 +156,15 @@ def infer(
         track_from=(score_threshold or _TRACKED_FROM) if track else None,
         resume=resume,
         total=total,
-        passed_over=passed_over(file for file in files if is_first and file != '-'),
+        passed_over=passed_over(
+            (file for file in files if is_first and file != '-'), results=written
+        ),
         job=job,
     )
     if hasattr(sys.stdin, 'reconfigure'):
         # Names of files are bytes, of which not all are text.
         sys.stdin.reconfigure(errors='surrogateescape')
-    summary = run(find_sources(files, lines=sys.stdin))
+    summary = run(find_sources(files, lines=sys.stdin, results=written))
     if inferencer.task == 'detection' and is_first:
         write_coco_files(run.output.records(), Path(out), classes=names, numbers=numbers)
     return summary
