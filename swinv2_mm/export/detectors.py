@@ -189,6 +189,24 @@ def per_anchor(x: Tensor, channels: int) -> Tensor:
     return by_place.reshape(-1, channels)
 
 
+def widen_single_channels(model: torch.nn.Module) -> None:
+    """Compute maps of one channel as the first of two, in place.
+
+    Of a convolution to one channel torch would fix in the graph that the map has several places.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module.out_channels == 1:
+            module.out_channels = 2
+            module.weight = torch.nn.Parameter(module.weight.repeat(2, 1, 1, 1))
+            if module.bias is not None:
+                module.bias = torch.nn.Parameter(module.bias.repeat(2))
+            module.register_forward_hook(_first_channel)
+
+
+def _first_channel(module: torch.nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+    return out[:, :1]
+
+
 def _activated(head: Any, logits: Tensor) -> Tensor:
     """Turn logits into probabilities of the classes, without the background."""
     return logits.sigmoid() if head.use_sigmoid_cls else logits.softmax(-1)[:, :-1]

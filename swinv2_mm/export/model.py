@@ -16,7 +16,7 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import LIBRARIES
 
 from .deformable import replace_deformable
-from .detectors import one_stage, two_stage
+from .detectors import one_stage, two_stage, widen_single_channels
 from .dino import dino
 from .global_attention import replace_global_attention
 from .mask2former import mask2former
@@ -177,6 +177,7 @@ def traceable(model: ExportedModel, *, has_fixed_size: bool) -> ExportedModel:
         replace_extractors(model.model)
         replace_deformable(model.model)
         replace_global_attention(model.model)
+        widen_single_channels(model.model)
     return model.eval().requires_grad_(False)
 
 
