@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 from swinv2_mm.errors import UserError
@@ -22,11 +23,24 @@ def shipped_root() -> Path:
     return shipped if (shipped / 'configs').is_dir() else _PACKAGE.parent
 
 
+class _OurProjects:
+    """Finder of our ``projects`` where a package of the user has that name."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Find a project of ours that the user's package does not have."""
+        if name.rpartition('.')[0] != 'projects':
+            return None
+        return PathFinder.find_spec(name, [str(shipped_root() / 'projects')])
+
+
 def add_projects_to_path() -> None:
     """Let ``custom_imports`` of configs find ``projects``, behind what a user has of that name."""
     root = str(shipped_root())
     if root not in sys.path:
         sys.path.append(root)
+    if _OurProjects not in sys.meta_path:
+        sys.meta_path.append(_OurProjects)
 
 
 def recipe(name: str) -> str:

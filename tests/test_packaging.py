@@ -134,6 +134,24 @@ def test_recipes_and_projects_of_the_wheel(run, built):
     assert all(Path(line).is_relative_to(built / 'wheel' / SHIPPED) for line in lines)
 
 
+@pytest.mark.parametrize('is_package', [False, True])
+def test_projects_of_a_user_beside_ours(is_package, run, tmp_path):
+    """A folder of that name in the user's project, with ``__init__.py`` or without."""
+    (tmp_path / 'projects' / 'mine').mkdir(parents=True)
+    (tmp_path / 'projects' / 'mine' / '__init__.py').touch()
+    if is_package:
+        (tmp_path / 'projects' / '__init__.py').touch()
+    code = (
+        'from swinv2_mm.shipped import add_projects_to_path\n'
+        'add_projects_to_path()\n'
+        'import projects.digits, projects.mine\n'
+        'print(projects.mine.__file__, projects.digits.__file__, sep=chr(10))\n'
+    )
+    mine, ours = run('-c', code).splitlines()
+    assert Path(mine).is_relative_to(tmp_path / 'projects')
+    assert Path(ours).parts[-5:-3] == ('swinv2_mm', '.mim')
+
+
 def test_inheriting_by_the_name_of_the_package(run, tmp_path):
     """Of MMEngine's own form, and of the one that also works before this package is imported."""
     name = 'detection/cascade-mask-rcnn_swinv2-t-w16_fpn_ms-3x_coco.py'
@@ -203,6 +221,7 @@ def test_jobs_call_scripts_that_are_here():
 def test_version_is_in_one_place_and_copies_follow():
     citation = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
     assert citation['version'] == swinv2_mm.__version__
+    assert f'version = {{{swinv2_mm.__version__}}}' in (ROOT / 'docs/cite.md').read_text()
     script = ROOT / 'dev' / 'ci' / 'version.sh'
     refused = subprocess.run([script, '9.9.9'], capture_output=True, text=True)
     assert refused.returncode == 1 and '9.9.9' in refused.stderr
