@@ -43,10 +43,15 @@ def shortened(task):
 
 @pytest.fixture
 def place(digits_root, tmp_path, monkeypatch):
-    """An empty folder with a copy of the digits, as a user would have them."""
-    shutil.copytree(digits_root / 'digits', tmp_path / 'street')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    """A folder with links to a copy of the digits, as a user would have them."""
+    shutil.copytree(digits_root / 'digits', tmp_path / 'disk')
+    place = tmp_path / "Bob's café"
+    (place / 'street').mkdir(parents=True)
+    for path in (tmp_path / 'disk').iterdir():
+        (place / 'street' / path.name).symlink_to(path)
+    (place / 'street' / 'up').symlink_to(place)
+    monkeypatch.chdir(place)
+    return place
 
 
 def numbers_of_classes(node):
@@ -158,10 +163,28 @@ def test_masks_of_0_and_255_are_refused(place):
         new('segmentation', data='street')
 
 
+def test_classes_beside_folders_that_are_none(place):
+    folders = place / 'street' / 'folders'
+    (folders / 'train' / '.ipynb_checkpoints').mkdir()
+    new('classification', data='street')
+    (folders / 'train' / 'ten').mkdir()
+    with pytest.raises(UserError, match='ten'):
+        new('classification', data='street', out='b.py')
+
+
+def test_module_of_the_user_that_is_not_found(place):
+    (place / 'a.py').write_text("custom_imports = dict(imports=['swinv2_mm.models', 'mine'])\n")
+    with pytest.raises(UserError, match='PYTHONPATH') as found:
+        load_config('a.py')
+    assert "'mine'" in str(found.value)
+
+
 def test_file_that_exists_and_recipes_that_do_not_fit(place):
     leaf = new('detection', data='street')
     with pytest.raises(UserError, match='exists'):
         new('detection', data='street')
+    with pytest.raises(UserError, match='ends in'):
+        new('detection', data='street', out='b')
     with pytest.raises(UserError, match='not for segmentation'):
         new(
             'segmentation',

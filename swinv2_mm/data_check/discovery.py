@@ -72,7 +72,7 @@ def discover_detection(root: Path) -> Layout:
         DataError: If one of them is malformed, or names images that are nowhere.
     """
     files = {}
-    for path in sorted(root.rglob('*.json')):
+    for path in sorted(path for folder in _folders(root) for path in folder.glob('*.json')):
         if (name := _split_of(path.relative_to(root))) and (content := _coco(path)):
             files.setdefault(name, (path, content))
     names = _chosen(files, root, what='COCO annotation files (JSON with images and annotations)')
@@ -125,13 +125,18 @@ def discover_classification(root: Path) -> Layout:
     """Recognise one folder per class.
 
     Raises:
-        UserError: If there are no such folders for training and validation.
+        UserError: If there are no such folders for training and validation, or a class to train
+            has no images.
     """
     found = {}
-    for folder in sorted(path for path in (root, *root.rglob('*')) if path.is_dir()):
+    for folder in _folders(root):
         name = _split_of(Path(folder.name))
-        classes = [child for child in sorted(folder.iterdir()) if child.is_dir()]
+        children = _subfolders(folder)
+        classes = [child for child in children if any(child.iterdir())]
         if name and classes and all(_images(child) for child in classes):
+            if name == 'train' and classes != children:
+                empty = next(child for child in children if child not in classes)
+                raise UserError(f'{empty}: a class without images; fill the folder or remove it')
             found.setdefault(name, (folder, classes))
     names = _chosen(found, root, what='folders with one folder of images per class')
     splits = [
@@ -194,11 +199,7 @@ def _coco_split(root: Path, name: str, path: Path, content: dict) -> Split:
         [category['name'] for category in content['categories']]
     except (IndexError, KeyError, TypeError) as error:
         raise DataError(f'annotation file {path}: no images or names ({error})') from error
-    folders = [
-        folder
-        for folder in sorted(path for path in (root, *root.rglob('*')) if path.is_dir())
-        if (folder / first).is_file()
-    ]
+    folders = [folder for folder in _folders(root) if (folder / first).is_file()]
     if not folders:
         raise DataError(f'annotation file {path}: image {first} is nowhere in {root}')
     # Splits may number their images alike.
@@ -215,13 +216,32 @@ def _relative(path: Path, root: Path) -> str:
     return '' if text == '.' else text
 
 
+def _subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, links followed; hidden ones are of other programs."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [e.name for e in entries if e.is_dir() and not e.name.startswith('.')]
+    except PermissionError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+def _folders(root: Path, above: tuple[str, ...] = ()) -> list[Path]:
+    """Return a folder and those below it, without links to what holds them."""
+    real = os.path.realpath(root)
+    if any(Path(folder).is_relative_to(real) for folder in above):
+        return []
+    below = (_folders(folder, (*above, real)) for folder in _subfolders(root))
+    return sorted([root, *(folder for folders in below for folder in folders)])
+
+
 def _images(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if is_image_name(e.name) and e.is_file())
 
 
 def _image_folders(root: Path) -> list[Path]:
-    return [path for path in sorted((root, *root.rglob('*'))) if path.is_dir() and _images(path)]
+    return [folder for folder in _folders(root) if _images(folder)]
 
 
 def _paired(folders: list[Path]) -> tuple[Path, Path] | None:

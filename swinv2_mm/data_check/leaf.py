@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,20 @@ def leaf_text(task: str, layout: Layout, cfg: Config, *, recipe: str, name: str,
     lines = [
         f'# Trains: {Path(recipe).stem} on {Path(root).name}.',
         f'# Data: {counts}, {number}, {layout.description}.',
-        f'# Command: swinv2-mm train {name}{scaled}',
+        f'# Command: swinv2-mm train {shlex.quote(name)}{scaled}',
         f"_base_ = __import__('swinv2_mm').recipe({recipe!r})",
-        f'root, classes = {root!r}, {layout.classes!r}',
+        f'root, classes = {_quoted(root)}, {layout.classes!r}',
         *_WRITERS[task](layout, dataset),
         f'model = {heads}',
         *_pretrained(cfg),
         *_schedule(cfg, layout.train.num_images),
     ]
     return '\n'.join(lines) + '\n'
+
+
+def _quoted(root: str) -> str:
+    """Return a string literal; MMEngine may insert a folder into it that has an apostrophe."""
+    return repr(root) if {'"', '\\'} & set(root) else f'"{root}"'
 
 
 def _detection(layout: Layout, dataset: Mapping[str, Any]) -> list[str]:

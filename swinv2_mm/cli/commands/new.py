@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from swinv2_mm.cli.arguments import FOLDERS, call, new_parser, run_command
+from swinv2_mm.cli.arguments import FOLDERS, call, command_line, new_parser, run_command
 from swinv2_mm.errors import UserError
 
 TASKS = ('detection', 'segmentation', 'classification')
@@ -50,7 +50,9 @@ def new(
     root = Path(data)
     if not root.is_dir():
         raise UserError(f'--data {root} is not a folder')
-    out = Path(out or f'{root.resolve().name}.py')
+    out = Path(out or f'{_absolute(root).name}.py')
+    if out.suffix != '.py':
+        raise UserError(f'--out {out}: commands read a config from a file that ends in .py')
     if out.exists():
         raise UserError(f'{out} exists; name another file with --out')
     layout = DISCOVERIES[task](root)
@@ -65,15 +67,20 @@ def new(
         root=_from_folder_of(out, root),
     )
     atomic_write(out, text)
-    print(f'{out}:\n\n{text}\nnext: swinv2-mm check {out}')
+    print(f'{out}:\n\n{text}\nnext: {command_line("check", out)}')
     return out
+
+
+def _absolute(path: Path) -> Path:
+    """Return an absolute path that keeps links, which may come to point elsewhere."""
+    return Path(os.path.abspath(path))
 
 
 def _from_folder_of(leaf: Path, data: Path) -> str:
     """Return the folder of the data as a leaf gives it: relative, if it lies below its folder."""
-    folder, data = leaf.resolve().parent, data.resolve()
+    folder, data = _absolute(leaf).parent, _absolute(data)
     if data.is_relative_to(folder) and data != folder:
-        # MMEngine puts in the folder of the config, wherever it is moved to.
+        # MMEngine inserts the folder of the config, wherever that is moved to.
         return f'{{{{ fileDirname }}}}/{data.relative_to(folder).as_posix()}'
     return os.fspath(data)
 
