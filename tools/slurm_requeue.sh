@@ -13,7 +13,7 @@ if [ "${1:-}" != --in-job ]; then
   gpus=${GPUS:-8}
   per_node=${GPUS_PER_NODE:-$((gpus < 8 ? gpus : 8))}
   read -ra more <<< "${SBATCH_ARGS:-}"
-  # The steps get SIGUSR1 two minutes before the time limit, and SIGTERM when the job is pre-empted.
+  # The steps get SIGUSR1 two minutes before the time limit, and SIGTERM when the job is preempted.
   exec sbatch --partition="$partition" --job-name="$job" --gres="gpu:$per_node" --ntasks="$gpus" \
     --ntasks-per-node="$per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --requeue --signal=USR1@120 \
     --open-mode=append --output="$job-%j.out" "${more[@]}" \
