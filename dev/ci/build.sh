@@ -14,6 +14,8 @@ cd "$copy"
 if [ -n "${GITHUB_REPOSITORY:-}" ]; then # the addresses are those of the place that publishes
   address=${GITHUB_SERVER_URL:-https://github.com}/$GITHUB_REPOSITORY
   sed -i "/^\[project.urls\]/a Repository = \"$address\"\nIssues = \"$address/issues\"\nChangelog = \"$address/blob/main/CHANGELOG.md\"\nDocumentation = \"$address/blob/main/docs/README.md\"" pyproject.toml
+  # PyPI shows the README where no file of the repository is.
+  sed -i -E "s#(!\[[^]]*\])\((docs/)#\1($address/raw/main/\2#g; s#\]\((docs/|projects/|configs/|[A-Za-z_-]+\.md)#]($address/blob/main/\1#g" README.md
 fi
 for kind in sdist wheel; do
   "${PYTHON:-python}" -c "from setuptools import build_meta; build_meta.build_$kind('$out')" >"$out/$kind.log" 2>&1 \

@@ -17,6 +17,8 @@ install() { # FILE FOLDER
   if [ -n "${FULL:-}" ]; then
     "$python" -m venv "$2"
     "$2/bin/python" -m pip install --quiet "$1[all,export,demo_page]"
+    python=$2/bin/python # the next one borrows these 8 GB
+    unset FULL
   else
     # The environment may have the package already, from a clone: it is neither used nor changed.
     PYTHON=$python dev/ci/overlay.sh "$2" --no-deps --ignore-installed "$1"
