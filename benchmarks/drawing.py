@@ -183,6 +183,6 @@ if __name__ == '__main__':
     parse_args()  # answers --help and mistakes before the slow imports
     # Run as a script, this file finds its package beside the project's own.
     sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from swinv2_mm.engine.launch import run_tool
+    from swinv2_mm.cli.running import run_tool
 
     run_tool(main)

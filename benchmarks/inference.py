@@ -68,9 +68,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from benchmarks.machine import summarize_machine
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.file import as_config
 from swinv2_mm.config.peer_inferencers import config_for_inferencers
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import SwinV2Inferencer
 from swinv2_mm.inference.job import join_job

@@ -91,7 +91,7 @@ from benchmarks.result_tables import growth_exponents, result_of, table_of
 from benchmarks.steps import Setting, all_peers, builders_of
 from benchmarks.timing import time_interleaved
 from swinv2_mm.atomic_write import atomic_write
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.errors import UserError
 
 # Width of a table in a file.

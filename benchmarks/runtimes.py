@@ -89,8 +89,8 @@ from benchmarks.timing import Candidate, Outcome, Spread, ratios, time_interleav
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.cli import export
 from swinv2_mm.cli.arguments import parse_shape
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.engine.trained_model import load_trained_model
 from swinv2_mm.errors import UserError
 from swinv2_mm.export.images import read_images, resized

@@ -59,8 +59,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.bad_uploads import Upload, bad_uploads, request, send
 from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.datasets.image_files import is_image_name
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 _TIMEOUT_S = 120

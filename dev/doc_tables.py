@@ -25,10 +25,10 @@ from swinv2_mm.analysis.memory_plan import estimate_plan, plans
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.checkpoint import RELEASED
 from swinv2_mm.checkpoint.zoo import ReleasedModel
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.file import load_config
 from swinv2_mm.core import ARCHITECTURES, SwinTransformerV2
 from swinv2_mm.data_check.leaf import steps_for
-from swinv2_mm.engine.launch import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO, RECIPES = (ROOT / 'docs' / f'{name}.md' for name in ('model_zoo', 'recipes'))

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from swinv2_mm.cli import test
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.runtime.files import ExportedFile, open_exported
 
 _PROCESS = Path(__file__).with_name('onnx_process.py')

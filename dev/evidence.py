@@ -26,8 +26,8 @@ from swinv2_mm.analysis.canvas import save, style
 from swinv2_mm.analysis.curves import draw_curves, is_training, read_records
 from swinv2_mm.analysis.signal import draw_signal
 from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.engine.work_dir import checkpoint_in
 from swinv2_mm.errors import UserError
 

@@ -26,9 +26,9 @@ from PIL import Image
 from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.cli import export, infer, test, train
 from swinv2_mm.cli.commands.export import MAIN_METRICS
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.datasets import image_folders
 from swinv2_mm.datasets.image_files import is_image_name
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.engine.work_dir import checkpoint_in, checkpoints_in, config_in
 from swinv2_mm.errors import UserError
 from swinv2_mm.export import files, writing

@@ -30,10 +30,10 @@ from swinv2_mm.atomic_write import atomic_write
 from swinv2_mm.checkpoint.loading import find_backbone
 from swinv2_mm.cli import report, test
 from swinv2_mm.cli.demonstrations import TASKS
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.demo_page.examples import example_images
 from swinv2_mm.demo_page.model_shelf import ModelShelf, find_models
 from swinv2_mm.demo_page.page import serving
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.engine.work_dir import checkpoint_in, config_in
 from swinv2_mm.errors import UserError
 from swinv2_mm.inference import SwinV2Inferencer

@@ -18,8 +18,8 @@ import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.complexity import measure
 from swinv2_mm.analysis.input_size import input_size_px
 from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

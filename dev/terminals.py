@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dev.made_parts import with_made_parts
 from swinv2_mm.atomic_write import atomic_write
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs' / 'terminals.md'

@@ -17,7 +17,7 @@ from pathlib import Path
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po, write_po
 
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / 'docs' / 'tutorials'

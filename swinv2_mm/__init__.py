@@ -16,7 +16,10 @@ __version__ = '0.1.0'
 
 def __getattr__(name: str) -> Any:
     if name == 'SwinV2Inferencer':
-        from swinv2_mm.inference import SwinV2Inferencer
+        from swinv2_mm.installed import named_if_missing
+
+        with named_if_missing():
+            from swinv2_mm.inference import SwinV2Inferencer
 
         return SwinV2Inferencer
     if name == 'recipe':

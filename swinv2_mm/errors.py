@@ -15,6 +15,10 @@ class DataError(UserError):
     """A file of a data set is missing, corrupt or malformed."""
 
 
+class MissingPackageError(ModuleNotFoundError, UserError):
+    """A package of an extra is not installed; the message is the line for pip."""
+
+
 def one_line(value: object) -> str:
     """Return the text of an error, or of anything, with every run of white space as one space."""
     return ' '.join(str(value).split())

@@ -140,7 +140,7 @@ def tool(monkeypatch, capsys):
 
     from mmengine.logging import MMLogger
 
-    from swinv2_mm.engine.launch import run_tool
+    from swinv2_mm.cli.running import run_tool
     from swinv2_mm.engine.workers import STOP_SIGNALS
 
     def run(name, *arguments):

@@ -1,5 +1,6 @@
 """The report of what is installed and works."""
 
+import os
 import subprocess
 import sys
 
@@ -7,7 +8,10 @@ import pytest
 from conftest import ROOT
 
 import swinv2_mm
+from swinv2_mm.checkpoint import save_pretrained
 from swinv2_mm.cli.commands import env as command
+from swinv2_mm.core import SwinTransformerV2
+from swinv2_mm.installed import missing_package, pip_line
 
 
 @pytest.fixture
@@ -50,18 +54,53 @@ def test_part_that_does_not_import_gives_its_reason(module, failing):
     assert 'MMCV==2.2.0' in str(part) and not part.is_missing and 'pip install' not in str(part)
 
 
-def test_without_openmmlab():
-    """Only the first lines are left, and an exit status that says so."""
+def test_without_openmmlab(tmp_path):
+    """Every command but ``checkpoint`` and ``env`` names what it lacks, in one sentence."""
     code = (
         'import sys\n'
         "for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'):\n"
         '    sys.modules[name] = None\n'
-        "sys.argv = ['swinv2-mm', 'env']\n"
         'from swinv2_mm.cli.dispatch import main\n'
-        'main()\n'
+        "lines = ('env', 'new detection --data .', 'check c.py', 'train c.py', 'test c.py w.pth',\n"
+        "    'infer a.jpg --config c.py --weights w.pth', 'report work',\n"
+        "    'export c.py w.pth o.onnx', 'complexity c.py', 'memory c.py --budget 8GB',\n"
+        "    'checkpoint convert w.pth o.safetensors --layout timm', 'checkpoint inspect w.pth')\n"
+        'for line in lines:\n'
+        "    sys.argv = ['swinv2-mm', *line.split()]\n"
+        '    try:\n'
+        '        main()\n'
+        '    except SystemExit as end:\n'
+        '        print(end.code, line, file=sys.stderr)\n'
+        'import swinv2_mm.models\n'
     )
-    command = [sys.executable, '-c', code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.count("pip install 'swinv2_mm[openmmlab]'") == 3
-    assert 'Traceback' not in done.stderr
+    arch = dict(embed_dim=8, depths=(1, 1), num_heads=(1, 2))
+    save_pretrained(SwinTransformerV2(arch, window_size=4, out_indices=(0, 1)), tmp_path / 'w.pth')
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.count("pip install 'swinv2_mm[openmmlab]'") == 4
+    assert 'loaded from own weights' in done.stdout and (tmp_path / 'o.safetensors').is_file()
+    lines = [line for line in done.stderr.splitlines() if 'mmengine is not installed' in line]
+    *errors, last = lines
+    assert len(errors) == 9 and all(line.startswith('error: ') for line in errors)
+    assert 'MissingPackageError' in last and 'swinv2_mm[openmmlab]' in last
+    assert done.stderr.count('Traceback (most') == 2, done.stderr  # of the import, and its cause
+
+
+@pytest.mark.parametrize(
+    ('mmengine', 'line'),
+    [('onedl-mmengine 0.10.12', "'swinv2_mm[openmmlab]'"), ('mmengine 0.10.7', 'mmsegmentation')],
+)
+def test_upstream_packages_stay_upstream(mmengine, line, monkeypatch):
+    monkeypatch.setattr('swinv2_mm.installed.installed', lambda module: mmengine)
+    assert line in pip_line('mmseg')
+
+
+def test_opencv_without_a_display_names_the_other_build():
+    error = ImportError('libGL.so.1: cannot open shared object file', name='cv2')
+    assert 'opencv-python-headless' in missing_package(error)
+    assert missing_package(ModuleNotFoundError("No module named 'mine'", name='mine')) is None

@@ -6,10 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmengine.config import Config
-
-from swinv2_mm.analysis.input_size import input_size_px
-from swinv2_mm.config.text import parse_config_text
 from swinv2_mm.core import SwinTransformerV2
 from swinv2_mm.errors import UserError
 
@@ -62,6 +58,9 @@ def saved_facts(content: Any) -> SavedFacts:
     meta = content.get('meta') if isinstance(content, Mapping) else None
     if not isinstance(meta, Mapping):
         return SavedFacts()
+    # Not at the top: plain weights are converted without OpenMMLab.
+    from swinv2_mm.config.text import parse_config_text
+
     settings = parse_config_text(meta.get('cfg'))
     model = settings.get('model')
     backbone = model.get('backbone') if isinstance(model, dict) else None
@@ -83,6 +82,10 @@ def _is_window(value: Any) -> bool:
 
 
 def _image_side_px(settings: dict[str, Any]) -> int | None:
+    from mmengine.config import Config
+
+    from swinv2_mm.analysis.input_size import input_size_px
+
     try:
         height, width = input_size_px(Config(settings))
     except (UserError, TypeError, ValueError, AttributeError, KeyError):

@@ -10,6 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from swinv2_mm.installed import named_if_missing
+
 __all__ = [
     'check',
     'complexity',
@@ -40,7 +42,8 @@ def _function_of(command: str) -> Any:
     if command == 'env':
         # It says what is missing from a broken installation, without importing MMEngine.
         return function
-    from swinv2_mm.engine.console import quiet_console
+    with named_if_missing():
+        from swinv2_mm.engine.console import quiet_console
 
     function = quiet_console()(function)
     # Pickle finds it here, to call it in another process.

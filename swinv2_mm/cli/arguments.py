@@ -21,6 +21,7 @@ import argcomplete
 from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
 from swinv2_mm.errors import UserError
+from swinv2_mm.shipped import shipped_root
 
 Result = TypeVar('Result')
 
@@ -119,7 +120,7 @@ def run_command(
     args = parse(parser, argv, is_intermixed=is_intermixed)
     if is_announced:
         _announce(argv)
-    from swinv2_mm.engine.launch import run_tool
+    from swinv2_mm.cli.running import run_tool
 
     run_tool(lambda: action(args), trust_checkpoint=getattr(args, 'trust_checkpoint', False))
 
@@ -138,11 +139,9 @@ def command_line(name: str, *words: object) -> str:
         words: Its arguments.
     """
     script = Path(sys.argv[0])
-    program = (
-        ['python', script.with_name(f'{name}.py')]
-        if script.suffix == '.py'
-        else ['swinv2-mm', name]
-    )
+    # A notebook or a script of the user is none of our tools.
+    is_tool = script.resolve().parent == (shipped_root() / 'tools').resolve()
+    program = ['python', script.with_name(f'{name}.py')] if is_tool else ['swinv2-mm', name]
     return shlex.join(map(str, [*program, *words]))
 
 

@@ -11,6 +11,8 @@ from importlib import import_module
 
 import argcomplete
 
+import swinv2_mm
+
 # Modules of ``swinv2_mm.cli.commands``.
 COMMANDS = {
     'train': 'train a detector, segmentor or classifier from a config',
@@ -55,8 +57,12 @@ def main(names: Sequence[str] = tuple(COMMANDS), *, program: str = 'swinv2-mm') 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('command', choices=names, metavar='COMMAND', help='see below')
+    version = f'swinv2_mm {swinv2_mm.__version__}'
+    parser.add_argument('--version', action='version', version=version)
     if len(sys.argv) == 1:
         argcomplete.autocomplete(parser, always_complete_options=False)
+        parser.print_help(sys.stderr)
+        sys.exit(2)
     command = parser.parse_args(sys.argv[1:2]).command
     sys.argv = [f'{program} {command}', *sys.argv[2:]]
     import_module(f'swinv2_mm.cli.commands.{command}').main()

@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from swinv2_mm.errors import UserError
+from swinv2_mm.installed import missing_package
 from swinv2_mm.shipped import add_projects_to_path
 
 from .accepted_keys import closest, top_level_keys
@@ -47,7 +48,9 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     register_packages()
     try:
         cfg = Config.fromfile(path)
-    except (ImportError, OSError) as error:
+    except ImportError as error:
+        raise UserError(f'config {path}: {_import_failure(error)}') from error
+    except OSError as error:
         raise UserError(f'config {path}: {error}') from error
     except Exception as error:
         # The file is Python: whatever it raises is a mistake in it.
@@ -56,6 +59,15 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     _check_names(cfg, path)
     apply_options(cfg, options)
     return cfg
+
+
+def _import_failure(error: ImportError) -> str:
+    """Return why the import of a module that a config names has failed: MMEngine wraps it twice."""
+    if isinstance(error, ModuleNotFoundError):
+        hint = 'install it, or have PYTHONPATH name the folder that it is in'
+        return missing_package(error) or f'{error}; {hint}'
+    inner = error.__cause__ or error.__context__
+    return _import_failure(inner) if isinstance(inner, ImportError) else str(error)
 
 
 def _check_names(cfg: Config, path: str) -> None:

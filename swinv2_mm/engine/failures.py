@@ -1,4 +1,4 @@
-"""Explain failures of the machine in one sentence: full disk, lost process, out of memory."""
+"""Explain failures of the machine in one sentence: full disk, lost process, no package."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import re
 import traceback
 
 import torch
+
+from swinv2_mm.installed import missing_package
 
 _GO_ON = 'what was saved is intact, go on with --resume'
 _DISK = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), 'free some space')
@@ -25,6 +27,8 @@ _LOST = re.compile(
 
 def explanation(error: BaseException | None) -> str | None:
     """Return what went wrong and how to fix it, or ``None`` if it may be a bug."""
+    if isinstance(error, ImportError) and (message := missing_package(error)):
+        return message
     while error is not None:
         if message := _explained(error):
             return message

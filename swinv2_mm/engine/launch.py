@@ -1,14 +1,8 @@
-"""Build the Runner of a command, and turn the errors of a command into one line."""
+"""Build the Runner of a command, and save its config."""
 
 from __future__ import annotations
 
 import copy
-import os
-import select
-import sys
-import traceback
-from collections.abc import Callable
-from contextvars import copy_context
 from pathlib import Path
 
 import torch
@@ -17,21 +11,14 @@ from mmengine.dist import is_distributed, is_main_process
 from mmengine.runner import Runner
 
 from swinv2_mm.atomic_write import atomic_write
-from swinv2_mm.checkpoint.weight_files import trust_files
 from swinv2_mm.errors import UserError
 
 from .config_errors import config_errors
-from .console import quiet_console
-from .failures import explanation
 from .log_backends import add_log_backends
 from .metric_names import EmptyDetectionHook
 from .parallel import apply_parallel, process_timeout
 from .runner import CheckedRunner
 from .seeding import use_seeded_sampler
-from .workers import end_workers
-
-# Status of a program that SIGPIPE has ended; Windows has no such signal.
-_READER_GONE_STATUS = 128 + 13
 
 
 def default_work_dir(cfg: Config) -> str:
@@ -101,61 +88,3 @@ def saved_config(runner: Runner) -> Path:
     """Return the file that ``save_config`` writes for a training."""
     filename = runner.cfg.filename
     return Path(runner.work_dir, f'{Path(filename).stem if filename else runner.timestamp}.py')
-
-
-def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> None:
-    """Run a command; an error of the user, or of the machine, becomes one line and exit status 1.
-
-    ``SWINV2_MM_TRACEBACK=1`` shows where it was raised.
-
-    Args:
-        main: The command.
-        trust_checkpoint: Whether files may run code while they are read.
-    """
-
-    def run() -> None:
-        if trust_checkpoint:
-            trust_files()
-        main()
-
-    try:
-        with quiet_console():
-            # Context variables that this run sets, such as trust in files, end with it.
-            copy_context().run(run)
-            sys.stdout.flush()
-    except Exception as error:
-        if isinstance(error, BrokenPipeError) and _is_reader_gone():
-            sys.exit(_READER_GONE_STATUS)
-        message = _one_line(error) if isinstance(error, UserError) else explanation(error)
-        if message is None:
-            raise
-        if os.environ.get('SWINV2_MM_TRACEBACK') == '1':
-            traceback.print_exc()
-        print(f'error: {message}', file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
-        sys.exit(130)
-    finally:
-        end_workers()
-
-
-def _is_reader_gone() -> bool:
-    """Return whether the reader of a pipe has closed it, as ``head`` does."""
-    if not hasattr(select, 'poll'):
-        return True  # Windows
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    is_gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    if is_gone:
-        # Otherwise the interpreter fails to flush it at exit, and says so.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return is_gone
-
-
-def _one_line(error: Exception) -> str:
-    """Undo the wrapping of an error that a data loader's worker raised."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if len(lines) > 1 and 'Traceback' in str(error):
-        return lines[-1].partition(': ')[2]
-    return ' '.join(lines)

@@ -7,7 +7,9 @@ package for ``_base_ = 'swinv2_mm::...'``, and appends the folder of ``projects`
 
 import warnings
 
-with warnings.catch_warnings():
+from swinv2_mm.installed import named_if_missing
+
+with named_if_missing(), warnings.catch_warnings():
     # MMEngine uses what later versions of Python and torch deprecate.
     warnings.simplefilter('ignore')
     import mmengine.runner  # noqa: F401

@@ -55,8 +55,8 @@ from swinv2_mm.analysis.fake_model import build_fake, fake_images
 from swinv2_mm.analysis.fixed_cost import FixedCost
 from swinv2_mm.analysis.operations import count_macs
 from swinv2_mm.atomic_write import atomic_write
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 _COLUMNS = (

@@ -44,9 +44,9 @@ from mmpretrain.structures import DataSample
 # First: it puts the stand-in for mmcv's compiled ops in place.
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.canvas import check_path, new_figure, save, style
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.config.datasets import innermost_datasets
 from swinv2_mm.config.file import load_config
-from swinv2_mm.engine.launch import run_tool
 from swinv2_mm.errors import UserError
 
 _ROW_INCHES = 2.2

@@ -37,7 +37,7 @@ if __name__ == '__main__':
 from swinv2_mm.analysis.canvas import check_path, save, style
 from swinv2_mm.analysis.curves import read_records
 from swinv2_mm.analysis.signal import draw_signal
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.errors import UserError
 
 _PREFIX = 'signal/'

@@ -143,7 +143,7 @@ from projects.window_transfer.images import find_images
 from projects.window_transfer.plan import Pair, Study
 from projects.window_transfer.running import finished_result, run_cell
 from projects.window_transfer.score_tables import draw, notes, table_rows, write_numbers
-from swinv2_mm.engine.launch import run_tool
+from swinv2_mm.cli.running import run_tool
 from swinv2_mm.errors import UserError
 
 CONFIG = Path(__file__).resolve().parents[3] / 'configs/classification/swinv2-nano-w8_flowers.py'

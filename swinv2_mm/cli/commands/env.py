@@ -18,23 +18,12 @@ from pathlib import Path
 import swinv2_mm
 from swinv2_mm.cli.arguments import new_parser, parse
 from swinv2_mm.errors import one_line
-from swinv2_mm.installed import installed
+from swinv2_mm.installed import PARTS, installed, pip_line
 from swinv2_mm.libraries import LIBRARIES
 
 # Versions that the tests have been run with; pip refuses older ones.
 _OLDEST, _NEWEST = (3, 10), (3, 14)
 _LABEL_WIDTH = 22
-# Modules of each optional part, by the extra that brings them.
-_PARTS = (
-    ('quickstart', ('sklearn', 'skimage', 'PIL'), 'demo'),
-    ('ONNX export', ('onnx', 'onnxruntime', 'onnxscript'), 'export'),
-    ('demo page', ('gradio',), 'demo_page'),
-    ('server', ('fastapi', 'uvicorn', 'python_multipart', 'prometheus_client'), 'serve'),
-    ('OpenVINO', ('openvino',), 'openvino'),
-    ('video files', ('av',), 'video'),
-    ('TensorBoard', ('tensorboard',), 'logging'),
-    ('InstaBoost (HTC++)', ('instaboostfast',), 'instaboost'),
-)
 _PACKAGES = ('torchvision', 'mmengine', 'mmcv', 'numpy', 'timm', 'transformers')
 
 
@@ -45,14 +34,14 @@ class Part:
     Attributes:
         purpose: What it is for.
         modules: What it imports.
-        extra: The extra that brings these.
+        line: What pip installs them by.
         problem: Why it does not work; empty if it does.
         is_missing: Whether a module is not installed, as opposed to one that does not import.
     """
 
     purpose: str
     modules: tuple[str, ...]
-    extra: str
+    line: str
     problem: str = ''
     is_missing: bool = False
 
@@ -60,7 +49,7 @@ class Part:
         if not self.problem:
             text = ', '.join(map(installed, self.modules))
         elif self.is_missing:
-            text = f"{self.problem}: pip install 'swinv2_mm[{self.extra}]'"
+            text = f'{self.problem}: {self.line}'
         else:
             text = self.problem
         return f'  {self.purpose:<{_LABEL_WIDTH}}{text}'
@@ -101,10 +90,10 @@ def env() -> Environment:
         What was found; it prints as the report of the command.
     """
     ops = _ops()
-    tasks = [(library.task, (library.scope,), 'openmmlab') for library in LIBRARIES.values()]
+    tasks = [(library.task, (library.scope,)) for library in LIBRARIES.values()]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        parts = tuple(_part(*part) for part in (*tasks, *_PARTS))
+        parts = tuple(_part(*part[:2]) for part in (*tasks, *PARTS))
     head = (
         (f'swinv2_mm {swinv2_mm.__version__}', str(Path(swinv2_mm.__file__).parent)),
         (f'Python {platform.python_version()}', _machine()),
@@ -115,7 +104,8 @@ def env() -> Environment:
     return Environment(head, parts)
 
 
-def _part(purpose: str, modules: tuple[str, ...], extra: str) -> Part:
+def _part(purpose: str, modules: tuple[str, ...]) -> Part:
+    line = pip_line(modules[0]) or ''
     for module in modules:
         try:
             import_module(module)
@@ -124,11 +114,11 @@ def _part(purpose: str, modules: tuple[str, ...], extra: str) -> Part:
         except ModuleNotFoundError as error:
             is_own = (error.name or '').partition('.')[0] == module
             text = f'no {module}' if is_own else f'{module}: {error}'
-            return Part(purpose, modules, extra, text, is_missing=True)
+            return Part(purpose, modules, line, text, is_missing=True)
         except Exception as error:
             text = f'{installed(module)}: {type(error).__name__}: {one_line(error)}'
-            return Part(purpose, modules, extra, text)
-    return Part(purpose, modules, extra)
+            return Part(purpose, modules, line, text)
+    return Part(purpose, modules, line)
 
 
 def _ops() -> str:

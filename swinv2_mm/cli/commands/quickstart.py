@@ -34,18 +34,18 @@ def quickstart(
     Raises:
         UserError: If one of the steps fails.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Table
-
     add_projects_to_path()
     try:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.table import Table
+
         from projects.digits.dataset import make_digits_on_photos
     except ImportError as error:
         raise UserError(
