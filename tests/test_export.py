@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +21,10 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.export import files, quantization, writing
 from swinv2_mm.export.model import traceable
 from swinv2_mm.export.pooling import MatrixPool
+from swinv2_mm.runtime import model as runtime_model
 from swinv2_mm.runtime.files import open_exported, require_onnx
+from swinv2_mm.runtime.metadata import config_in
+from swinv2_mm.runtime.model import FileModel
 
 ARCH = {'embed_dim': 16, 'depths': (2, 1), 'num_heads': (1, 2)}
 # The same numbers in another order of additions, in float32: found 7e-7 at most.
@@ -332,6 +337,35 @@ def test_test_and_infer_do_with_a_file_what_they_do_with_the_weights(
     for ours, theirs in zip(*(content[key] for content in found), strict=True):
         assert ours['class'] == theirs['class']
         assert ours['score'] == pytest.approx(theirs['score'], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    'metadata, message',
+    [
+        ('{', 'not an exported file'),
+        ('[1]', 'malformed'),
+        ('{"part": ["segmentor"]}', 'malformed'),
+        ('{"size": "ab"}', 'malformed'),
+        ('{"config": 7}', 'malformed'),
+        ('{"config": "[1]"}', 'no config'),
+        ('{}', 'no config'),
+        (json.dumps({'config': "{'model': [{'type': 'subprocess.Popen'}]}"}), 'any program'),
+        (json.dumps({'config': "{'model': {'type': 'mmengine.utils.call_command'}}"}), 'any pro'),
+    ],
+)
+def test_metadata_of_strangers(metadata, message, tmp_path):
+    path = tmp_path / 'model.pt2'
+    with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('model/extra/swinv2_mm', metadata)
+    with pytest.raises(UserError, match=message):
+        config_in(path)
+
+
+def test_a_file_with_the_config_of_another_task_is_refused(monkeypatch):
+    file = SimpleNamespace(metadata={'part': 'classifier'})
+    monkeypatch.setattr(runtime_model, 'open_exported', lambda path: file)
+    with pytest.raises(UserError, match='Linear has no head'):
+        FileModel('model.onnx', model=torch.nn.Linear(1, 1))
 
 
 def test_a_file_that_disagrees_is_not_kept(tool, classifier, tmp_path, monkeypatch):

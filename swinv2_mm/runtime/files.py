@@ -25,6 +25,8 @@ Run = Callable[[Tensor], list[Tensor]]
 # From a file to its metadata, the names of its outputs, and what it computes.
 Reader = Callable[[Path], tuple[str, Sequence[str], Run]]
 
+# Types of its entries, where it has them.
+_KINDS = {'part': str, 'config': str, 'classes': list, 'outputs': list}
 _PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
 # What runs ONNX files: ``onnxruntime``, or ``openvino``.
 RUNTIME_VARIABLE = 'SWINV2_MM_ONNX_RUNTIME'
@@ -83,7 +85,7 @@ def open_exported(path: str | Path, *, runtime: str | None = None) -> ExportedFi
         if _is_onnx(path):
             read = _onnx_reader(runtime or os.environ.get(RUNTIME_VARIABLE, 'onnxruntime'))
         text, names, run = read(path)
-        metadata = json.loads(text) if text else {}
+        metadata = _parsed(text)
     return ExportedFile(path, metadata, tuple(names or metadata.get('outputs', ())), run)
 
 
@@ -98,7 +100,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         return open_exported(path).metadata
     # The metadata is read much sooner than the graph.
     with _readable(path):
-        return json.loads(_metadata_of_archive(path))
+        return _parsed(_metadata_of_archive(path))
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """Parse metadata, which anybody may have written."""
+    metadata = json.loads(text or '{}')
+    is_sound = isinstance(metadata, dict) and all(
+        isinstance(metadata.get(name, kind()), kind) for name, kind in _KINDS.items()
+    )
+    if not is_sound or [type(s) for s in metadata.get('size') or (1, 1)] != [int, int]:
+        raise ValueError(f'its metadata {METADATA!r} is malformed')
+    return metadata
 
 
 @contextmanager
@@ -193,4 +206,4 @@ def _metadata_of_archive(path: Path) -> str:
     """Return the text that ``torch.export.save`` put beside the graph; empty if there is none."""
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if name.endswith(f'extra/{METADATA}')]
-        return archive.read(names[0]).decode() if names else '{}'
+        return archive.read(names[0]).decode() if names else ''

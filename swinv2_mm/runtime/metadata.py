@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from swinv2_mm.errors import UserError
 from swinv2_mm.libraries import LIBRARIES
 
 from .files import is_exported, read_metadata
+
+# MMEngine imports and calls whatever a ``type`` with a point names, such as a function of
+# ``subprocess``. Configs that import classes have such names too.
+_CLASS = re.compile(r'(?:mmengine|mmcv|mmdet|mmseg|mmpretrain|swinv2_mm)(?:\.\w+)*\.[A-Z]\w*')
 
 
 def describe(cfg: Config, *, classes: Sequence[str]) -> dict[str, Any]:
@@ -53,5 +58,24 @@ def config_in(path: str | Path) -> Config:
         found = ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
         raise UserError(f'{path} holds no config that can be read: name the config too') from error
+    if not isinstance(found, dict):
+        raise UserError(f'{path} holds no config that can be read: name the config too')
+    for name in _types(found):
+        if '.' in name and not _CLASS.fullmatch(name):
+            raise UserError(
+                f'{path}: its config names {name}, which may be any program; if you trust it, '
+                'name the config too'
+            )
     # For messages and results; a training writes the config under this name.
     return Config(found, cfg_text=text, filename=f'{path}.py')
+
+
+def _types(value: Any) -> Iterator[str]:
+    """Yield the names of all types in a config."""
+    if isinstance(value, dict):
+        if isinstance(name := value.get('type'), str):
+            yield name
+        value = value.values()
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        for entry in value:
+            yield from _types(entry)

@@ -42,6 +42,12 @@ class FileModel(nn.Module):
                 f'{path}: holds {self.part or "an unknown part"} of a model, which cannot predict; '
                 'export it again without --what backbone'
             )
+        self._predict, needed = _TASKS[self.part]
+        if not hasattr(model, needed):
+            raise UserError(
+                f'{path}: holds the {self.part} of another config: {type(model).__name__} has no '
+                f'{needed}; leave the config out, and that in the file is taken'
+            )
         self.model: Any = model.eval()
         self.data_preprocessor: Any = model.data_preprocessor
 
@@ -52,7 +58,7 @@ class FileModel(nn.Module):
         for image, sample in zip(data['inputs'], data['data_samples'], strict=True):
             # Images arrive as they are loaded: BGR.
             x = image.flip(0)[None].float()
-            samples.append(_TASKS[self.part](self, x, sample))
+            samples.append(self._predict(self, x, sample))
         return samples
 
     def _outputs(self, x: Tensor) -> dict[str, Tensor]:
@@ -101,14 +107,15 @@ class FileModel(nn.Module):
         return self.model.add_pred_to_datasample([sample], results)[0]
 
 
-# Function that predicts, for each part of a model that a file may hold.
-_TASKS: dict[str, Callable[[FileModel, Tensor, Any], Any]] = {
-    'classifier': FileModel._classify,
-    'segmentor': FileModel._segment,
-    'two-stage': FileModel._detect,
-    'one-stage': FileModel._detect,
-    'dino': FileModel._detect,
-    'mask2former': FileModel._fuse,
+# For each part of a model that a file may hold: the function that predicts, and what a model of its
+# config has.
+_TASKS: dict[str, tuple[Callable[[FileModel, Tensor, Any], Any], str]] = {
+    'classifier': (FileModel._classify, 'head'),
+    'segmentor': (FileModel._segment, 'decode_head'),
+    'two-stage': (FileModel._detect, 'roi_head'),
+    'one-stage': (FileModel._detect, 'bbox_head'),
+    'dino': (FileModel._detect, 'bbox_head'),
+    'mask2former': (FileModel._fuse, 'panoptic_fusion_head'),
 }
 
 
