@@ -129,16 +129,23 @@ def test_odd_sides_and_frames_of_another_size(tmp_path):
     assert {frame.shape for frame in VideoReader(tmp_path / 'a.mp4')} == {(32, 46, 3)}
 
 
-def test_files_that_are_no_whole_videos(tmp_path):
-    whole = write_clip(tmp_path / 'a.avi', times=np.arange(30) / 10, sound='pcm_s16le')
-    cut = tmp_path / 'cut.avi'
+@pytest.mark.parametrize('suffix', ['.avi', '.mkv'])
+def test_a_truncated_video_is_kept_as_far_as_it_goes(suffix, tmp_path):
+    """AVI counts its frames, Matroska says how long they last."""
+    times = np.arange(30) / 10
+    whole = write_clip(tmp_path / f'a{suffix}', times=times, sound='pcm_s16le')
+    assert len(list(VideoReader(whole))) == 30
+    cut = tmp_path / f'cut{suffix}'
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    (tmp_path / 'text.mp4').write_text('no video')
     with pytest.raises(DataError, match='truncated'):
         copy(cut, tmp_path / 'out.mp4')
     # What could be read is kept, with its sound.
     assert 2 < len(list(VideoReader(tmp_path / 'out.mp4'))) < 30
     assert heard(tmp_path / 'out.mp4')[1] == pytest.approx(TONE_HZ, abs=5)
+
+
+def test_files_that_are_no_videos(tmp_path):
+    (tmp_path / 'text.mp4').write_text('no video')
     for name in ('text.mp4', 'nowhere.mp4'):
         with pytest.raises(DataError, match=name):
             VideoReader(tmp_path / name)

@@ -82,6 +82,8 @@ class VideoReader:
         is_sane = 0 < rate < 1000
         self.rate = Fraction(rate).limit_denominator(1001) if is_sane else _DEFAULT_RATE
         self.num_frames = max(0, self._stream.frames)
+        # Matroska and WebM count no frames.
+        self._seconds = _seconds(self._stream.metadata.get('DURATION', ''))
         self.times: deque[float] = deque()
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -90,7 +92,7 @@ class VideoReader:
         Raises:
             DataError: After the last one, if the file should hold more.
         """
-        count, time = 0, 0.0
+        count, time, end = 0, 0.0, 0.0
         try:
             for frame in self._decoded():
                 # Where a file has no times, or one that goes back, frames follow at its rate.
@@ -98,14 +100,21 @@ class VideoReader:
                 time = frame.time if frame.time is not None else expected
                 self.times.append(time)
                 count += 1
+                end = time + max(1 / self.rate, (frame.duration or 0) * (frame.time_base or 0))
                 picture = frame.to_ndarray(format='bgr24', interpolation=_EXACT)
                 yield np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
         finally:
             self._container.close()
-        if count == 0 or count + 1 < self.num_frames * (1 - _COUNT_TOLERANCE):
+        share = 1 - _COUNT_TOLERANCE
+        is_short = count + 1 < self.num_frames * share
+        if count == 0 or is_short or end + 1 / self.rate < self._seconds * share:
+            read = (
+                f'{count} of {self.num_frames} frames'
+                if self.num_frames
+                else f'{end:.2f} of {self._seconds:.2f} s'
+            )
             raise DataError(
-                f'video {shown(self.path)} is broken or truncated: {count} of {self.num_frames} '
-                'frames could be read'
+                f'video {shown(self.path)} is broken or truncated: {read} could be read'
             )
 
     def _decoded(self) -> Iterator[Any]:
@@ -123,6 +132,15 @@ class VideoReader:
             except broken:
                 continue
             yield from frames
+
+
+def _seconds(duration: str) -> float:
+    """Return the seconds of ``hours:minutes:seconds``, 0 of anything else."""
+    try:
+        hours, minutes, seconds = map(float, duration.split(':'))
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
 
 
 class VideoWriter:

@@ -267,6 +267,9 @@ class PredictionRun:
         return self.output.write(prediction, picture=self._draw(prediction))
 
     def _predict_video(self, source: Source) -> dict[str, Any]:
+        if self._tiling is not None:
+            message = f'warning: {source}: frames of videos are not cut into tiles'
+            tqdm.write(message, file=sys.stderr)
         folder = self.output.root / 'videos'
         count = predict_video(
             self._inferencer,
