@@ -40,8 +40,8 @@ class Fake(SwinV2Inferencer):
     Every third image has another size, every 50th is broken.
     """
 
-    def __init__(self, notes, *, pause_s=0.0):
-        self.cfg, self.task = Config({'default_scope': 'mmseg'}), 'segmentation'
+    def __init__(self, notes, *, pause_s=0.0, task='segmentation'):
+        self.cfg, self.task = Config({'default_scope': 'mmseg'}), task
         self.classes = Classes(('a', 'b'), ((1, 2, 3), (4, 5, 6)))
         self.notes, self.pause_s = notes, pause_s
         self.model = self
@@ -287,8 +287,7 @@ def test_memory_of_a_run_over_a_million_files(tmp_path):
             return [BaseDataElement(pred_score=scores) for _ in data['paths']]
 
     memory = []
-    fake = Names(None)
-    fake.task = 'classification'
+    fake = Names(None, task='classification')
     run = PredictionRun(
         fake, folder=tmp_path / 'out', settings={}, batch_size=8, score_threshold=None,
         resume=False, total=None, passed_over={}, job=Job(),
