@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import os
+import signal
+import time
 import zipfile
 from types import SimpleNamespace
 
@@ -415,6 +418,23 @@ def test_a_place_that_cannot_be_written_is_refused_before_tracing(tool, classifi
         assert word in errors
         assert errors.count('\n') == 1
     assert (tmp_path / 'folder.pt2' / 'notes').exists()
+
+
+def test_sigterm_leaves_no_temporary_files(monkeypatch, tmp_path):
+    from swinv2_mm.cli.commands import export as command
+
+    def work(*_, **__):
+        with writing._folder_beside(tmp_path / 'model.pt2') as folder:
+            (folder / 'model.pt2').touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(command, 'run_command', work)
+    with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+        command.main([])
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_safetensors_with_the_config_that_a_training_saved(classifier, tmp_path):

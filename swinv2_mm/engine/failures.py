@@ -48,7 +48,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def _explained(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f'{error.filename}: ' if error.filename else ''
-        fix = f'{_DISK[error.errno]} or choose another --work-dir'
+        fix = f'{_DISK[error.errno]} or write to another folder'
         return f'{where}{error.strerror}; {fix}; {_GO_ON}'
     text = str(error)
     if is_out_of_memory(error):

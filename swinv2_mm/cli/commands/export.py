@@ -9,6 +9,8 @@ it in the place of a checkpoint.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -223,5 +225,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    run_command(build_parser(), argv, lambda args: print(call(export, args)), is_announced=True)
+    """Run the command; SIGTERM removes its temporary files."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        run_command(build_parser(), argv, lambda args: print(call(export, args)), is_announced=True)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
