@@ -57,7 +57,7 @@ def test_part_that_does_not_import_gives_its_reason(module, failing):
 def test_without_openmmlab(tmp_path):
     """Every command but ``checkpoint`` and ``env`` names what it lacks, in one sentence."""
     code = (
-        'import sys\n'
+        'import os, sys\n'
         "for name in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain'):\n"
         '    sys.modules[name] = None\n'
         'from swinv2_mm.cli.dispatch import main\n'
@@ -71,6 +71,7 @@ def test_without_openmmlab(tmp_path):
         '        main()\n'
         '    except SystemExit as end:\n'
         '        print(end.code, line, file=sys.stderr)\n'
+        "print('telemetry off', os.environ['ORT_DISABLE_TELEMETRY'])\n"
         'import swinv2_mm.models\n'
     )
     arch = dict(embed_dim=8, depths=(1, 1), num_heads=(1, 2))
@@ -83,6 +84,7 @@ def test_without_openmmlab(tmp_path):
         text=True,
     )
     assert done.stdout.count("pip install 'swinv2_mm[openmmlab]'") == 4
+    assert 'telemetry off 1' in done.stdout
     assert 'loaded from own weights' in done.stdout and (tmp_path / 'o.safetensors').is_file()
     lines = [line for line in done.stderr.splitlines() if 'mmengine is not installed' in line]
     *errors, last = lines

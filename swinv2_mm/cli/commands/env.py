@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 
 import swinv2_mm
+import swinv2_mm.runtime
 from swinv2_mm.cli.arguments import new_parser, parse
 from swinv2_mm.errors import one_line
 from swinv2_mm.installed import PARTS, installed, pip_line
