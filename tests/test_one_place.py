@@ -15,7 +15,7 @@ SOURCES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for folder in ('swinv2_mm', 'tools', 'projects', 'benchmarks', 'dev')
     for path in sorted((ROOT / folder).rglob('*.py'))
-    if not {'tests', 'configs'} & set(path.relative_to(ROOT).parts)
+    if not {'tests', 'configs', '.mim'} & set(path.relative_to(ROOT).parts)
 }
 
 # What is looked for, as a pattern of source text, and the files that may hold it.

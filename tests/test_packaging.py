@@ -87,6 +87,7 @@ def test_sdist_has_sources_and_tests(built):
     wanted = sources('swinv2_mm', 'configs', 'projects', 'tools', 'tests', 'dev', 'benchmarks')
     wanted |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob('requirements/*.txt')}
     wanted |= {'setup.py', 'pyproject.toml', 'LICENSE', 'README.md', 'Makefile', '.ci/run'}
+    wanted |= {'.github/workflows/ci.yml', '.pre-commit-config.yaml'}
     assert wanted <= found
 
 
