@@ -15,6 +15,7 @@ from conftest import ROOT
 
 import swinv2_mm
 from swinv2_mm.cli.dispatch import COMMANDS
+from swinv2_mm.config.file import load_config
 from swinv2_mm.errors import UserError
 from swinv2_mm.shipped import recipe, shipped_root
 
@@ -181,7 +182,6 @@ def test_inheriting_by_the_name_of_the_package(run, tmp_path):
 )
 def test_inheriting_from_the_libraries(base, tmp_path):
     import swinv2_mm.models  # noqa: F401
-    from swinv2_mm.config.file import load_config
 
     (tmp_path / 'my.py').write_text(f'_base_ = {base!r}\n')
     assert load_config(str(tmp_path / 'my.py')).model.backbone.type
@@ -191,13 +191,21 @@ def test_every_command_of_the_wheel(run):
     assert set(COMMANDS) >= {'train', 'test', 'infer', 'report', 'export', 'check', 'quickstart'}
     for name in ('complexity', 'quickstart'):
         assert f'swinv2-mm {name}' in run('-m', 'swinv2_mm', name, '--help')
-    path = recipe('classification/swinv2-nano-w8_flowers')
-    assert 'parameters' in run('-m', 'swinv2_mm', 'complexity', path, '--shape', '64').lower()
+    name = 'swinv2_mm::classification/swinv2-nano-w8_flowers.py'
+    assert 'parameters' in run('-m', 'swinv2_mm', 'complexity', name, '--shape', '64').lower()
 
 
 def test_unknown_recipe_names_one_that_is_close():
     with pytest.raises(UserError, match='mask-rcnn_swinv2-t-w16_fpn_1x_coco'):
         recipe('detection/mask-rcnn_swinv2-t-w16_fpn_1x_cocoo')
+
+
+def test_config_of_a_clone_names_that_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = 'classification/swinv2-nano-w8_flowers.py'
+    with pytest.raises(UserError, match=f'swinv2_mm::{name}'):
+        load_config(f'configs/{name}')
+    assert load_config(f'swinv2_mm::{name}').filename == recipe(name)
 
 
 def test_clone_without_symbolic_links(monkeypatch, tmp_path):

@@ -10,12 +10,13 @@ from mmengine.config import Config
 
 from swinv2_mm.errors import UserError
 from swinv2_mm.installed import missing_package
-from swinv2_mm.shipped import add_projects_to_path
+from swinv2_mm.shipped import add_projects_to_path, recipe, shipped_root
 
 from .accepted_keys import closest, top_level_keys
 from .options import apply_options
 from .packages import register_packages, without_own_scope
 
+_OF_PACKAGE = 'swinv2_mm::'
 # Similarity from which a name is a misspelt entry; variables of a config are less similar.
 _MISSPELT = 0.87
 # Entries of mmdet 2 and its time, which MMEngine passes over in silence, and those that replace
@@ -33,17 +34,22 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     """Read a config file and apply ``key=value`` options.
 
     Args:
-        path: A text config.
+        path: A text config, or one of this package such as ``swinv2_mm::detection/NAME.py``.
         options: Such as ``model.backbone.window_size=16``. A key must exist, or be one that its
             object takes; ``+key=value`` adds any other.
 
     Raises:
         UserError: If the file is missing or not a config, or an option does not fit.
     """
+    if path.startswith(_OF_PACKAGE):
+        path = recipe(path.removeprefix(_OF_PACKAGE))
     if Path(path).is_dir():
         raise UserError(f'config {path} is a folder: name the file in it')
     if not Path(path).is_file():
-        raise UserError(f'config {path} does not exist')
+        name = '/'.join(Path(path).parts[-2:])
+        is_ours = (shipped_root() / 'configs' / name).is_file()
+        hint = f'; that of this package is {_OF_PACKAGE}{name}' if is_ours else ''
+        raise UserError(f'config {path} does not exist{hint}')
     add_projects_to_path()
     register_packages()
     try:
