@@ -168,3 +168,17 @@ def test_interpreter_that_does_not_run_gives_one_sentence(tmp_path):
     )
     (line,) = done.stderr.splitlines()
     assert line.startswith('error:') and 'does not run' in line and 'PYTHON=' in line
+
+
+def test_custom_operators_have_types_that_the_oldest_torch_knows():
+    """torch 2.6 could not import the package: it takes no ``list[int]`` for a parameter."""
+    checked = 0
+    for path in (ROOT / 'swinv2_mm').rglob('*.py'):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef) and any(
+                'custom_op(' in ast.unparse(decorator) for decorator in function.decorator_list
+            ):
+                found = [ast.unparse(argument.annotation) for argument in function.args.args]
+                assert not [kind for kind in found if kind.startswith('list[')], function.name
+                checked += 1
+    assert checked > 8

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +57,7 @@ def operand_dtype(x: Tensor) -> torch.dtype:
     return torch.float16 if is_half else computing_dtype(x)
 
 
-def grid_of_map(x: Tensor, geometry: list[int]) -> WindowGrid:
+def grid_of_map(x: Tensor, geometry: Sequence[int]) -> WindowGrid:
     """Return the grid of a map (B, H, W, C) from ``[Mh, Mw, shift, shift]``."""
     window, shift = tuple(geometry[:2]), tuple(geometry[2:])
     return WindowGrid(tuple(x.shape[1:3]), window, shift, window)

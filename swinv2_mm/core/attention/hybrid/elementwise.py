@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Sequence  # noqa: UP035  the one that torch 2.6 to 2.15 know
 
 import torch
 from torch import Tensor
 
-from ...window_partition import Size, WindowGrid
+from ...window_partition import WindowGrid
 from ..failures import run_or
 from ..triton.launch import device_gap
 from . import definition
@@ -56,18 +56,20 @@ def _blocks(length: int, block: int) -> int:
     return (length + block - 1) // block
 
 
-def _num_windows(x: Tensor, geometry: list[int]) -> int:
+def _num_windows(x: Tensor, geometry: Sequence[int]) -> int:
     """Windows of a batch of maps (B, H, W, C), whose sizes may be open."""
     (b, h, w), (mh, mw) = x.shape[:3], geometry[:2]
     return b * ((h + mh - 1) // mh) * ((w + mw - 1) // mw)
 
 
-def windows_shape(x: Tensor, geometry: list[int], *, heads: int, head_dim: int) -> tuple[int, ...]:
+def windows_shape(
+    x: Tensor, geometry: Sequence[int], *, heads: int, head_dim: int
+) -> tuple[int, ...]:
     """Return the shape of the rows of all windows: (windows, Np, heads, d)."""
     return (_num_windows(x, geometry), aligned(geometry[0] * geometry[1]), heads, head_dim)
 
 
-def _operands_shape(qkv: Tensor, logit_scale: Tensor, geometry: list[int]) -> tuple[int, ...]:
+def _operands_shape(qkv: Tensor, logit_scale: Tensor, geometry: Sequence[int]) -> tuple[int, ...]:
     heads = logit_scale.shape[0]
     return 3, *windows_shape(qkv, geometry, heads=heads, head_dim=qkv.shape[-1] // (3 * heads))
 
@@ -78,7 +80,7 @@ def _tile_width(head_dim: int) -> int:
 
 @torch.library.custom_op('swinv2_mm::window_operands', mutates_args=())
 def window_operands(
-    qkv: Tensor, logit_scale: Tensor, largest: Tensor, geometry: list[int]
+    qkv: Tensor, logit_scale: Tensor, largest: Tensor, geometry: Sequence[int]
 ) -> Tensor:
     """See ``definition.window_operands``; ``geometry`` is ``[Mh, Mw, shift, shift]``."""
     grid = grid_of_map(qkv, geometry)
@@ -100,7 +102,7 @@ def window_operands(
 
 
 @window_operands.register_fake
-def _(qkv: Tensor, logit_scale: Tensor, largest: Tensor, geometry: list[int]) -> Tensor:
+def _(qkv: Tensor, logit_scale: Tensor, largest: Tensor, geometry: Sequence[int]) -> Tensor:
     shape = _operands_shape(qkv, logit_scale, geometry)
     return qkv.new_empty(shape, dtype=operand_dtype(qkv))
 
@@ -114,7 +116,7 @@ def window_operands_backward(
     logit_scale: Tensor,
     largest: Tensor,
     largest_d_out: Tensor,
-    geometry: list[int],
+    geometry: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
     """See ``definition.window_operands_backward``."""
     grid = grid_of_map(qkv, geometry)
@@ -156,7 +158,7 @@ def _move_rows(
 
 
 @torch.library.custom_op('swinv2_mm::map_to_windows', mutates_args=())
-def map_to_windows(x: Tensor, largest: Tensor, heads: int, geometry: list[int]) -> Tensor:
+def map_to_windows(x: Tensor, largest: Tensor, heads: int, geometry: Sequence[int]) -> Tensor:
     """See ``definition.map_to_windows``."""
     grid = grid_of_map(x, geometry)
 
@@ -170,14 +172,14 @@ def map_to_windows(x: Tensor, largest: Tensor, heads: int, geometry: list[int]) 
 
 
 @map_to_windows.register_fake
-def _(x: Tensor, largest: Tensor, heads: int, geometry: list[int]) -> Tensor:
+def _(x: Tensor, largest: Tensor, heads: int, geometry: Sequence[int]) -> Tensor:
     shape = windows_shape(x, geometry, heads=heads, head_dim=x.shape[-1] // heads)
     return x.new_empty(shape, dtype=operand_dtype(x))
 
 
 @torch.library.custom_op('swinv2_mm::windows_to_map', mutates_args=())
 def windows_to_map(
-    x: Tensor, largest: Tensor, size: list[int], dtype: torch.dtype, geometry: list[int]
+    x: Tensor, largest: Tensor, size: Sequence[int], dtype: torch.dtype, geometry: Sequence[int]
 ) -> Tensor:
     """See ``definition.windows_to_map``; ``size`` is (B, H, W)."""
     out = x.new_empty(*size, x.shape[2] * x.shape[3], dtype=dtype)
@@ -193,14 +195,19 @@ def windows_to_map(
 
 @windows_to_map.register_fake
 def _(
-    x: Tensor, largest: Tensor, size: list[int], dtype: torch.dtype, geometry: list[int]
+    x: Tensor, largest: Tensor, size: Sequence[int], dtype: torch.dtype, geometry: Sequence[int]
 ) -> Tensor:
     return x.new_empty(*size, x.shape[2] * x.shape[3], dtype=dtype)
 
 
 @torch.library.custom_op('swinv2_mm::window_bias', mutates_args=())
 def window_bias(
-    table: Tensor, first: int, last: int, dtype: torch.dtype, size: list[int], geometry: list[int]
+    table: Tensor,
+    first: int,
+    last: int,
+    dtype: torch.dtype,
+    size: Sequence[int],
+    geometry: Sequence[int],
 ) -> Tensor:
     """See ``definition.window_bias``; ``size`` is (H, W)."""
     grid = _grid(size, geometry)
@@ -222,20 +229,25 @@ def window_bias(
 
 @window_bias.register_fake
 def _(
-    table: Tensor, first: int, last: int, dtype: torch.dtype, size: list[int], geometry: list[int]
+    table: Tensor,
+    first: int,
+    last: int,
+    dtype: torch.dtype,
+    size: Sequence[int],
+    geometry: Sequence[int],
 ) -> Tensor:
     padded = aligned(geometry[0] * geometry[1])
     return table.new_empty(last - first, table.shape[0], padded, padded, dtype=dtype)
 
 
-def _grid(size: list[int] | Size, geometry: list[int]) -> WindowGrid:
+def _grid(size: Sequence[int], geometry: Sequence[int]) -> WindowGrid:
     window, shift = tuple(geometry[:2]), tuple(geometry[2:])
     return WindowGrid(tuple(size), window, shift, window)
 
 
 @torch.library.custom_op('swinv2_mm::window_bias_backward', mutates_args=())
 def window_bias_backward(
-    d_bias: Tensor, largest: Tensor, largest_d_out: Tensor, geometry: list[int]
+    d_bias: Tensor, largest: Tensor, largest_d_out: Tensor, geometry: Sequence[int]
 ) -> Tensor:
     """See ``definition.window_bias_backward``."""
     grid = _grid(geometry[:2], geometry)
@@ -266,7 +278,7 @@ def window_bias_backward(
 
 
 @window_bias_backward.register_fake
-def _(d_bias: Tensor, largest: Tensor, largest_d_out: Tensor, geometry: list[int]) -> Tensor:
+def _(d_bias: Tensor, largest: Tensor, largest_d_out: Tensor, geometry: Sequence[int]) -> Tensor:
     offsets = (2 * geometry[0] - 1) * (2 * geometry[1] - 1)
     dtype = torch.promote_types(d_bias.dtype, torch.float32)
     return d_bias.new_empty(d_bias.shape[1], offsets, dtype=dtype)

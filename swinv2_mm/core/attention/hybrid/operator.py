@@ -7,7 +7,7 @@ the largest tensors of that shape are the bias of a window and a chunk of its gr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Sequence  # noqa: UP035  the one that torch 2.6 to 2.15 know
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 @torch.library.custom_op('swinv2_mm::hybrid_attention', mutates_args=())
 def hybrid_attention(
-    qkv: Tensor, logit_scale: Tensor, table: Tensor, geometry: list[int], keep: bool
+    qkv: Tensor, logit_scale: Tensor, table: Tensor, geometry: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Attend within the windows of a contiguous map.
 
@@ -105,7 +105,7 @@ def hybrid_attention(
 
 
 def forward(
-    qkv: Tensor, logit_scale: Tensor, table: Tensor, geometry: list[int], keep: bool
+    qkv: Tensor, logit_scale: Tensor, table: Tensor, geometry: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run ``hybrid_attention``."""
     grid = grid_of_map(qkv, geometry)
@@ -133,7 +133,7 @@ def _nothing(qkv: Tensor) -> tuple[Tensor, Tensor]:
 
 @hybrid_attention.register_fake
 def _(
-    qkv: Tensor, logit_scale: Tensor, table: Tensor, geometry: list[int], keep: bool
+    qkv: Tensor, logit_scale: Tensor, table: Tensor, geometry: Sequence[int], keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     heads, channels = logit_scale.shape[0], qkv.shape[-1] // 3
     out, largest = qkv.new_empty(*qkv.shape[:3], channels), qkv.new_empty(())
@@ -154,7 +154,7 @@ def hybrid_attention_backward(
     windows: Tensor,
     log_sum: Tensor,
     largest: Tensor,
-    geometry: list[int],
+    geometry: Sequence[int],
     needs_table: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``hybrid_attention``, each of the shape and type of its operand.
@@ -175,7 +175,7 @@ def backward(
     windows: Tensor,
     log_sum: Tensor,
     largest: Tensor,
-    geometry: list[int],
+    geometry: Sequence[int],
     needs_table: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run ``hybrid_attention_backward``."""
