@@ -177,9 +177,10 @@ def features(model):
 
 def peer_of(layout):
     if layout == 'huggingface':
-        from transformers import Swinv2Config, Swinv2Model
-
-        peer = Swinv2Model(Swinv2Config(image_size=128, window_size=8, **PEER_ARCH))
+        transformers = pytest.importorskip('transformers')
+        peer = transformers.Swinv2Model(
+            transformers.Swinv2Config(image_size=128, window_size=8, **PEER_ARCH)
+        )
         return peer.eval(), lambda x: peer(x).pooler_output
     from timm.models.swin_transformer_v2 import SwinTransformerV2 as Peer
 
@@ -334,9 +335,9 @@ def test_official_pretraining_names():
 
 
 def test_hugging_face_pretraining():
-    from transformers import Swinv2Config, Swinv2ForMaskedImageModeling
-
-    peer = Swinv2ForMaskedImageModeling(Swinv2Config(image_size=128, window_size=8, **PEER_ARCH))
+    transformers = pytest.importorskip('transformers')
+    config = transformers.Swinv2Config(image_size=128, window_size=8, **PEER_ARCH)
+    peer = transformers.Swinv2ForMaskedImageModeling(config)
     oracle.randomise(peer.eval(), seed=0)
     model = build(seed=1, arch=PEER_ARCH, window_size=8, pretrained_window_sizes=(8, 8, 8, 4))
     report = load_pretrained(model, peer.state_dict())

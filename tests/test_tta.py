@@ -377,7 +377,7 @@ def test_class_scores_are_means_and_the_label_follows():
     cfg = shrunk_config('mmpretrain')
     model = random_model(cfg)
     views = views_of(cfg, [1, 2, 0.5], ['none', 'horizontal'])
-    images = [random_image(64, 64, seed=seed) for seed in range(8)]
+    images = [random_image(64, 64, seed=seed) for seed in range(24)]
     with torch.no_grad():
         alone = [model.test_step(view.batch(images)) for view in views]
         merged = class_scores.merge(model, views, images, nms=None)

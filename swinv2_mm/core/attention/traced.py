@@ -54,7 +54,8 @@ def traced(qkv: Tensor, grid: WindowGrid, logit_scale: Tensor, bias: Tensor) -> 
     # Windows count as heads: the mask is that of one image.
     q, k, v = (operand.flatten(1, 3) for operand in (q, k, v))
     mask = mask.flatten(0, 2)[None]
-    if is_exporting() and torch.__version__ < '2.15':  # it asks whether the batch is one
+    # These versions ask whether the batch is one.
+    if is_exporting() and '2.13' <= torch.__version__ < '2.15':
         mask = mask.expand(qkv.shape[0], -1, -1, -1)
     out = F.scaled_dot_product_attention(q, k, v, mask, scale=1.0).to(qkv.dtype)
     # (B, nH * nW * heads, Mh * Mw, d) -> (B, H, W, C)
