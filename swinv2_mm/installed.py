@@ -16,6 +16,7 @@ from importlib.metadata import (
 from importlib.util import find_spec
 
 from swinv2_mm.errors import MissingPackageError
+from swinv2_mm.libraries import LIBRARIES
 
 # Modules of each optional part, by the extra that brings them.
 PARTS = (
@@ -33,9 +34,7 @@ _FORKS = "'swinv2_mm[openmmlab]'"
 _OPENMMLAB = {
     'mmengine': 'mmengine',
     'mmcv': "'mmcv-lite<2.2'",
-    'mmdet': 'mmdet',
-    'mmseg': 'mmsegmentation ftfy regex',
-    'mmpretrain': 'mmpretrain',
+    **{name: library.upstream for name, library in LIBRARIES.items()},
     'cv2': 'opencv-python-headless',
     'PIL': 'pillow',
     **{

@@ -20,6 +20,7 @@ class Library:
     Attributes:
         scope: Its name, as ``default_scope`` of a config.
         task: What its models do.
+        upstream: What pip installs for the package that its forks follow.
         drawing_hook: Hook that draws predictions on test images, with the switch that it needs.
         drawing_folder: Argument of that hook for the folder; without one it is the visualizer's.
         tta_merging: Module that merges the predictions for the views of an image.
@@ -30,6 +31,7 @@ class Library:
 
     scope: str
     task: str
+    upstream: str
     drawing_hook: Mapping[str, Any]
     drawing_folder: str | None
     tta_merging: str
@@ -42,6 +44,7 @@ _ALL = (
     Library(
         scope='mmdet',
         task='detection',
+        upstream='mmdet',
         drawing_hook={'type': 'DetVisualizationHook', 'draw': True},
         drawing_folder='test_out_dir',
         tta_merging='swinv2_mm.tta.detections',
@@ -59,6 +62,7 @@ _ALL = (
     Library(
         scope='mmseg',
         task='segmentation',
+        upstream='mmsegmentation ftfy regex',
         drawing_hook={'type': 'SegVisualizationHook', 'draw': True, 'interval': 1},
         drawing_folder=None,
         tta_merging='swinv2_mm.tta.label_maps',
@@ -69,6 +73,7 @@ _ALL = (
     Library(
         scope='mmpretrain',
         task='classification',
+        upstream='mmpretrain',
         drawing_hook={'type': 'VisualizationHook', 'enable': True, 'interval': 1},
         drawing_folder='out_dir',
         tta_merging='swinv2_mm.tta.class_scores',

@@ -30,7 +30,7 @@ _REPLACED = {
 }
 
 
-def load_config(path: str, options: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     """Read a config file and apply ``key=value`` options.
 
     Args:
@@ -41,6 +41,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Config:
     Raises:
         UserError: If the file is missing or not a config, or an option does not fit.
     """
+    path = str(path)
     if path.startswith(_OF_PACKAGE):
         path = recipe(path.removeprefix(_OF_PACKAGE))
     if Path(path).is_dir():

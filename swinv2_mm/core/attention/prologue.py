@@ -23,7 +23,8 @@ _MIN_NORM = 1e-12
 
 def computing_dtype(x: Tensor) -> torch.dtype:
     """Return the type that logits are computed in: at least float32, whatever autocast."""
-    return torch.promote_types(x.dtype, torch.float32)
+    # Not ``torch.promote_types``: torch 2.6 writes that into an exported program as an operator.
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
