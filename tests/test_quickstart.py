@@ -1,9 +1,11 @@
 """The demo, with hardly any training: every step of it, and what it prints."""
 
+import threading
 import time
 from concurrent.futures import Executor, Future
 from functools import partial
 
+import pytest
 from conftest import ROOT
 from forked import fork_script, status_of
 
@@ -11,9 +13,10 @@ import swinv2_mm.models  # noqa: F401  once, for all steps
 from projects.digits import dataset
 from swinv2_mm.cli import demonstrations
 from swinv2_mm.cli.commands import quickstart as command
+from swinv2_mm.errors import UserError
 
 
-def run_step(step, *, log, environment, on_poll):
+def run_step(step, *, log, environment, on_poll, stopped):
     """Run a step in a process of its own, as the command does, but without the imports."""
     pid = fork_script(
         ROOT / 'tools' / f'{step[0]}.py', *step[1:], output=log, environment=environment
@@ -49,3 +52,50 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
         assert word in printed
     shown = [line.strip() for line in printed.splitlines() if line.startswith('  /')]
     assert len(shown) == 3 and all((tmp_path / path).stat().st_size > 0 for path in shown)
+
+
+def test_a_failure_stops_the_other_demonstration(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def run_task(task, work_dir, *, pretrained, stopped, **_):
+        if task.name == 'segmentation':
+            raise RuntimeError('segmentation fails')
+        if task.name == 'detection':
+            seen.append(stopped.wait(30))
+        return {}, work_dir
+
+    monkeypatch.setattr(dataset, 'make_digits_on_photos', lambda *_, **__: None)
+    monkeypatch.setattr(command, 'run_task', run_task)
+    with pytest.raises(RuntimeError, match='segmentation'):
+        command.quickstart(work_dir=tmp_path)
+    assert seen == [True]
+
+
+def test_what_is_stopped_ends_its_process(tmp_path, monkeypatch):
+    stopped = threading.Event()
+    monkeypatch.setattr(demonstrations, 'POLL_S', 0.01)
+    monkeypatch.setattr(demonstrations.subprocess, 'Popen', sleeper := Sleeper())
+    with pytest.raises(UserError, match='train x'):
+        demonstrations.run_step(
+            ['train', 'x'],
+            log=tmp_path / 'log', environment={}, on_poll=stopped.set, stopped=stopped,
+        )  # fmt: skip
+    assert sleeper.returncode == -15
+
+
+class Sleeper:
+    """A process that runs until it is ended."""
+
+    returncode = None
+
+    def __call__(self, *_, **__):
+        return self
+
+    def poll(self):
+        return self.returncode
+
+    def terminate(self):
+        self.returncode = -15
+
+    def wait(self):
+        return self.returncode

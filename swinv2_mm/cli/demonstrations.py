@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,12 +64,18 @@ TASKS = (
 
 
 def run_step(
-    command: list[str], *, log: Path, environment: dict, on_poll: Callable[[], None]
+    command: list[str],
+    *,
+    log: Path,
+    environment: dict,
+    on_poll: Callable[[], None],
+    stopped: threading.Event,
 ) -> None:
     """Run a command with its output in a log file, calling ``on_poll`` now and then.
 
     Raises:
-        UserError: If the command fails; with the end of its log.
+        UserError: If the command fails, or ends because ``stopped`` was set; with the end of its
+            log.
     """
     with log.open('w') as output:
         process = subprocess.Popen(
@@ -80,7 +87,8 @@ def run_step(
         try:
             while process.poll() is None:
                 on_poll()
-                time.sleep(POLL_S)
+                if stopped.wait(POLL_S):
+                    break
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -111,6 +119,7 @@ def run_task(
     data: Path,
     pretrained: Path | None,
     progress: Progress,
+    stopped: threading.Event,
 ) -> tuple[dict, Path]:
     """Train and test one task; returns its metrics and its weights.
 
@@ -121,6 +130,7 @@ def run_task(
         data: Folder with the data set.
         pretrained: Weights that the backbone starts from.
         progress: Where to show how far it is.
+        stopped: Set from outside to end it.
     """
     from mmengine.config import Config
 
@@ -165,13 +175,15 @@ def run_task(
 
     train = ['train', config, '--work-dir', str(folder)]
     train += ['--cfg-options', *options] if options else []
-    run_step(train, log=folder / 'train.log', environment=environment, on_poll=show)
+    log = folder / 'train.log'
+    run_step(train, log=log, environment=environment, on_poll=show, stopped=stopped)
     progress.update(bar, completed=total)
     say(f'{task.name}: testing and drawing')
     checkpoint = checkpoint_in(folder)
     scores = folder / 'scores.json'
     test = ['test', config, str(checkpoint), '--work-dir', str(folder / 'test')]
     test += ['--out', str(scores), '--show-dir', str(folder / 'pictures')]
-    run_step(test, log=folder / 'test.log', environment=environment, on_poll=lambda: None)
+    log = folder / 'test.log'
+    run_step(test, log=log, environment=environment, on_poll=lambda: None, stopped=stopped)
     say(f'{task.name}: done in {time.time() - started:.0f} s')
     return json.loads(scores.read_text())['metrics'], checkpoint

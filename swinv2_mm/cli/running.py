@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 
 from swinv2_mm.errors import UserError
@@ -55,6 +56,20 @@ def run_tool(main: Callable[[], None], *, trust_checkpoint: bool = False) -> Non
         sys.exit(130)
     finally:
         end_workers()
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Have SIGTERM exit by an exception, so that temporary files and child processes go first."""
+
+    def end(number: int, _: object) -> None:
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _of_engine() -> tuple[Callable, Callable, Callable]:

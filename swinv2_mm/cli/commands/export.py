@@ -9,8 +9,6 @@ it in the place of a checkpoint.
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,6 +25,7 @@ from swinv2_mm.cli.arguments import (
     new_parser,
     run_command,
 )
+from swinv2_mm.cli.running import exit_on_sigterm
 from swinv2_mm.errors import UserError
 
 # Main metric of each evaluator.
@@ -226,12 +225,5 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; SIGTERM removes its temporary files."""
-
-    def end(number: int, _: object) -> None:
-        sys.exit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, end)
-    try:
+    with exit_on_sigterm():
         run_command(build_parser(), argv, lambda args: print(call(export, args)), is_announced=True)
-    finally:
-        signal.signal(signal.SIGTERM, previous)

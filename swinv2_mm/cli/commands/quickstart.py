@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from swinv2_mm.cli.arguments import FOLDERS, call, new_parser, run_command
 from swinv2_mm.cli.demonstrations import TASKS, run_task
+from swinv2_mm.cli.running import exit_on_sigterm
 from swinv2_mm.errors import UserError
 from swinv2_mm.shipped import add_projects_to_path
 
@@ -68,13 +70,20 @@ def quickstart(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    pictures = []
+    pictures, stopped = [], threading.Event()
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor() as pool:
-        run = partial(run_task, iterations=iterations, data=data, progress=progress)
-        first = run(TASKS[0], work_dir, pretrained=None)
-        # One core each: neither can use a second one well.
-        rest = [pool.submit(run, task, work_dir, pretrained=first[1]) for task in TASKS[1:]]
-        results = [first, *(future.result() for future in rest)]
+        run = partial(
+            run_task, iterations=iterations, data=data, progress=progress, stopped=stopped
+        )
+        try:
+            first = run(TASKS[0], work_dir, pretrained=None)
+            # One core each: neither can use a second one well.
+            rest = [pool.submit(run, task, work_dir, pretrained=first[1]) for task in TASKS[1:]]
+            results = [first, *(future.result() for future in rest)]
+        except BaseException:
+            # The pool waits for what it runs.
+            stopped.set()
+            raise
     for task, (metrics, _) in zip(TASKS, results, strict=True):
         for key, name, chance in task.metrics:
             # CocoMetric counts from 0 to 1, the others in percent.
@@ -126,5 +135,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command."""
-    run_command(build_parser(), argv, lambda args: call(quickstart, args))
+    """Run the command; SIGTERM ends what it started."""
+    with exit_on_sigterm():
+        run_command(build_parser(), argv, lambda args: call(quickstart, args))
