@@ -27,6 +27,12 @@ _LOG_SCALE = 8.0
 _BIAS_RANGE = 16.0
 
 
+def computing_dtype(x: Tensor) -> torch.dtype:
+    """Return the type that logits and biases are computed in: at least float32."""
+    # Not ``torch.promote_types``: torch 2.6 writes that into an exported program as an operator.
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
 def relative_coords(
     window: Size,
     *,
@@ -105,7 +111,7 @@ def coords_of(
         pretrained_window_size=pretrained_window_size,
         kind=kind,
         device=like.device,
-        dtype=torch.promote_types(like.dtype, torch.float32),
+        dtype=computing_dtype(like),
     )
 
 
@@ -142,7 +148,7 @@ def fitted_table(grid: WindowGrid, *, learnt: Tensor, source: Size) -> Tensor:
     Args:
         learnt: ((2Mh - 1) * (2Mw - 1), heads) of the window ``source``.
     """
-    table = learnt.to(torch.promote_types(learnt.dtype, torch.float32))
+    table = learnt.to(computing_dtype(learnt))
     table = resized_table(table, source=source, target=grid.nominal_window)
     return central_table(table, window=grid.nominal_window, clipped=grid.window)
 

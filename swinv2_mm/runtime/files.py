@@ -204,6 +204,8 @@ def _open_torch(path: Path) -> tuple[str, Sequence[str], Run]:
 
 def _metadata_of_archive(path: Path) -> str:
     """Return the text that ``torch.export.save`` put beside the graph; empty if there is none."""
+    # The second is where torch 2.6 puts it.
+    places = (f'extra/{METADATA}', f'extra_files/{METADATA}')
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if name.endswith(f'extra/{METADATA}')]
+        names = [name for name in archive.namelist() if name.endswith(places)]
         return archive.read(names[0]).decode() if names else ''

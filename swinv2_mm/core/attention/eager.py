@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..position_bias import pairwise_bias
+from ..position_bias import computing_dtype, pairwise_bias
 from ..tracing import fx_leaf
 from ..window_partition import WindowGrid, from_windows, to_windows
 from .mask import attention_mask
-from .prologue import bounded_scale, computing_dtype, cosine_operands, dot_operands, merge_heads
+from .prologue import bounded_scale, cosine_operands, dot_operands, merge_heads
 
 # Queries, keys, values (n, heads, N, d) and what is added to the logits (heads, N, N).
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from ..position_bias import computing_dtype
 from ..tensor_cache import CONSTANTS
 from ..window_partition import WindowGrid, from_windows, to_windows
 from .mask import SEAM_PENALTY
-from .prologue import bounded_scale, computing_dtype, cosine_operands, merge_heads
+from .prologue import bounded_scale, cosine_operands, merge_heads
 
 _ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 # torch's kernels take heads of these sizes.

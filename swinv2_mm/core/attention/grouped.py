@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..position_bias import pairwise_bias, pairwise_bias_backward
+from ..position_bias import computing_dtype, pairwise_bias, pairwise_bias_backward
 from ..tensor_cache import TOKENS
 from ..torch_private import softmax_backward
 from ..window_partition import WindowGrid, window_tokens
@@ -23,7 +23,6 @@ from .eager import attend
 from .mask import attention_mask
 from .prologue import (
     bounded_scale,
-    computing_dtype,
     normalize_,
     normalize_backward_,
     without_autocast,

@@ -21,12 +21,6 @@ MAX_LOGIT_SCALE = math.log(100.0)
 _MIN_NORM = 1e-12
 
 
-def computing_dtype(x: Tensor) -> torch.dtype:
-    """Return the type that logits are computed in: at least float32, whatever autocast."""
-    # Not ``torch.promote_types``: torch 2.6 writes that into an exported program as an operator.
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """Return a context without autocast: logits reach 100, half precision there is inaccurate."""
     # Entered only if needed: the meta device has no autocast.

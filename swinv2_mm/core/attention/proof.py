@@ -22,13 +22,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..position_bias import computing_dtype
 from ..tensor_cache import is_capturing
 from ..torch_private import default_store, is_faking, is_in_backward
 from ..tracing import is_traced
 from ..window_partition import WindowGrid
 from .eager import attend, eager
 from .failures import errors_raised
-from .prologue import bounded_scale, computing_dtype
+from .prologue import bounded_scale
 from .selection import ChoiceFile, Peers, Selector, Trial
 
 Run = Callable[[Tensor, WindowGrid, Tensor, Tensor], Tensor]

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..position_bias import pairwise_bias
+from ..position_bias import computing_dtype, pairwise_bias
 from ..torch_private import is_exporting
 from ..window_partition import WindowGrid
 from .mask import segment_mask
-from .prologue import bounded_scale, computing_dtype, copied, cosine_operands, merge_heads
+from .prologue import bounded_scale, copied, cosine_operands, merge_heads
 
 
 @torch.library.custom_op('swinv2_mm::written', mutates_args=())

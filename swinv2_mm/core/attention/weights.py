@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..position_bias import bias_of_query
+from ..position_bias import bias_of_query, computing_dtype
 from ..window_partition import Size, WindowGrid, to_windows
 from .eager import attention_weights
 from .mask import segment_mask
-from .prologue import bounded_scale, computing_dtype, cosine_operands
+from .prologue import bounded_scale, cosine_operands
 
 
 def token_weights(

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...position_bias import computing_dtype
 from ...torch_private import efficient_attention, efficient_attention_backward
-from ..prologue import computing_dtype
 
 # The log-sum-exp of each query, as torch's kernel pads it; not so on AMD.
 _LOG_SUM_ALIGNMENT = 1 if torch.version.hip else 32

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...position_bias import reversed_pairs, reversed_pairs_backward
+from ...position_bias import computing_dtype, reversed_pairs, reversed_pairs_backward
 from ...window_partition import (
     AxisRun,
     Size,
@@ -35,7 +35,6 @@ from ..mask import segment_mask
 from ..prologue import (
     MAX_LOGIT_SCALE,
     bounded_scale,
-    computing_dtype,
     cosine_operands,
     merge_heads,
     normalize_,

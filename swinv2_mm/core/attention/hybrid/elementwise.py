@@ -13,6 +13,7 @@ from typing import Any, Sequence  # noqa: UP035  the one that torch 2.6 to 2.15 
 import torch
 from torch import Tensor
 
+from ...position_bias import computing_dtype
 from ...window_partition import WindowGrid
 from ..failures import run_or
 from ..triton.launch import device_gap
@@ -252,7 +253,7 @@ def window_bias_backward(
     """See ``definition.window_bias_backward``."""
     grid = _grid(geometry[:2], geometry)
 
-    dtype = torch.promote_types(d_bias.dtype, torch.float32)
+    dtype = computing_dtype(d_bias)
 
     def launch() -> Tensor:
         from .kernels import bias_backward_kernel
@@ -280,5 +281,5 @@ def window_bias_backward(
 @window_bias_backward.register_fake
 def _(d_bias: Tensor, largest: Tensor, largest_d_out: Tensor, geometry: Sequence[int]) -> Tensor:
     offsets = (2 * geometry[0] - 1) * (2 * geometry[1] - 1)
-    dtype = torch.promote_types(d_bias.dtype, torch.float32)
+    dtype = computing_dtype(d_bias)
     return d_bias.new_empty(d_bias.shape[1], offsets, dtype=dtype)

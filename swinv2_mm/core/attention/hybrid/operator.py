@@ -12,10 +12,11 @@ from typing import Any, Sequence  # noqa: UP035  the one that torch 2.6 to 2.15 
 import torch
 from torch import Tensor
 
+from ...position_bias import computing_dtype
 from ...window_partition import WindowGrid
 from ..eager import eager
 from ..failures import gradients_or_defined
-from ..prologue import computing_dtype, without_autocast
+from ..prologue import without_autocast
 from .core import attend, attend_backward, log_sums
 from .definition import (
     ALIGNMENT,

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, Sequence  # noqa: UP035  the one that torch 
 import torch
 from torch import Tensor
 
+from ...position_bias import computing_dtype
 from ...window_partition import Size, WindowGrid
 from ..eager import eager
 from ..failures import gradients_or_defined
-from ..prologue import MAX_LOGIT_SCALE, computing_dtype, without_autocast
+from ..prologue import MAX_LOGIT_SCALE, without_autocast
 
 # Largest window side and head the tiles were chosen for, and the smallest tile of ``tl.dot``.
 _MAX_SIDE, _MAX_HEAD_DIM, _MIN_TILE = 64, 128, 16
