@@ -129,6 +129,18 @@ def test_torch_versions_are_the_same_everywhere():
         assert found == [(oldest, newest)], name
 
 
+def refusal_of_environment(python):
+    """What ``make_env.sh`` says with an interpreter that cannot make one."""
+    done = subprocess.run(
+        ['bash', str(ROOT / 'tools/make_env.sh'), str(python.parent / 'venv')],
+        env={'PYTHON': str(python), 'PATH': '/usr/bin:/bin'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    return done.stderr.splitlines()
+
+
 @pytest.mark.parametrize(('version', 'is_taken'), [('3.9', 0), ('3.15', 0), ('3.13', 1)])
 def test_interpreter_out_of_range_gives_one_sentence(version, is_taken, tmp_path):
     """``make_env.sh`` with an interpreter that calls itself another version."""
@@ -143,14 +155,8 @@ def test_interpreter_out_of_range_gives_one_sentence(version, is_taken, tmp_path
         "else: sys.exit('no further')\n"
     )
     python.chmod(0o755)
-    done = subprocess.run(
-        ['bash', str(ROOT / 'tools/make_env.sh'), str(tmp_path / 'venv')],
-        env={'PYTHON': str(python), 'PATH': '/usr/bin:/bin'},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    refusals = [line for line in done.stderr.splitlines() if 'is not supported' in line]
+    lines = refusal_of_environment(python)
+    refusals = [line for line in lines if 'is not supported' in line]
     assert len(refusals) == 1 - is_taken
     assert all(f'Python {version}.0' in line and '3.10 to 3.14' in line for line in refusals)
 
@@ -160,13 +166,7 @@ def test_interpreter_that_does_not_run_gives_one_sentence(tmp_path):
     python = tmp_path / 'python'
     python.write_text('#!/bin/sh\nexit 127\n')
     python.chmod(0o755)
-    done = subprocess.run(
-        ['bash', str(ROOT / 'tools/make_env.sh'), str(tmp_path / 'venv')],
-        env={'PYTHON': str(python), 'PATH': '/usr/bin:/bin'},
-        capture_output=True,
-        text=True,
-    )
-    (line,) = done.stderr.splitlines()
+    (line,) = refusal_of_environment(python)
     assert line.startswith('error:') and 'does not run' in line and 'PYTHON=' in line
 
 

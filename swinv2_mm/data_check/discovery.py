@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from swinv2_mm.datasets.files import FileFault, read_json
-from swinv2_mm.datasets.image_files import is_image_name, read_label_map
+from swinv2_mm.datasets.image_files import read_label_map
 from swinv2_mm.errors import DataError, UserError
 
+from .folders import folders_in, image_folders, images_in, subfolders
 from .listing import evenly
 
 # Words in the names of files and folders; a test set stands in where there is no validation set.
@@ -72,7 +72,7 @@ def discover_detection(root: Path) -> Layout:
         DataError: If one of them is malformed, or names images that are nowhere.
     """
     files = {}
-    for path in sorted(path for folder in _folders(root) for path in folder.glob('*.json')):
+    for path in sorted(path for folder in folders_in(root) for path in folder.glob('*.json')):
         if (name := _split_of(path.relative_to(root))) and (content := _coco(path)):
             files.setdefault(name, (path, content))
     names = _chosen(files, root, what='COCO annotation files (JSON with images and annotations)')
@@ -95,7 +95,7 @@ def discover_segmentation(root: Path) -> Layout:
         UserError: If there are none for training and validation, or their values are no classes.
     """
     folders: dict[str, list[Path]] = {}
-    for folder in _image_folders(root):
+    for folder in image_folders(root):
         if name := _split_of(folder.relative_to(root)):
             folders.setdefault(name, []).append(folder)
     pairs = {name: pair for name, found in folders.items() if (pair := _paired(found))}
@@ -107,7 +107,7 @@ def discover_segmentation(root: Path) -> Layout:
             Split(
                 images=_relative(images, root),
                 labels=_relative(maps, root),
-                num_images=len(_images(images)),
+                num_images=len(images_in(images)),
             )
         )
     if len(suffixes) > 1:
@@ -129,11 +129,11 @@ def discover_classification(root: Path) -> Layout:
             has no images.
     """
     found = {}
-    for folder in _folders(root):
+    for folder in folders_in(root):
         name = _split_of(Path(folder.name))
-        children = _subfolders(folder)
+        children = subfolders(folder)
         classes = [child for child in children if any(child.iterdir())]
-        if name and classes and all(_images(child) for child in classes):
+        if name and classes and all(images_in(child) for child in classes):
             if name == 'train' and classes != children:
                 empty = next(child for child in children if child not in classes)
                 raise UserError(f'{empty}: a class without images; fill the folder or remove it')
@@ -142,7 +142,7 @@ def discover_classification(root: Path) -> Layout:
     splits = [
         Split(
             images=_relative(folder, root),
-            num_images=sum(len(_images(child)) for child in classes),
+            num_images=sum(len(images_in(child)) for child in classes),
         )
         for folder, classes in (found[name] for name in names)
     ]
@@ -199,7 +199,7 @@ def _coco_split(root: Path, name: str, path: Path, content: dict) -> Split:
         [category['name'] for category in content['categories']]
     except (IndexError, KeyError, TypeError) as error:
         raise DataError(f'annotation file {path}: no images or names ({error})') from error
-    folders = [folder for folder in _folders(root) if (folder / first).is_file()]
+    folders = [folder for folder in folders_in(root) if (folder / first).is_file()]
     if not folders:
         raise DataError(f'annotation file {path}: image {first} is nowhere in {root}')
     # Splits may number their images alike.
@@ -216,40 +216,12 @@ def _relative(path: Path, root: Path) -> str:
     return '' if text == '.' else text
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    """Return the folders in a folder, links followed; hidden ones are of other programs."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [e.name for e in entries if e.is_dir() and not e.name.startswith('.')]
-    except PermissionError:
-        return []
-    return [folder / name for name in sorted(names)]
-
-
-def _folders(root: Path, above: tuple[str, ...] = ()) -> list[Path]:
-    """Return a folder and those below it, without links to what holds them."""
-    real = os.path.realpath(root)
-    if any(Path(folder).is_relative_to(real) for folder in above):
-        return []
-    below = (_folders(folder, (*above, real)) for folder in _subfolders(root))
-    return sorted([root, *(folder for folders in below for folder in folders)])
-
-
-def _images(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if is_image_name(e.name) and e.is_file())
-
-
-def _image_folders(root: Path) -> list[Path]:
-    return [folder for folder in _folders(root) if _images(folder)]
-
-
 def _paired(folders: list[Path]) -> tuple[Path, Path] | None:
     """Return the folder of images and that of their label maps, if these are among ``folders``."""
     maps = [folder for folder in folders if _is_of_maps(folder)]
     images = [folder for folder in folders if folder not in maps]
     shared = {
-        (image, label): len(_stems(image) & {_start(name, image) for name in _images(label)})
+        (image, label): len(_stems(image) & {_start(name, image) for name in images_in(label)})
         for image in images
         for label in maps
     }
@@ -258,7 +230,7 @@ def _paired(folders: list[Path]) -> tuple[Path, Path] | None:
 
 
 def _stems(folder: Path) -> set[str]:
-    return {Path(name).stem for name in _images(folder)}
+    return {Path(name).stem for name in images_in(folder)}
 
 
 def _start(name: str, folder: Path) -> str:
@@ -271,7 +243,7 @@ def _start(name: str, folder: Path) -> str:
 
 
 def _is_of_maps(folder: Path) -> bool:
-    first = _images(folder)[0]
+    first = images_in(folder)[0]
     try:
         return first.lower().endswith('.png') and read_label_map(str(folder / first)).ndim == 2
     except FileFault:
@@ -280,8 +252,8 @@ def _is_of_maps(folder: Path) -> bool:
 
 def _suffixes(images: Path, maps: Path) -> tuple[str, str]:
     """Return how names of images and label maps end after what they share."""
-    endings = Counter(Path(name).suffix for name in _images(images))
-    found = Counter(name[len(_start(name, images)) :] for name in _images(maps))
+    endings = Counter(Path(name).suffix for name in images_in(images))
+    found = Counter(name[len(_start(name, images)) :] for name in images_in(maps))
     if len(endings) > 1:
         raise UserError(f'{images}: files of several formats ({", ".join(sorted(endings))})')
     return endings.most_common(1)[0][0], found.most_common(1)[0][0]
@@ -294,7 +266,7 @@ def _map_classes(root: Path, maps: Path) -> tuple[str, ...]:
             lines = (root / name).read_text(encoding='utf-8').splitlines()
             return tuple(line.strip() for line in lines if line.strip())
     values = set()
-    for name in evenly(_images(maps), _MAPS_READ):
+    for name in evenly(images_in(maps), _MAPS_READ):
         values |= set(np.unique(read_label_map(str(maps / name))).tolist())
     if len(values) < 2 or max(values - {_IGNORED}) == 0:
         raise UserError(
