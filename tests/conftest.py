@@ -144,10 +144,11 @@ def tool(monkeypatch, capsys):
     from swinv2_mm.engine.workers import STOP_SIGNALS
 
     def run(name, *arguments):
-        spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / 'tools' / f'{name}.py')
+        script = ROOT / 'tools' / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(f'tool_{name}', script)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        monkeypatch.setattr('sys.argv', [f'{name}.py', *map(str, arguments)])
+        monkeypatch.setattr('sys.argv', [str(script), *map(str, arguments)])
         capsys.readouterr()
         # A logger of an earlier run writes to streams that are closed by now.
         for logger in MMLogger._instance_dict.values():
