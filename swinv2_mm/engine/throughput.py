@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +17,15 @@ from mmengine.runner import Runner
 _BYTES_PER_MB = 2**20  # as MMEngine counts the memory of a GPU
 # Unit in which getrusage reports memory.
 _RSS_UNIT_BYTES = 1 if sys.platform == 'darwin' else 1024
+_STATUS = Path('/proc/self/status')  # Linux
 
 
 def peak_memory_bytes() -> int:
     """Return the peak resident memory of this process; 0 where nothing counts it (Windows)."""
+    # getrusage may count the process that started this one: what it held then is carried over.
+    status = _STATUS.read_text() if _STATUS.exists() else ''
+    if found := re.search(r'^VmHWM:\s+(\d+) kB', status, re.MULTILINE):
+        return int(found[1]) * 1024
     if importlib.util.find_spec('resource') is None:
         return 0
     import resource
