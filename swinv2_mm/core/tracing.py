@@ -45,6 +45,11 @@ def is_traced(*values: object) -> bool:
     return is_jit_tracing() or has_active_transform() or is_recording()
 
 
+def is_called_as_made(module: nn.Module) -> bool:
+    """Whether a call of a module is the ``forward`` of its class and nothing more."""
+    return 'forward' not in module.__dict__ and not has_hooks(module) and not has_global_hooks()
+
+
 def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Whether a layer is ``nn.Linear`` as torch made it, so that its weight says all about it.
 
@@ -52,9 +57,7 @@ def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """
     return (
         type(layer) is nn.Linear
-        and 'forward' not in layer.__dict__
-        and not has_hooks(layer)
-        and not has_global_hooks()
+        and is_called_as_made(layer)
         and type(layer.weight) in (nn.Parameter, Tensor, FakeTensor)
     )
 

@@ -225,7 +225,15 @@ class WindowAttention(nn.Module):
         Shapes:
             (B, H, W, C) -> (B, H, W, C)
         """
-        return linear(self.proj, self._without_autocast(self.backend, x, grid))
+        return linear(self.proj, self.attend(x, grid))
+
+    def attend(self, x: Tensor, grid: WindowGrid) -> Tensor:
+        """Return what the heads attend to, side by side, before the projection.
+
+        Shapes:
+            (B, H, W, C) -> (B, H, W, C)
+        """
+        return self._without_autocast(self.backend, x, grid)
 
     def token_weights(self, x: Tensor, grid: WindowGrid, *, token: Size) -> Tensor:
         """Return how one token weights the others; see ``weights.token_weights``.
