@@ -139,14 +139,16 @@ class SwinBlock(nn.Module):
         return self.norm3(x)
 
     def _takes_parts(self, x: Tensor) -> bool:
+        if not is_large(x) or self.norm_order != 'res_post' or self.training:
+            return False
         attn, mlp = self.attn, self.mlp
+        modules = (attn, mlp, self.norm1, self.norm2, self.drop_path)
         return (
-            is_large(x)
-            and self.norm_order == 'res_post'
-            and not self.training
-            and all(is_plain(layer) for layer in (attn.proj, mlp.fc1, mlp.fc2))
+            [type(m) for m in modules]
+            == [WindowAttention, Mlp, nn.LayerNorm, nn.LayerNorm, DropPath]
             # A hook would see every part.
-            and all(map(is_called_as_made, (attn, mlp, self.norm1, self.norm2, self.drop_path)))
+            and all(is_called_as_made(m) for m in modules)
+            and all(is_plain(layer) for layer in (attn.proj, mlp.fc1, mlp.fc2))
         )
 
     def _in_parts(self, x: Tensor, grid: WindowGrid) -> Tensor:
