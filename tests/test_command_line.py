@@ -2,12 +2,14 @@
 
 import inspect
 import os
+import platform
 import re
 import runpy
 import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from importlib import import_module
 from pathlib import Path
@@ -200,3 +202,28 @@ def test_completion_offers_weights_and_folders_only(tmp_path):
         (tmp_path / name).touch()
     line = f'python {ROOT}/tools/test.py {ROOT}/{CONFIG} iter'
     assert sorted(completions(line, folder=tmp_path)) == ['iter_1.pth', 'iter_2.safetensors']
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='mallopt is of glibc')
+@pytest.mark.parametrize(('variables', 'is_kept'), [({}, True), ({'MALLOC_ARENA_MAX': '2'}, False)])
+def test_freed_memory_is_written_to_again_without_page_faults(variables, is_kept):
+    """Of a command that runs a model on a CPU, unless the user has set how memory is allocated."""
+    code = """
+        import resource, torch
+        from swinv2_mm.cli.running import keep_freed_memory
+
+        keep_freed_memory()
+        for _ in range(20):  # at first the heap grows around small tensors that stay
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            torch.ones(100 << 18)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith('MALLOC_')}
+    result = subprocess.run(
+        [sys.executable, '-c', textwrap.dedent(code)],
+        env={**environment, 'CUDA_VISIBLE_DEVICES': '', **variables},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (int(result.stdout) < 1000) == is_kept, result.stdout

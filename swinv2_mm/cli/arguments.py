@@ -105,7 +105,7 @@ def run_command(
     action: Callable[[argparse.Namespace], object],
     *,
     is_intermixed: bool = False,
-    is_announced: bool = False,
+    runs_model: bool = False,
 ) -> None:
     """Parse a command line and run its command; see ``run_tool`` for what errors become.
 
@@ -114,15 +114,20 @@ def run_command(
         argv: Arguments of the command; default those of the process.
         action: Runs the command.
         is_intermixed: See ``parse``.
-        is_announced: Whether to print the command line first: importing torch and the libraries
-            takes seconds.
+        runs_model: Whether it imports torch and the libraries, which takes seconds, and computes:
+            then the command line is printed first, and freed memory is kept.
     """
     args = parse(parser, argv, is_intermixed=is_intermixed)
-    if is_announced:
+    if runs_model:
         _announce(argv)
-    from swinv2_mm.cli.running import run_tool
+    from swinv2_mm.cli.running import keep_freed_memory, run_tool
 
-    run_tool(lambda: action(args), trust_checkpoint=getattr(args, 'trust_checkpoint', False))
+    def run() -> None:
+        if runs_model:
+            keep_freed_memory()
+        action(args)
+
+    run_tool(run, trust_checkpoint=getattr(args, 'trust_checkpoint', False))
 
 
 def _announce(argv: Sequence[str] | None) -> None:

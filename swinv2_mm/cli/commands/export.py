@@ -226,4 +226,4 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; SIGTERM removes its temporary files."""
     with exit_on_sigterm():
-        run_command(build_parser(), argv, lambda args: print(call(export, args)), is_announced=True)
+        run_command(build_parser(), argv, lambda args: print(call(export, args)), runs_model=True)

@@ -249,4 +249,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         if summary is not None and not summary.is_success:
             sys.exit(1)
 
-    run_command(build_parser(), argv, run, is_announced=True)
+    run_command(build_parser(), argv, run, runs_model=True)

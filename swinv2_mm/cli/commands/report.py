@@ -181,4 +181,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         path = call(report, args)
         print(f'{path}: {path.stat().st_size / 1e6:.1f} MB')
 
-    run_command(build_parser(), argv, run, is_intermixed=True, is_announced=True)
+    run_command(build_parser(), argv, run, is_intermixed=True, runs_model=True)

@@ -160,4 +160,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    run_command(build_parser(), argv, lambda args: call(serve, args), is_announced=True)
+    run_command(build_parser(), argv, lambda args: call(serve, args), runs_model=True)

@@ -267,5 +267,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv,
         lambda args: call(test, args),
         is_intermixed=True,
-        is_announced=True,
+        runs_model=True,
     )

@@ -178,9 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    run_command(
-        build_parser(), argv, lambda args: _print_next(call(train, args)), is_announced=True
-    )
+    run_command(build_parser(), argv, lambda args: _print_next(call(train, args)), runs_model=True)
 
 
 def _print_next(runner: Runner) -> None:
