@@ -1,0 +1,1 @@
+"""Plain DETR on SwinV2, see README.md."""
