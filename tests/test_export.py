@@ -65,6 +65,7 @@ class Backbone(nn.Module):
     """What ``traceable`` takes: a model with a backbone, and which part of it is wanted."""
 
     part = 'backbone'
+    divisor = 1
 
     def __init__(self, **settings):
         super().__init__()
@@ -87,7 +88,7 @@ def assert_same_maps(run, original, *, shape):
 @pytest.mark.parametrize('settings', SETTINGS)
 def test_one_graph_fits_every_size_down_to_one_token(settings):
     original = Backbone(**settings)
-    run = files.trace(traceable(original, has_fixed_size=False), shape_px=None).module()
+    run = files.trace(traceable(original, fixed_px=None), shape_px=None).module()
     for shape in SHAPES:
         assert_same_maps(run, original, shape=shape)
     attention = original.model.backbone.layers[0].blocks[0].attn
@@ -98,7 +99,7 @@ def test_one_graph_fits_every_size_down_to_one_token(settings):
 @pytest.mark.parametrize('settings', SETTINGS[1:2])
 def test_one_onnx_file_fits_every_size(settings, tmp_path):
     original = Backbone(**settings)
-    program = files.trace(traceable(original, has_fixed_size=False), shape_px=None)
+    program = files.trace(traceable(original, fixed_px=None), shape_px=None)
     path = tmp_path / 'backbone.onnx'
     files.write(program, path, file_format='onnx', metadata={'outputs': ['stage0', 'stage1']})
     file = open_exported(path)
@@ -111,13 +112,22 @@ def test_one_onnx_file_fits_every_size(settings, tmp_path):
 @pytest.mark.parametrize('settings', [*SETTINGS[:2], {'window_size': 4, 'tiling': 'balanced'}])
 def test_graph_of_a_fixed_size(settings, shape):
     original = Backbone(**settings)
-    run = files.trace(traceable(original, has_fixed_size=True), shape_px=shape).module()
+    run = files.trace(traceable(original, fixed_px=shape), shape_px=shape).module()
     assert_same_maps(run, original, shape=shape)
+
+
+@pytest.mark.parametrize('position_bias', ['log_cpb', 'linear_cpb', 'table'])
+def test_a_fixed_size_keeps_no_more_of_a_window_than_its_maps(position_bias):
+    original = Backbone(window_size=(4, 40), pretrained_window_sizes=6, position_bias=position_bias)
+    fixed = traceable(original, fixed_px=(37, 75))
+    assert [stage.window for stage in fixed.model.backbone.layers] == [(4, 4), (5, 10)]
+    for shape in ((37, 75), (30, 70)):
+        assert_same_maps(fixed, original, shape=shape)
 
 
 def test_balanced_windows_need_a_fixed_size():
     with pytest.raises(UserError, match='--shape'):
-        traceable(Backbone(window_size=4, tiling='balanced'), has_fixed_size=False)
+        traceable(Backbone(window_size=4, tiling='balanced'), fixed_px=None)
 
 
 @pytest.mark.parametrize('bins', [(1, 1), (2, 3), (6, 6)])

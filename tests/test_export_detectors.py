@@ -125,7 +125,7 @@ def test_predictions_on_tensors_are_those_of_the_library(families, name):
     model = families(name)
     part = whole_part(model)
     exported = ExportedModel(model, part=part)
-    traced = traceable(exported, has_fixed_size=True)
+    traced = traceable(exported, fixed_px=SIZE)
 
     def run(x):
         return dict(zip(exported.output_names, traced(x), strict=True))
@@ -143,7 +143,7 @@ def test_one_file_fits_every_size(families, name, file_format, tmp_path):
     part = whole_part(model)
     exported = ExportedModel(model, part=part)
     program = files.trace(
-        traceable(exported, has_fixed_size=False),
+        traceable(exported, fixed_px=None),
         shape_px=None,
         has_open_batch=exported.has_open_batch,
         smallest_px=exported.smallest_px,
@@ -211,7 +211,7 @@ def test_an_image_without_detections(families, name):
     if part == 'one-stage':
         model.bbox_head.test_cfg = settings
     exported = ExportedModel(model, part=part)
-    traced = traceable(exported, has_fixed_size=True)
+    traced = traceable(exported, fixed_px=SIZE)
     found = dict(zip(exported.output_names, traced(as_input(image(SIZE))), strict=True))
     assert found['boxes'].shape == (1, 0, 4)
     assert found['scores'].shape == found['labels'].shape == (1, 0)

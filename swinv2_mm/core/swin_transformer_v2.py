@@ -161,7 +161,10 @@ class SwinTransformerV2(KeepsNumerics):
     @property
     def out_strides(self) -> tuple[int, ...]:
         """Pixels per token of each returned map."""
-        return tuple(self.patch_embed.proj.stride[-1] * 2**i for i in self.out_indices)
+        return tuple(map(self._stride_px, self.out_indices))
+
+    def _stride_px(self, stage: int) -> int:
+        return self.patch_embed.proj.stride[-1] * 2**stage
 
     @property
     def window_sizes(self) -> tuple[Size, ...]:
@@ -236,15 +239,24 @@ class SwinTransformerV2(KeepsNumerics):
                 block.attn.set_pretrained_window_size(window)
         self.pretrained_window_sizes.copy_(torch.tensor(pretrained))
 
-    def bake_position_bias(self) -> None:
+    def bake_position_bias(self, *, largest_px: tuple[int, int] | None = None) -> None:
         """Fix the position bias at the present windows, for inference (paper 3.3).
 
         Each bias network is replaced by a table of its values. Outputs stay what they are at
         these windows, and where a small map clips them; at others the table is interpolated.
+
+        Args:
+            largest_px: Height and width of the largest image, if known: windows are clipped to its
+                maps.
         """
-        for stage in self.layers:
+        for i, stage in enumerate(self.layers):
+            window = stage.window
+            if largest_px is not None:
+                map_size = tuple(-(-side // self._stride_px(i)) for side in largest_px)
+                window = tuple(map(min, window, map_size))
             for block in stage.blocks:
-                block.attn.bake(stage.window)
+                block.attn.bake(stage.window, map_size=window)
+            stage.window = window
         self.set_pretrained_window_sizes(self.window_sizes)
 
     def reset_parameters(self) -> None:

@@ -154,24 +154,27 @@ def _divisor(preprocessor: Any) -> int:
     return of_test.get('size_divisor', 0) or int(getattr(preprocessor, 'pad_size_divisor', 1))
 
 
-def traceable(model: ExportedModel, *, has_fixed_size: bool) -> ExportedModel:
+def traceable(model: ExportedModel, *, fixed_px: tuple[int, int] | None) -> ExportedModel:
     """Return a copy that ``torch.export`` can follow, with fixed position biases.
 
     Args:
         model: The original.
-        has_fixed_size: Whether all images will have one height and width.
+        fixed_px: Height and width of all images; ``None`` if they are left open.
 
     Raises:
         UserError: If the windows of the backbone depend on a size that is left open.
     """
     model = copy.deepcopy(model)
     backbone = model.model.backbone
-    if not has_fixed_size and any(stage.tiling != 'fixed' for stage in backbone.layers):
+    if fixed_px is None and any(stage.tiling != 'fixed' for stage in backbone.layers):
         raise UserError(
             "the windows of tiling='balanced' follow the image size: export with a fixed "
             '--shape instead of --dynamic'
         )
-    backbone.bake_position_bias()
+    if fixed_px is not None:
+        # Images are padded.
+        fixed_px = fixed_px[0] + model.divisor, fixed_px[1] + model.divisor
+    backbone.bake_position_bias(largest_px=fixed_px)
     if model.part != 'backbone':
         replace_pools(model.model)
         replace_extractors(model.model)

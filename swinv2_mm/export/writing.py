@@ -100,7 +100,7 @@ def write_verified(
     # First: tracing takes minutes.
     with _folder_beside(out) as folder:
         program = files.trace(
-            traceable(exported, has_fixed_size=not is_open),
+            traceable(exported, fixed_px=fixed_px),
             shape_px=fixed_px,
             has_open_batch=has_open_batch,
             smallest_px=exported.smallest_px,

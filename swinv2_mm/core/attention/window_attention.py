@@ -193,15 +193,20 @@ class WindowAttention(nn.Module):
         needs_graph = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
         return not needs_graph and all(p.device.type == 'cpu' for p in parameters)
 
-    def bake(self, window: Size) -> None:
-        """Replace the bias network, or a table of another size, by the bias at one window."""
-        grid = window_grid(window, window=window, shifted=False, tiling='fixed')
+    def bake(self, window: Size, *, map_size: Size) -> None:
+        """Replace the bias network, or a table of another size, by the bias at one window.
+
+        Args:
+            window: Sides of the window.
+            map_size: Of the largest map, to which the window is clipped.
+        """
+        grid = window_grid(map_size, window=window, shifted=False, tiling='fixed')
         with torch.no_grad():
             table = self._compute_bias_table(grid).t().contiguous()
         if self.position_bias != 'table':
             self.add_module(_BIAS_NETWORKS[self.position_bias], None)
         self.position_bias = 'table'
-        self.pretrained_window_size = window
+        self.pretrained_window_size = grid.window
         self.relative_position_bias_table = nn.Parameter(table.clone())
         self._tables.clear()
 
