@@ -89,6 +89,11 @@ def hook(made: SwinBlock, of: nn.Module) -> None:
             )
         ),
         pytest.param(lambda b: b.train(), id='training'),
+        pytest.param(lambda b: b.drop_path.train(), id='drop path in training'),
+        pytest.param(
+            lambda b: setattr(b.attn, 'backend', lambda *x: resolve_backend('auto')(*x)),
+            id='own backend',
+        ),
         pytest.param(lambda b: setattr(b, 'norm2', nn.Identity()), id='exchanged'),
         pytest.param(lambda b: prune.l1_unstructured(b.mlp.fc1, 'weight', 0.5), id='pruned'),
     ],

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import Backend, WindowAttention
+from .attention import Backend, WindowAttention, is_built_in
 from .attention.window_attention import Similarity
 from .large_maps import add_in_parts, is_large
 from .linear import linear, linear_gelu
@@ -139,15 +139,16 @@ class SwinBlock(nn.Module):
         return self.norm3(x)
 
     def _takes_parts(self, x: Tensor) -> bool:
-        if not is_large(x) or self.norm_order != 'res_post' or self.training:
+        if not is_large(x) or self.norm_order != 'res_post':
             return False
         attn, mlp = self.attn, self.mlp
         modules = (attn, mlp, self.norm1, self.norm2, self.drop_path)
         return (
             [type(m) for m in modules]
             == [WindowAttention, Mlp, nn.LayerNorm, nn.LayerNorm, DropPath]
+            and is_built_in(attn.backend)
             # A hook would see every part.
-            and all(is_called_as_made(m) for m in modules)
+            and all(is_called_as_made(m) and not m.training for m in modules)
             and all(is_plain(layer) for layer in (attn.proj, mlp.fc1, mlp.fc2))
         )
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.convnext import LayerNorm2d
 
+from swinv2_mm.errors import UserError
+
 from .boxes import decode_boxes
 from .decoder import PlainDecoder
 from .head import Outputs
@@ -87,6 +89,11 @@ class PlainDETR(DeformableDETR):
     ) -> dict[str, Any]:
         """Return the arguments of the head: each layer's outputs, in training also proposals."""
         (feature_map,) = img_feats
+        if min(feature_map.shape[-2:]) * STRIDE_PX < PROPOSAL_STRIDES_PX[-1]:
+            raise UserError(
+                'Plain DETR needs images of more than 32 px a side after resizing and padding, '
+                f'got {feature_map.shape[-2] * STRIDE_PX} x {feature_map.shape[-1] * STRIDE_PX} px'
+            )
         padding = _padding(feature_map, batch_data_samples)
         sizes = torch.stack([(~padding).any(1).sum(1), (~padding).any(2).sum(1)], dim=-1)
         limits = sizes[:, None].repeat(1, 1, 2) * STRIDE_PX  # of boxes, (B, 1, 4)

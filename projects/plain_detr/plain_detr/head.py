@@ -1,5 +1,6 @@
 """Losses of Plain DETR: hybrid matching on boxes in pixels."""
 
+import copy
 from typing import Any
 
 import torch
@@ -100,7 +101,11 @@ class PlainDETRHead(DeformableDETRHead):
         # mmdet's method expects boxes in units of the image.
         sizes = boxes.new_tensor([meta['img_shape'][1::-1] * 2 for meta in metas])
         boxes = bbox_xyxy_to_cxcywh(boxes / sizes[:, None])
-        return self.predict_by_feat(logits, boxes, batch_img_metas=metas, rescale=rescale)
+        head = copy.copy(self)
+        # Small images have few queries, and mmdet's method takes no more than there are.
+        limit = min(self.test_cfg['max_per_img'], logits[0, 0].numel())
+        head.test_cfg = {**self.test_cfg, 'max_per_img': limit}
+        return head.predict_by_feat(logits, boxes, batch_img_metas=metas, rescale=rescale)
 
 
 def _by_image(outputs: Outputs) -> InstanceList:

@@ -20,6 +20,7 @@ from torchvision.ops import generalized_box_iou, sigmoid_focal_loss
 from projects.plain_detr.plain_detr.boxes import decode_boxes, encode_boxes
 from projects.plain_detr.plain_detr.decoder import BoxBias
 from swinv2_mm.engine.parameter_rules import is_decayed
+from swinv2_mm.errors import UserError
 
 LEAF = ROOT / 'projects/plain_detr/configs/plain-detr_swinv2-s-w16_8xb2-12e_coco.py'
 SHAPES = ((64, 128), (128, 64))  # images that are padded to 128 x 128 px
@@ -202,6 +203,18 @@ def test_predictions_are_inside_of_the_original_image(detector, samples):
         boxes, scores = sample.pred_instances.bboxes, sample.pred_instances.scores
         assert len(boxes) == 20 and (scores.diff() <= 0).all() and boxes.min() >= 0
         assert boxes[:, 2].max() <= width / 2 and boxes[:, 3].max() <= height / 2
+
+
+def test_small_images(detector, samples, monkeypatch):
+    """Fewer queries than detections are kept of; and maps too small for the coarsest proposals."""
+    test_cfg = {**detector.bbox_head.test_cfg, 'max_per_img': 10_000}
+    monkeypatch.setattr(detector.bbox_head, 'test_cfg', test_cfg)
+    with torch.no_grad():
+        found = detector.eval().predict(torch.randn(2, 3, 128, 128), samples)
+        assert [len(sample.pred_instances) for sample in found] == [20 * NUM_CLASSES] * 2
+        with pytest.raises(UserError, match='more than 32 px'):
+            detector.predict(torch.randn(2, 3, 32, 128), samples)
+    assert detector.bbox_head.test_cfg is test_cfg
 
 
 def test_raw_outputs(detector, samples):

@@ -256,6 +256,11 @@ BACKENDS: dict[str, Backend] = {
 }
 
 
+def is_built_in(backend: Backend) -> bool:
+    """Whether a backend is of this package: each call then returns memory of its own."""
+    return backend is auto or backend in BACKENDS.values()
+
+
 def resolve_backend(name: str) -> Backend:
     """Return a backend by name; ``SWINV2_ATTENTION`` names that of ``auto``.
 
