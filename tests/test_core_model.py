@@ -13,7 +13,8 @@ from torch import nn
 
 from swinv2_mm.core import ARCHITECTURES, Architecture, SwinTransformerV2
 from swinv2_mm.core.attention import BACKENDS
-from swinv2_mm.core.blocks import DropPath, PatchEmbed, PatchMerging, SwinBlock
+from swinv2_mm.core.blocks import DropPath, SwinBlock
+from swinv2_mm.core.patches import PatchEmbed, PatchMerging
 from swinv2_mm.core.window_partition import window_grid
 
 NARROW = {'embed_dim': 8, 'depths': (2, 2, 2, 1), 'num_heads': (1, 2, 2, 4)}

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .tracing import is_traced
 
-# Within an MLP the tensor is four times as large. Parts of these sizes are fast with one thread and
-# two, with AVX-512 and AVX2; halves of them are slower where channels are many.
+# Within an MLP the tensor is four times as large. Parts of half to twice this size are as fast, on
+# one thread and two, with AVX-512 and AVX2; an eighth is slower where channels are many.
 _LARGE_BYTES, _PART_BYTES = 8 << 20, 2 << 20
 
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from .architectures import Architecture, resolve_architecture
 from .attention import describe_backend, resolve_backend
 from .attention.window_attention import Similarity
-from .blocks import Mlp, NormOrder, PatchEmbed, Stage, draw_layers
+from .blocks import Mlp, NormOrder, Stage, draw_layers
 from .freezing import freeze, set_frozen_to_eval
 from .numerics import SWIN_NUMERICS, KeepsNumerics, NumericsName
+from .patches import PatchEmbed
 from .position_bias import PositionBias
 from .stage_settings import (
     WindowSize,
