@@ -135,8 +135,9 @@ def test_a_large_map_takes_less_memory():
         if peaks:
             hook(run, run.mlp)
         with PeakMemory() as memory:
+            memory.hold(x)  # Some operators make views of it, which count.
             run(x, grid)
         peaks.append(memory.peak / (x.numel() * x.element_size()))
-    # In maps: 3 of queries, keys and values, and 1 of heads; or 4 + 4 with their activation.
-    assert peaks[0] < 5
-    assert peaks[1] > 5.5, peaks
+    # In maps: the input, 3 of queries, keys and values, 1 of heads; or 4 within the MLP.
+    assert peaks[0] < 6
+    assert peaks[1] > 6.5, peaks
