@@ -3,7 +3,6 @@
 Shape letters: ``B`` images, ``Q`` queries, ``H W`` cells of the map, ``C`` channels.
 """
 
-import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -12,7 +11,7 @@ from mmcv.cnn.bricks.transformer import BaseTransformerLayer
 from torch import Tensor, nn
 from torch.nn.init import trunc_normal_
 
-from .boxes import decode_boxes
+from .boxes import STRIDE_PX, decode_boxes
 
 
 class BoxBias(nn.Module):
@@ -42,15 +41,15 @@ class BoxBias(nn.Module):
             for _ in range(2)
         )
 
-    def forward(self, boxes: Tensor, map_size: tuple[int, int], stride_px: int) -> Tensor:
+    def forward(self, boxes: Tensor, map_size: tuple[int, int]) -> Tensor:
         """Return float32 biases, also under autocast: (B, Q, 4) -> (B, heads, Q, H * W)."""
         axes = []
         for axis, mlp in enumerate(self.cpb_mlp):  # x, then y
             edges = boxes[:, :, None, axis::2]
             centres = torch.arange(map_size[1 - axis], device=boxes.device) + 0.5
-            offsets = edges - centres[:, None] * stride_px
+            offsets = edges - centres[:, None] * STRIDE_PX
             if self.offsets == 'log':
-                offsets = offsets.sign() * (offsets.abs() + 1).log2() / math.log2(8)
+                offsets = offsets.sign() * (offsets.abs() + 1).log2() / 3  # log2(8)
             with torch.autocast(boxes.device.type, enabled=False):
                 axes.append(mlp(offsets))
         columns, rows = axes
@@ -95,7 +94,6 @@ class PlainDecoder(nn.Module):
         boxes: Tensor,
         limits: Tensor,
         padding: Tensor,
-        stride_px: int,
         self_attn_mask: Tensor | None,
         branches: Iterable[tuple[nn.Module, nn.Module]],
     ) -> list[dict[str, Tensor]]:
@@ -112,15 +110,14 @@ class PlainDecoder(nn.Module):
             boxes: References of the first layer, (B, Q, 4) in pixels.
             limits: To which boxes are clipped, (B, 1, 4).
             padding: Cells that are outside of an image, (B, H, W).
-            stride_px: Side of a cell.
             self_attn_mask: (Q, Q), true where queries do not attend to each other, or ``None``.
             branches: A classifier and a regressor of deltas for each layer; more are not used.
         """
         outputs = []
         layers = zip(self.layers, self.biases, branches, strict=False)
         for layer, box_bias, (classify, regress) in layers:
-            bias = box_bias(boxes.detach(), padding.shape[1:], stride_px)
-            bias = bias.masked_fill(padding.flatten(1)[:, None, None], -math.inf)
+            bias = box_bias(boxes.detach(), padding.shape[1:])
+            bias = bias.masked_fill(padding.flatten(1)[:, None, None], -torch.inf)
             masks = [self_attn_mask, bias.flatten(0, 1)]
             query = layer(query, memory, memory, query_pos, memory_pos, masks)
             state = self.norm(query)

@@ -3,7 +3,6 @@
 Shape letters: ``B`` images, ``C`` channels, ``H W`` cells of the map.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,13 +19,12 @@ from torchvision.models.convnext import LayerNorm2d
 
 from swinv2_mm.errors import UserError
 
-from .boxes import decode_boxes
+from .boxes import STRIDE_PX, decode_boxes
 from .decoder import PlainDecoder
 from .head import Outputs
 
-STRIDE_PX = 16  # of the map, which is twice as fine as the backbone's last
-PROPOSAL_STRIDES_PX = (8, 16, 32, 64)  # scales at which proposals are made from it
-SMALLEST_PROPOSAL_PX = 50  # at the first scale; twice as large at each further one
+DOUBLINGS = (-1, 0, 1, 2)  # of the map's stride: scales at which proposals are made from it
+PROPOSAL_PX = 100  # side of a proposal at the map's own stride
 BORDER = 0.01  # of an image's sides: centres and sides of proposals keep as much from 0 and 1
 
 
@@ -46,8 +44,7 @@ class UpsampledMap(ChannelMapper):
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor]:
         """(B, in_channels, H, W) -> (B, C, 2H, 2W), both in a sequence of one."""
-        (last,) = inputs
-        return super().forward((self.upsample(last),))
+        return super().forward([self.upsample(*inputs)])
 
 
 @MODELS.register_module()
@@ -69,8 +66,7 @@ class PlainDETR(DeformableDETR):
         channels = self.embed_dims = self.decoder.embed_dims
         self.query_embedding = nn.Embedding(self.num_queries + self.num_one_to_many, channels)
         self.level_embed = nn.Parameter(torch.randn(channels))
-        scales = [stride / STRIDE_PX for stride in PROPOSAL_STRIDES_PX]
-        self.proposal_layers = nn.ModuleList(_scale_layer(channels, scale) for scale in scales)
+        self.proposal_layers = nn.ModuleList(_scale_layer(channels, n) for n in DOUBLINGS)
         self.memory_trans_fc = nn.Linear(channels, channels)
         self.memory_trans_norm = nn.LayerNorm(channels)
         self.pos_trans_fc = nn.Linear(2 * channels, 2 * channels)
@@ -89,7 +85,7 @@ class PlainDETR(DeformableDETR):
     ) -> dict[str, Any]:
         """Return the arguments of the head: each layer's outputs, in training also proposals."""
         (feature_map,) = img_feats
-        if min(feature_map.shape[-2:]) * STRIDE_PX < PROPOSAL_STRIDES_PX[-1]:
+        if min(feature_map.shape[-2:]) < 2 ** max(DOUBLINGS):
             raise UserError(
                 'Plain DETR needs images of more than 32 px a side after resizing and padding, '
                 f'got {feature_map.shape[-2] * STRIDE_PX} x {feature_map.shape[-1] * STRIDE_PX} px'
@@ -116,7 +112,6 @@ class PlainDETR(DeformableDETR):
             boxes=boxes,
             limits=limits,
             padding=padding,
-            stride_px=STRIDE_PX,
             # The groups do not see each other.
             self_attn_mask=is_one_to_one[:, None] != is_one_to_one if self.training else None,
             branches=zip(self.bbox_head.cls_branches, self.bbox_head.reg_branches, strict=True),
@@ -127,10 +122,10 @@ class PlainDETR(DeformableDETR):
     def _propose(self, feature_map: Tensor, padding: Tensor, limits: Tensor) -> Outputs:
         """Score and place one box for each cell at each scale."""
         tokens, cells, masks = [], [], []
-        for level, layer in enumerate(self.proposal_layers):
+        for doublings, layer in zip(DOUBLINGS, self.proposal_layers, strict=True):
             scaled = layer(feature_map)
-            centres = _cell_centres(scaled) * PROPOSAL_STRIDES_PX[level]
-            sides = torch.full_like(centres, SMALLEST_PROPOSAL_PX * 2**level)
+            centres = _cell_centres(scaled) * STRIDE_PX * 2**doublings
+            sides = torch.full_like(centres, PROPOSAL_PX * 2**doublings)
             tokens.append(scaled.flatten(2).mT)
             cells.append(torch.cat([centres, sides], dim=-1))
             mask = functional.interpolate(padding[:, None].float(), size=scaled.shape[-2:])
@@ -149,19 +144,18 @@ class PlainDETR(DeformableDETR):
         return dict(scores=scores, deltas=deltas, bboxes=boxes, references=references)
 
 
-def _scale_layer(channels: int, scale: float) -> nn.Sequential:
-    """Layer to ``scale`` times the stride, a power of two: convolutions of 2 x 2."""
-    step = nn.Conv2d if scale > 1 else nn.ConvTranspose2d
+def _scale_layer(channels: int, doublings: int) -> nn.Sequential:
+    """Layer that doubles the stride, or halves it, several times: convolutions of 2 x 2."""
+    step = nn.Conv2d if doublings > 0 else nn.ConvTranspose2d
     layers: list[nn.Module] = []
-    for _ in range(round(abs(math.log2(scale)))):
+    for _ in range(abs(doublings)):
         layers += [step(channels, channels, 2, stride=2), LayerNorm2d(channels), nn.GELU()]
     return nn.Sequential(*layers[:-2])  # the last convolution stands alone
 
 
 def _cell_centres(feature_map: Tensor) -> Tensor:
     """Centres (x, y) of a map's cells in cells, row by row: (B, C, H, W) -> (H * W, 2)."""
-    height, width = feature_map.shape[-2:]
-    x, y = (torch.arange(side, device=feature_map.device) + 0.5 for side in (width, height))
+    y, x = (torch.arange(side, device=feature_map.device) + 0.5 for side in feature_map.shape[2:])
     return torch.cartesian_prod(y, x).flip(-1)
 
 

@@ -12,6 +12,7 @@ from mmdet.structures.bbox import bbox_xyxy_to_cxcywh
 from mmdet.utils import InstanceList, reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor
+from torch.nn.functional import pad
 
 from .boxes import encode_boxes
 
@@ -79,8 +80,7 @@ class PlainDETRHead(DeformableDETRHead):
             chosen = self.assigner.assign(found, item).gt_inds  # 0: none, else 1 + its number
             matched.append(found[chosen > 0])
             wanted.append(item[chosen[chosen > 0] - 1])
-            labels.append(torch.full_like(chosen, self.num_classes))
-            labels[-1][chosen > 0] = wanted[-1].labels
+            labels.append(pad(item.labels, (1, 0), value=self.num_classes)[chosen])
         scores = torch.cat([found.scores for found in predictions])
         pairs, targets = InstanceData.cat(matched), InstanceData.cat(wanted)
         deltas = encode_boxes(pairs.references, targets.bboxes)

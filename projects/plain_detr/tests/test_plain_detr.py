@@ -64,7 +64,7 @@ def test_bias_is_that_of_each_pixel(offsets):
     bias = BoxBias(num_heads=3, hidden_channels=5, offsets=offsets).double()
     boxes = torch.rand(2, 4, 2, dtype=torch.float64).mul(90).repeat(1, 1, 2)
     boxes[..., 2:] += 20
-    found = bias(boxes, (4, 6), 16)
+    found = bias(boxes, (4, 6))
     assert found.shape == (2, 3, 4, 24)
 
     def scaled(offset):
