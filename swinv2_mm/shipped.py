@@ -43,6 +43,12 @@ def add_projects_to_path() -> None:
         sys.meta_path.append(_OurProjects)
 
 
+def find_recipe(name: str) -> Path | None:
+    """Return the path of a config of this package, or ``None``: see ``recipe``."""
+    paths = (shipped_root() / folder / name for folder in ('configs', 'projects'))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def recipe(name: str) -> str:
     """Return the path of a config of this package, for ``_base_`` of a config in any folder.
 
@@ -50,19 +56,19 @@ def recipe(name: str) -> str:
     __import__('swinv2_mm').recipe('detection/...py')`` works with the tools of every library.
 
     Args:
-        name: Such as ``detection/mask-rcnn_swinv2-t-w16_fpn_1x_coco.py``; the suffix may be left
-            out.
+        name: Such as ``detection/mask-rcnn_swinv2-t-w16_fpn_1x_coco.py``, of a project
+            ``simmim/configs/...py``; the suffix may be left out.
 
     Raises:
         UserError: If there is no such config.
     """
-    folder = shipped_root() / 'configs'
-    path = folder / (name if name.endswith('.py') else f'{name}.py')
-    if path.is_file():
+    if path := find_recipe(name if name.endswith('.py') else f'{name}.py'):
         return path.as_posix()
-    known = sorted(found.relative_to(folder).as_posix() for found in folder.glob('*/*.py'))
+    root = shipped_root()
+    found = [*root.glob('configs/*/*.py'), *root.glob('projects/*/configs/**/*.py')]
+    known = sorted(path.relative_to(root).as_posix().partition('/')[2] for path in found)
     close = difflib.get_close_matches(name, known, n=3)
     hint = (
-        f'did you mean {" or ".join(close)}?' if close else f'those of this version are in {folder}'
+        f'did you mean {" or ".join(close)}?' if close else f'those of this version are in {root}'
     )
     raise UserError(f"there is no recipe '{name}'; {hint}")

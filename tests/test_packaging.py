@@ -200,11 +200,19 @@ def test_unknown_recipe_names_one_that_is_close():
         recipe('detection/mask-rcnn_swinv2-t-w16_fpn_1x_cocoo')
 
 
-def test_config_of_a_clone_names_that_of_the_package(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    'path',
+    [
+        'configs/classification/swinv2-nano-w8_flowers.py',
+        'projects/simmim/configs/swinv2-nano-w6_15e_flowers-96.py',
+        'projects/pvtv2/configs/detection/mask-rcnn_pvtv2-b1_fpn_1x_coco.py',
+    ],
+)
+def test_config_of_a_clone_names_that_of_the_package(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = 'classification/swinv2-nano-w8_flowers.py'
+    name = path.partition('/')[2]
     with pytest.raises(UserError, match=f'swinv2_mm::{name}'):
-        load_config(f'configs/{name}')
+        load_config(path)
     assert load_config(f'swinv2_mm::{name}').filename == recipe(name)
 
 

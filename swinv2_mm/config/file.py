@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from swinv2_mm.errors import UserError
 from swinv2_mm.installed import missing_package
-from swinv2_mm.shipped import add_projects_to_path, recipe, shipped_root
+from swinv2_mm.shipped import add_projects_to_path, find_recipe, recipe
 
 from .accepted_keys import closest, top_level_keys
 from .options import apply_options
@@ -47,9 +47,9 @@ def load_config(path: str | Path, options: Sequence[str] = ()) -> Config:
     if Path(path).is_dir():
         raise UserError(f'config {path} is a folder: name the file in it')
     if not Path(path).is_file():
-        name = '/'.join(Path(path).parts[-2:])
-        is_ours = (shipped_root() / 'configs' / name).is_file()
-        hint = f'; that of this package is {_OF_PACKAGE}{name}' if is_ours else ''
+        ends = ('/'.join(Path(path).parts[-n:]) for n in (2, 3, 4))
+        name = next(filter(find_recipe, ends), None)
+        hint = f'; that of this package is {_OF_PACKAGE}{name}' if name else ''
         raise UserError(f'config {path} does not exist{hint}')
     add_projects_to_path()
     register_packages()
