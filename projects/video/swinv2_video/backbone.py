@@ -124,6 +124,10 @@ class VideoSwinV2(SwinV2):
             sides = [temporal_window_size] * len(sides)
         super().set_window_size(_volumes(window_size, sides))
 
+    def bake_position_bias(self, *, largest_px: Any = None) -> None:
+        """Raise ``NotImplementedError``: the tables of ``SwinTransformerV2`` have no time axis."""
+        raise NotImplementedError('VideoSwinV2 has no table to bake its position bias into')
+
     def init_weights(self) -> None:
         """Initialise: the hook that a Runner calls.
 

@@ -192,3 +192,8 @@ def test_activation_checkpoints_change_nothing():
 def test_settings_that_do_not_fit(settings, message):
     with pytest.raises(ValueError, match=message):
         VideoSwinV2(ARCH, out_indices=(0, 1), **settings)
+
+
+def test_bias_is_not_baked():
+    with pytest.raises(NotImplementedError, match='no table'):
+        VideoSwinV2(ARCH, out_indices=(0, 1)).bake_position_bias()
