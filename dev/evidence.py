@@ -1,6 +1,7 @@
 """Run the studies of ``dev/evidence.yml``: several seeds, a table with mean and spread, figures.
 
-What is finished is kept: the same command again goes on, also with further seeds.
+Finished steps are kept: the same command again goes on, also with further seeds. One that was
+stopped begins anew, so that its processor time is the whole of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -104,9 +106,10 @@ class Study:
             if result['command'] != command:
                 raise UserError(f'{folder} has the result of another command: name another folder')
             return result
-        folder.mkdir(parents=True, exist_ok=True)
-        resume = ['--resume'] if tool == 'train' else ['--out', str(folder / 'metrics.json')]
-        seconds = processor_time(tool, [*command[:1], *arguments, *resume], options, folder=folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        out = ['--out', str(folder / 'metrics.json')] if tool == 'test' else []
+        seconds = processor_time(tool, [config, *arguments, *out], options, folder=folder)
         result = {'command': command, 'seconds': seconds, 'total_seconds': before + seconds}
         if tool == 'test':
             result['metrics'] = json.loads((folder / 'metrics.json').read_text())['metrics']
@@ -174,7 +177,7 @@ def processor_time(
     command += ['--work-dir', str(folder), *(['--cfg-options', *options] if options else [])]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    with (folder / 'log.txt').open('a') as log:
+    with (folder / 'log.txt').open('w') as log:
         status = subprocess.call(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
     if status:
         raise UserError(f'{" ".join(command)} failed: see {folder / "log.txt"}')

@@ -57,6 +57,9 @@ def test_a_study_runs_and_goes_on(digits_root, tmp_path, monkeypatch, capsys):
     }  # fmt: skip
     (tmp_path / 'studies.yml').write_text(yaml.safe_dump({'digits': content}))
     monkeypatch.setattr(evidence, 'STUDIES', tmp_path / 'studies.yml')
+    stopped = tmp_path / 'first/seed-0/last_checkpoint'
+    stopped.parent.mkdir(parents=True)
+    stopped.write_text('of a training that was stopped')
     monkeypatch.setattr(
         'sys.argv', ['evidence.py', 'digits', '--seeds', '0', '1', '--work-dir', str(tmp_path)]
     )
