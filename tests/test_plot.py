@@ -15,7 +15,7 @@ from torch import nn
 import swinv2_mm.models  # noqa: F401
 from swinv2_mm.analysis.attention_map import attention_maps
 from swinv2_mm.analysis.bias_maps import bias_maps
-from swinv2_mm.analysis.curves import default_keys, read_records, series
+from swinv2_mm.analysis.curves import default_keys, draw_curves, read_records, series
 from swinv2_mm.analysis.rates import layer_rates
 from swinv2_mm.analysis.signal import SignalRecorder
 from swinv2_mm.checkpoint import save_pretrained
@@ -194,6 +194,15 @@ optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.5),
     optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1))
 """
+
+
+@pytest.mark.parametrize('length', [5, 25, 90])
+def test_legend_of_long_names_is_whole(length):
+    runs = {str(n) * length: [{'step': 1, 'loss': 1.0}] for n in range(4)}
+    figure = draw_curves(runs, keys=['loss'])
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert -1 <= box.x0 and box.x1 <= figure.bbox.width + 1
 
 
 def test_rates_by_layer(tmp_path):

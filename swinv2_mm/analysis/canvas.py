@@ -61,6 +61,19 @@ def tidy(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
+def legend_below(figure: Figure, ax: Axes, *, most_columns: int = 3) -> None:
+    """Put the legend of one panel below all of them, in as many columns as fit."""
+    handles, labels = ax.get_legend_handles_labels()
+    for columns in range(min(most_columns, len(labels)), 0, -1):
+        legend = figure.legend(handles, labels, loc='outside lower center', ncols=columns)
+        width = legend.get_window_extent().width
+        if width <= figure.bbox.width:
+            return
+        if columns > 1:
+            legend.remove()
+    figure.set_figwidth(width / figure.dpi)
+
+
 def check_path(path: Path) -> None:
     """Check, before long work, that a figure can be written.
 

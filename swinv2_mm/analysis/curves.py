@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from swinv2_mm.errors import UserError
 
-from .canvas import line_style, new_figure, tidy
+from .canvas import legend_below, line_style, new_figure, tidy
 
 Record = dict[str, float]
 # Scalars about the progress of a run, not about what it learns.
@@ -142,8 +142,7 @@ def draw_curves(runs: Mapping[str, Sequence[Record]], *, keys: Sequence[str] | N
     for ax in axes[len(keys) :]:
         ax.set_axis_off()
     if len(runs) > 1:
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc='outside lower center', ncols=min(3, len(runs)))
+        legend_below(figure, axes[0])
     return figure
 
 

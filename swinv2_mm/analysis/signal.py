@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from swinv2_mm.core import SwinTransformerV2
 
-from .canvas import line_style, new_figure, tidy
+from .canvas import legend_below, line_style, new_figure, tidy
 from .layers import block_at, layers_of, name_of
 
 # What is measured in each block, and how it is called in a legend.
@@ -99,8 +99,7 @@ def draw_signal(signals: Mapping[str, Mapping[str, float]]) -> Figure:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(ax)
     axes[0].set_ylabel('amplitude (root mean square)')
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc='outside lower center', ncols=2, fontsize=9)
+    legend_below(figure, axes[0])
     figure.suptitle('Amplitude of activations by depth')
     return figure
 
