@@ -61,10 +61,10 @@ def tidy(ax: Axes) -> None:
     ax.set_axisbelow(True)
 
 
-def legend_below(figure: Figure, ax: Axes, *, most_columns: int = 3) -> None:
-    """Put the legend of one panel below all of them, in as many columns as fit."""
+def legend_below(figure: Figure, ax: Axes) -> None:
+    """Put the legend of one panel below all of them, in as many columns as fit, three at most."""
     handles, labels = ax.get_legend_handles_labels()
-    for columns in range(min(most_columns, len(labels)), 0, -1):
+    for columns in (3, 2, 1):
         legend = figure.legend(handles, labels, loc='outside lower center', ncols=columns)
         width = legend.get_window_extent().width
         if width <= figure.bbox.width:

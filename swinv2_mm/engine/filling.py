@@ -92,7 +92,7 @@ def fill_model(
         )
     _check_finite({k: v for k, v in state_dict.items() if k in own}, origin=weights.origin)
     model.load_state_dict(state_dict | {name: own[name] for name in kept})
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     loaded = tuple(name for name in state_dict if name in parameters)
     return LoadReport(layout='own', loaded=loaded, missing=missing)
 
